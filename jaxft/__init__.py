@@ -1,0 +1,1 @@
+"""Fine-tuning for JAX: schedules, layer-wise optimizers and parameter averages for any pytree."""

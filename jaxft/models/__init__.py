@@ -1,0 +1,1 @@
+"""Flax NNX modules and their parts: models know no optimizer."""
