@@ -1,0 +1,47 @@
+"""What every reader yields: documents, and the corpus they stream from. A leaf module, so that the readers (`table`,
+`imdb`, `demo`) and `open_corpus`, which chooses among them, all share it. Called by the readers; everyone else takes
+both names from `jaxft.data.corpus`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+Split = Literal["train", "test", "unlabelled"]
+SPLITS: tuple[Split, ...] = ("train", "test", "unlabelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text; `label` is None exactly where `split` is "unlabelled"."""
+
+    text: str
+    label: str | None
+    split: Split
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A named source of documents that can be streamed again and again.
+
+    Attributes:
+      name: "imdb", "demo" or the name of the file or folder, for reports.
+      fingerprint: hexadecimal sha256 that changes when the documents may have changed; the key for caches.
+      open_stream: starts a fresh stream; callers use `documents()`.
+
+    >>> corpus = Corpus("one", "0" * 64, lambda: iter([Document("Fine.", "pos", "train")]))
+    >>> [document.label for document in corpus.documents()]
+    ['pos']
+    """
+
+    name: str
+    fingerprint: str
+    open_stream: Callable[[], Iterator[Document]] = field(repr=False, compare=False)
+
+    def documents(self) -> Iterator[Document]:
+        """A fresh stream over all documents, in the same order each time, one document in memory at a time.
+
+        Raises:
+          InputError: while streaming, at the first bad row, line or archive member.
+        """
+        return self.open_stream()

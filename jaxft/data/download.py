@@ -1,0 +1,116 @@
+"""The cache folder, and downloads into it: hash-checked, continued where they broke off, moved into place only when
+whole. Called by `open_corpus` for IMDB; pooch checks and moves, the downloader here adds resuming and time limits.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pooch
+import requests
+import urllib3
+from tqdm import tqdm
+
+from jaxft.errors import InputError
+
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 30.0  # without a single byte
+CHUNK = 2**16  # bytes
+
+
+def cache_folder() -> Path:
+    """`$JAXFT_CACHE`, else the platform's user cache for "jaxft"; it need not exist yet."""
+    return Path(os.environ.get("JAXFT_CACHE") or pooch.os_cache("jaxft")).expanduser()
+
+
+def fetch(url: str, md5: str, *, name: str) -> Path:
+    """The path of a file in the cache, downloaded first where it is missing or does not have this hash.
+
+    What arrived before a break stays beside it as `name`.part, and the next call asks the server for the rest.
+
+    Raises:
+      InputError: no network, an HTTP error, a transfer that broke off, another hash (the partial file is removed then),
+        or a cache folder that cannot be written.
+    """
+    folder = cache_folder()
+    part = folder / f"{name}.part"
+
+    def download(url: str, output_file: str, _: object) -> None:
+        _continue_download(url, part)
+        os.replace(part, output_file)  # pooch checks this file's hash and removes it where it is wrong
+
+    downloader: Any = download  # pooch's own type for it has other argument names
+    pooch.get_logger().setLevel("WARNING")  # the progress bar says it better
+    try:
+        return Path(pooch.retrieve(url, f"md5:{md5}", fname=name, path=folder, downloader=downloader))
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(
+            f"{url} arrived with another md5 hash than {md5} and was removed; try again, "
+            "or name your own copy with --data PATH"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"the cache folder {folder} cannot be written ({error.strerror or error}); set JAXFT_CACHE to one that can"
+        ) from error
+
+
+def _continue_download(url: str, part: Path) -> None:
+    """Downloads what is missing of `part`."""
+    start = part.stat().st_size if part.exists() else 0
+    # "identity": the hash is of the bytes as they lie on the server
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    try:
+        with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS)) as response:
+            if start and response.status_code == requests.codes.requested_range_not_satisfiable:
+                return  # nothing is missing; if the server's file has changed, the hash tells
+            response.raise_for_status()
+            if response.status_code != requests.codes.partial_content:
+                start = 0  # the server sends all of it
+            _write(response, part, start)
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        kept = part.stat().st_size if part.exists() else 0
+        retry = f"run the same command again to continue after {kept / 1e6:.1f} MB, or " if kept else ""
+        raise InputError(
+            f"cannot download {url} ({_reason(error)}); {retry}use --data PATH for your own copy "
+            "or --data demo for a corpus that needs no network"
+        ) from error
+
+
+def _write(response: requests.Response, part: Path, start: int) -> None:
+    length = int(response.headers.get("Content-Length") or 0)
+    with (
+        open(part, "ab" if start else "wb") as file,
+        tqdm(
+            desc=f"Downloading {part.stem}",
+            initial=start,
+            total=start + length if length else None,
+            unit="B",
+            unit_scale=True,
+            dynamic_ncols=True,
+        ) as progress,
+    ):
+        # undecoded, since some servers label a .gz file as an encoding to be removed
+        for chunk in response.raw.stream(CHUNK, decode_content=False):
+            file.write(chunk)
+            progress.update(len(chunk))
+
+
+def _reason(error: Exception) -> str:
+    """Why a download failed, in a few words."""
+    match error:
+        case requests.HTTPError(response=requests.Response(status_code=status, reason=reason)):
+            return f"the server answers {status} {reason}"
+        case requests.ConnectTimeout() | requests.ReadTimeout() | urllib3.exceptions.TimeoutError():
+            return "the server does not answer"
+        case requests.exceptions.SSLError():
+            return "its certificate cannot be checked"
+        case requests.exceptions.ProxyError():
+            return "the proxy refuses it"
+        case requests.ConnectionError():
+            return "no connection to the server"
+        case urllib3.exceptions.HTTPError():
+            return "the transfer broke off"
+        case _:
+            return str(error)

@@ -1,0 +1,77 @@
+"""Reading data files: decompression chosen by content, strict UTF-8, and a content hash, with every failure turned into
+one sentence about the file. Called by the readers `table` and `imdb`.
+"""
+
+import bz2
+import gzip
+import hashlib
+import lzma
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from jaxft.errors import InputError
+
+COMPRESSION_SUFFIXES = (".gz", ".xz", ".bz2", ".zst")
+ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"
+OPENERS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
+
+
+@contextmanager
+def decompressed(path: Path) -> Iterator[BinaryIO]:
+    """Opens `path` for reading bytes, decompressing gzip, xz and bzip2.
+
+    The content decides, not the suffix: browsers are known to unpack a `.gz` and keep its name.
+
+    Raises:
+      InputError: no such file, unreadable, empty, compressed with Zstandard, or (while reading in the `with` block)
+        truncated or corrupt.
+    """
+    try:
+        with open(path, "rb") as raw:
+            start = raw.read(8)
+            raw.seek(0)
+            if not start:
+                raise InputError(f"{path} is empty; name a file with documents in it")
+            if start.startswith(ZSTANDARD_MAGIC):
+                raise InputError(
+                    f"{path} is compressed with Zstandard, which Python cannot read before 3.14; "
+                    "compress it with gzip or xz instead"
+                )
+            opener = next((opener for magic, opener in OPENERS.items() if start.startswith(magic)), None)
+            if opener is None:
+                yield raw
+            else:
+                with opener(raw, "rb") as stream:
+                    yield cast(BinaryIO, stream)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist; check the path") from error
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read; check its permissions") from error
+    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+        raise InputError(f"{path} is truncated or corrupt ({error}); download or write it again") from error
+
+
+def decode(content: bytes, where: str) -> str:
+    """Decodes UTF-8, with or without a byte-order mark; `where` names the place in the error.
+
+    >>> decode(b"\\xef\\xbb\\xbfna\\xc3\\xafve", "a.csv, row 1")
+    'naïve'
+    """
+    if b"\0" in content:
+        raise InputError(f"{where}: a zero byte, so this is a binary file or UTF-16; save it as UTF-8 text")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{where}: byte 0x{content[error.start]:02x} is not UTF-8 text; save the file as UTF-8"
+        ) from error
+
+
+def file_hash(path: Path, settings: str) -> str:
+    """Hexadecimal sha256 of the file's bytes and of the settings that it is read with."""
+    with open(path, "rb") as stream:
+        content = hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashlib.sha256(f"{settings}\n{content}".encode()).hexdigest()
