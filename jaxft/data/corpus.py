@@ -34,7 +34,8 @@ def open_corpus(
 
     Args:
       data: "imdb" (the cached archive, else a download), "demo" (generated), or the path of an `aclImdb` folder or its
-        tar, or of a CSV, TSV or JSONL file, each plain or compressed with gzip, xz or bzip2.
+        tar, or of a CSV, TSV or JSONL file, each plain or compressed with gzip, xz or bzip2. A file called
+        demo is "./demo".
       text_column: the column of texts.
       label_column: the column of labels, any strings; empty in unlabelled rows.
       split_column: the column that says train, test or unlabelled.

@@ -108,6 +108,10 @@ def _reason(error: Exception) -> str:
             return "its certificate cannot be checked"
         case requests.exceptions.ProxyError():
             return "the proxy refuses it"
+        case requests.ConnectionError(args=[urllib3.exceptions.MaxRetryError(reason=cause), *_]) if isinstance(
+            cause, urllib3.exceptions.NameResolutionError
+        ):
+            return "its name cannot be looked up, so there is probably no network"
         case requests.ConnectionError():
             return "no connection to the server"
         case urllib3.exceptions.HTTPError():

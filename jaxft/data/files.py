@@ -3,6 +3,7 @@ one sentence about the file. Called by the readers `table` and `imdb`.
 """
 
 import bz2
+import codecs
 import gzip
 import hashlib
 import lzma
@@ -55,19 +56,27 @@ def decompressed(path: Path) -> Iterator[BinaryIO]:
 
 
 def decode(content: bytes, where: str) -> str:
-    """Decodes UTF-8, with or without a byte-order mark; `where` names the place in the error.
+    """Decodes UTF-8; `where` names the place in the error.
 
-    >>> decode(b"\\xef\\xbb\\xbfna\\xc3\\xafve", "a.csv, row 1")
+    >>> decode(b"na\\xc3\\xafve", "a.csv, line 1")
     'naïve'
     """
     if b"\0" in content:
         raise InputError(f"{where}: a zero byte, so this is a binary file or UTF-16; save it as UTF-8 text")
     try:
-        return content.decode("utf-8-sig")
+        return content.decode()
     except UnicodeDecodeError as error:
         raise InputError(
             f"{where}: byte 0x{content[error.start]:02x} is not UTF-8 text; save the file as UTF-8"
         ) from error
+
+
+def text_lines(stream: BinaryIO, path: Path) -> Iterator[str]:
+    """The lines of a file with their ends, without a byte-order mark."""
+    for number, line in enumerate(stream, 1):
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        yield decode(line, f"{path}, line {number}")
 
 
 def file_hash(path: Path, settings: str) -> str:

@@ -5,6 +5,7 @@ Nothing is ever extracted to disk, and an archive that holds anything but plain 
 is refused, although none of its names is ever used as a path.
 """
 
+import codecs
 import hashlib
 import os
 import tarfile
@@ -88,7 +89,7 @@ def read_archive(path: Path) -> Iterator[Document]:
                     found = True
                     yield _document(extracted.read(), kind, f"{path}: {member.name}")
                 end = tar.offset
-            while stream.read(2**20):  # reaching the end checks the compression's own checksum
+            while stream.read(2**16):  # reaching the end checks the compression's own checksum
                 pass
         except tarfile.TarError as error:
             raise InputError(f"{path} is no tar, or a truncated one ({error}); download it again") from error
@@ -126,7 +127,7 @@ def _reviews(folder: Path) -> list[Path]:
 
 
 def _document(content: bytes, kind: tuple[Split, str | None], where: str) -> Document:
-    text = decode(content, where)
+    text = decode(content.removeprefix(codecs.BOM_UTF8), where)
     if not text.strip():
         raise InputError(f"{where}: the review is empty; remove the file or fill it in")
     split, label = kind

@@ -8,17 +8,19 @@ import csv
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from jaxft.data.document import SPLITS, Document, Split
-from jaxft.data.files import COMPRESSION_SUFFIXES, decode, decompressed
+from jaxft.data.files import COMPRESSION_SUFFIXES, decompressed, text_lines
 from jaxft.errors import InputError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 TABLE_SUFFIXES = (*DELIMITERS, ".jsonl")
 TEST_EVERY = 5  # without a split column, one labelled row in five is test
+SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can spell these, UTF-8 cannot
 LONGEST_FIELD = 2**31 - 1  # characters; the largest limit that a C long holds on every platform
 
 
@@ -55,6 +57,8 @@ def text_field(fields: dict[str, Any], column: str, where: str) -> str:
         raise InputError(f"{where}: {column!r} holds {json.dumps(text)} where a text is needed; write it as a string")
     if not text.strip():
         raise InputError(f"{where}: the text is empty; remove the row or fill in {column!r}")
+    if SURROGATE.search(text):
+        raise InputError(f"{where}: half a surrogate pair in {column!r}; write the character whole")
     return text
 
 
@@ -97,9 +101,8 @@ def read_table(path: Path, text_column: str, label_column: str, split_column: st
 def _csv_rows(path: Path, stream: BinaryIO) -> Iterator[tuple[str, dict[str, Any]]]:
     # one limit for the whole process, and the default of 131,072 characters is shorter than some reviews' pages
     csv.field_size_limit(LONGEST_FIELD)
-    lines = (decode(line, f"{path}, line {number}") for number, line in enumerate(stream, 1))
     # strict, since a stray quote would otherwise swallow the rows that follow it
-    reader = csv.reader(lines, delimiter=DELIMITERS[table_suffix(path)], strict=True)
+    reader = csv.reader(text_lines(stream, path), delimiter=DELIMITERS[table_suffix(path)], strict=True)
     header: list[str] | None = None
     for number in itertools.count(1):
         where = f"{path}, row {number}"
@@ -124,15 +127,15 @@ def _csv_rows(path: Path, stream: BinaryIO) -> Iterator[tuple[str, dict[str, Any
 
 
 def _json_rows(path: Path, stream: BinaryIO) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(stream, 1):
+    for number, line in enumerate(text_lines(stream, path), 1):
         where = f"{path}, line {number}"
-        text = decode(line, where)
-        if not text.strip():
+        if not line.strip():
             continue
         try:
-            fields = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{where}: not valid JSON ({error.msg}); write one object per line") from error
+            fields = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+            raise InputError(f"{where}: not valid JSON ({reason}); write one object per line") from error
         if not isinstance(fields, dict):
             raise InputError(f"{where}: no JSON object; write one object with a text and a label per line")
         yield where, cast(dict[str, Any], fields)

@@ -1,0 +1,391 @@
+"""The readers: what they yield, in which order, at what memory, and what each refuses in one sentence."""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import tarfile
+import tempfile
+import tracemalloc
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxft.data.corpus import Document, open_corpus
+from jaxft.data.document import Split
+from jaxft.data.table import read_table, rows
+from jaxft.errors import InputError
+
+REVIEWS = {
+    "train/pos/0_9.txt": "A joy.<br /><br />Truly.",
+    "train/pos/10_8.txt": "Très bien.",
+    "train/neg/0_2.txt": "A bore.",
+    "train/unsup/0_0.txt": "Two hours long.",
+    "test/pos/0_10.txt": "Splendid.",
+    "test/neg/0_1.txt": "Dire.",
+}
+DOCUMENTS = [
+    Document("A joy.<br /><br />Truly.", "pos", "train"),
+    Document("Très bien.", "pos", "train"),
+    Document("A bore.", "neg", "train"),
+    Document("Two hours long.", None, "unlabelled"),
+    Document("Splendid.", "pos", "test"),
+    Document("Dire.", "neg", "test"),
+]
+TABLE = "text,label,split\nA joy.,pos,train\nA bore.,neg,train\nLong.,,unlabelled\nFine.,pos,test\n"
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def write_folder(root: Path) -> Path:
+    for name, text in {**REVIEWS, "README": "About.", "train/urls_pos.txt": "http://"}.items():
+        write(root / name, text)
+    return root
+
+
+def tar_bytes(members: Mapping[str, str | bytes], *extra: tarfile.TarInfo) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, text in members.items():
+            content = text.encode() if isinstance(text, str) else text
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        for member in extra:
+            tar.addfile(member)
+    return buffer.getvalue()
+
+
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
+
+
+def documents(path: Path, **columns: str) -> list[Document]:
+    return list(open_corpus(str(path), **columns).documents())
+
+
+def refusal(path: Path, **columns: str) -> str:
+    """The message with which a corpus is refused, at once or while it streams: one line that names the file."""
+    with pytest.raises(InputError) as caught:
+        documents(path, **columns)
+    message = str(caught.value)
+    assert path.name in message
+    assert "\n" not in message
+    return message
+
+
+COMPRESS = {"": lambda content: content, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+
+
+# tables
+
+
+@pytest.mark.parametrize("compression", COMPRESS)
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+def test_every_table_format_yields_the_same_documents(tmp_path, suffix, compression):
+    wanted = [
+        Document('Says "hm, no",\nthen\tleaves.', "3", "train"),
+        Document("Çok güzel <br /> 🎬", "0", "test"),
+        Document("No label.", None, "unlabelled"),
+    ]
+    buffer = io.StringIO(newline="")
+    if suffix == ".jsonl":
+        for document in wanted:
+            label = None if document.label is None else int(document.label)
+            print(json.dumps({"text": document.text, "label": label, "split": document.split}), file=buffer)
+    else:
+        writer = csv.writer(buffer, delimiter="," if suffix == ".csv" else "\t")
+        writer.writerow(["text", "label", "split"])
+        writer.writerows((document.text, document.label, document.split) for document in wanted)
+    path = write(tmp_path / f"reviews{suffix}{compression}", COMPRESS[compression](buffer.getvalue().encode()))
+    assert documents(path) == wanted
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=8))
+@settings(max_examples=100, deadline=None)
+def test_any_text_survives_both_formats(texts):
+    with tempfile.TemporaryDirectory() as folder:
+        with open(f"{folder}/a.csv", "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["text", "label", "split"])
+            writer.writerows([text, "a", "train"] for text in texts)
+        lines = "".join(json.dumps({"text": text, "label": "a", "split": "train"}) + "\n" for text in texts)
+        write(Path(folder) / "a.jsonl", lines)
+        for name in ("a.csv", "a.jsonl"):
+            assert [document.text for document in documents(Path(folder) / name)] == texts
+
+
+def test_byte_order_mark_blank_lines_and_spaced_cells_are_accepted(tmp_path):
+    path = write(tmp_path / "excel.csv", "\ufefftext , label,split\r\n\r\nFine., pos ,Train\r\nHm.,,Unlabeled\r\n\r\n")
+    assert documents(path) == [Document("Fine.", "pos", "train"), Document("Hm.", None, "unlabelled")]
+
+
+def test_fields_longer_than_csv_allows_by_default(tmp_path):
+    path = write(tmp_path / "long.csv", f"text,label,split\n{'word ' * 200_000},pos,train\n")
+    assert len(documents(path)[0].text) == 1_000_000
+
+
+def test_other_column_names_and_labels_of_unlabelled_rows(tmp_path):
+    path = write(tmp_path / "own.csv", "id,review,stars,part\n1,Fine.,five,train\n2,Hm.,one,unlabelled\n")
+    got = documents(path, text_column="review", label_column="stars", split_column="part")
+    assert got == [Document("Fine.", "five", "train"), Document("Hm.", None, "unlabelled")]
+
+
+def test_unlabelled_json_lines_may_leave_the_label_out(tmp_path):
+    path = write(
+        tmp_path / "a.jsonl", '{"text": "Hm.", "split": "unlabelled"}\n{"text": "A", "label": true, "split": "test"}'
+    )
+    assert documents(path) == [Document("Hm.", None, "unlabelled"), Document("A", "True", "test")]
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c", ""]), min_size=1, max_size=60), st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_without_a_split_column_a_fifth_of_each_class_is_test(labels, seed):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "plain.csv"
+        write(path, "text,label\n" + "".join(f"text {i},{label}\n" for i, label in enumerate(labels)))
+        got = list(read_table(path, "text", "label", "split", seed))
+        assert got == list(read_table(path, "text", "label", "split", seed))
+    assert [document.label or "" for document in got] == labels
+    for label in set(labels):
+        splits: list[Split] = [document.split for document in got if (document.label or "") == label]
+        if not label:
+            assert set(splits) == {"unlabelled"}
+            continue
+        assert splits[0] == "train"
+        assert all(splits[at : at + 5].count("test") == 1 for at in range(0, len(splits) - 4, 5))
+        assert splits.count("test") <= -(-len(splits) // 5)
+
+
+def test_the_carved_test_rows_depend_on_the_seed(tmp_path):
+    path = write(tmp_path / "plain.csv", "text,label\n" + "x,a\n" * 100)
+    splits = [
+        tuple(document.split for document in read_table(path, "text", "label", "split", seed)) for seed in range(3)
+    ]
+    assert len(set(splits)) == 3
+    assert Counter(splits[0]) == {"train": 80, "test": 20}
+
+
+def test_rows_serve_a_file_of_texts_alone(tmp_path):
+    path = write(tmp_path / "new.csv", "id,text\n7,Fine.\n")
+    assert list(rows(path)) == [(f"{path}, row 2", {"id": "7", "text": "Fine."})]
+
+
+BAD_TABLES = {
+    "empty.csv": ("", "is empty"),
+    "header.csv": ("text,label\n", "holds no rows"),
+    "blank.jsonl": ("\n\n", "holds no rows"),
+    "names.csv": ("review,sentiment\nFine.,pos\n", "no column 'text', only 'review', 'sentiment'; .* --text-column"),
+    "nolabel.csv": ("text,stars\nFine.,5\n", "no column 'label', only 'text', 'stars'; .* --label-column"),
+    "names.jsonl": ('{"review": "Fine."}\n', "line 1: no column 'text', only 'review'"),
+    "later.jsonl": ('{"text": "Fine.", "label": 1}\n{"text": "Hm."}\n', "line 2: no column 'label'"),
+    "twice.csv": ("text,text,label\na,b,c\n", "row 1: a column name comes twice"),
+    "split.csv": (TABLE + "Odd.,pos,valid\n", "row 6: unknown split 'valid'; use train, test or unlabelled"),
+    "unlabelled.csv": (TABLE + "Odd.,,train\n", "row 6: a train row without a label"),
+    "unlabelled_test.csv": (TABLE + "Odd., ,test\n", "row 6: a test row without a label"),
+    "hollow.csv": (TABLE + " ,pos,train\n", "row 6: the text is empty"),
+    "multiline.csv": ('text,label\n"one\ntwo",a\n"",a\n', "row 3: the text is empty"),
+    "hollow.jsonl": ('{"text": "", "label": 1}\n', "line 1: the text is empty"),
+    "ragged.csv": (TABLE + "Well, no.,neg,train\n", "row 6: 4 fields where the header has 3"),
+    "short.csv": (TABLE + "Well\n", "row 6: 1 fields where the header has 3"),
+    "open_quote.csv": ('text,label\n"Fine.,pos\nBad.,neg\n', "row 2: unexpected end of data; quote"),
+    "stray_quote.tsv": ('text\tlabel\n"Fine" he said\tpos\n', "row 2: .* expected after .*; quote"),
+    "binary.csv": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "line 1: byte 0x89 is not UTF-8"),
+    "zero.csv": (b"text,label\na\0b,pos\n", "line 2: a zero byte"),
+    "utf16.csv": ("text,label\na,b\n".encode("utf-16"), "line 1: a zero byte, so this is a binary file or UTF-16"),
+    "latin.csv": (TABLE.encode() + "Très,pos,train\n".encode("latin-1"), "line 6: byte 0xe8 is not UTF-8"),
+    "bad.jsonl": ('{"text": "a", "label": 1}\n{"text": "b", "label": }\n', "line 2: not valid JSON .Expecting value"),
+    "deep.jsonl": ("[" * 100_000, "line 1: not valid JSON"),
+    "list.jsonl": ('["a", "pos"]\n', "line 1: no JSON object"),
+    "number.jsonl": ('{"text": 5, "label": 1}\n', "line 1: 'text' holds 5 where a text is needed"),
+    "labels.jsonl": ('{"text": "a", "label": ["x"]}\n', r"line 1: 'label' holds \[\"x\"\]; give one label"),
+    "surrogate.jsonl": ('{"text": "a\\ud83d", "label": 1}\n', "line 1: half a surrogate pair"),
+    "cut.csv.gz": (gzip.compress(TABLE.encode())[:-12], "truncated or corrupt"),
+    "cut.csv.xz": (lzma.compress(TABLE.encode())[:-12], "truncated or corrupt"),
+    "garbled.csv.gz": (b"\x1f\x8bnot gzip at all", "truncated or corrupt"),
+    "new.csv.zst": (b"\x28\xb5\x2f\xfd....", "Zstandard, which Python cannot read before 3.14"),
+    "notes.txt": ("text,label\n", "unknown suffix; --data reads .csv"),
+    "reviews.zip": (b"PK\3\4", "unknown suffix"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_bad_tables_are_refused_in_one_sentence(tmp_path, name):
+    content, pattern = BAD_TABLES[name]
+    message = refusal(write(tmp_path / name, content))
+    with pytest.raises(InputError, match=pattern):
+        raise InputError(message)
+
+
+def test_a_split_column_that_was_asked_for_must_be_there(tmp_path):
+    path = write(tmp_path / "a.csv", "text,label\nFine.,pos\n")
+    assert "no column 'part', only 'text', 'label'; name the right one with --split-column" in refusal(
+        path, split_column="part"
+    )
+
+
+def test_a_missing_path_names_what_data_takes(tmp_path):
+    assert "--data takes imdb, demo or the path" in refusal(tmp_path / "nothing.csv")
+
+
+# the aclImdb layout
+
+
+@pytest.fixture
+def archive(tmp_path) -> bytes:
+    return tar_bytes({f"aclImdb/{name}": text for name, text in {**REVIEWS, "README": "About."}.items()})
+
+
+def test_a_folder_and_its_parent_are_read_in_one_order(tmp_path):
+    root = write_folder(tmp_path / "aclImdb")
+    assert documents(root) == documents(tmp_path) == DOCUMENTS
+    assert open_corpus(str(tmp_path)).name == "aclImdb"
+
+
+@pytest.mark.parametrize("compression", COMPRESS)
+@pytest.mark.parametrize("prefix", ["aclImdb/", "./aclImdb/", ""])
+def test_an_archive_is_read_in_the_order_of_its_members(tmp_path, prefix, compression):
+    members: dict[str, str | bytes] = {prefix + name: text for name, text in {"README": "About.", **REVIEWS}.items()}
+    members[f"__MACOSX/{prefix}train/pos/._0_9.txt"] = b"\0\5\x16\7"
+    path = write(tmp_path / f"reviews.tar{compression}", COMPRESS[compression](tar_bytes(members)))
+    assert documents(path) == DOCUMENTS
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_content_tells_the_compression(tmp_path, archive):
+    assert documents(write(tmp_path / "unpacked_by_a_browser.tar.gz", archive)) == DOCUMENTS
+    assert documents(write(tmp_path / "a.tgz", gzip.compress(archive))) == DOCUMENTS
+
+
+@pytest.mark.parametrize(
+    ("member", "pattern"),
+    [
+        (special("aclImdb/../../x.txt", tarfile.REGTYPE), "unsafe member name"),
+        (special("/etc/train/pos/x.txt", tarfile.REGTYPE), "unsafe member name"),
+        (special("C:\\train\\pos\\x.txt", tarfile.REGTYPE), "unsafe member name"),
+        (special("a\\..\\..\\x.txt", tarfile.REGTYPE), "unsafe member name"),
+        (special("aclImdb/train/pos/9_9.txt", tarfile.SYMTYPE, "/etc/passwd"), "is a link or a device"),
+        (special("aclImdb/train/pos/9_9.txt", tarfile.LNKTYPE, "aclImdb/README"), "is a link or a device"),
+        (special("aclImdb/pipe", tarfile.FIFOTYPE), "is a link or a device"),
+        (special("aclImdb/train/pos/9_9.txt", tarfile.REGTYPE), "9_9.txt: the review is empty"),
+    ],
+)
+def test_unsafe_and_empty_members_are_refused(tmp_path, member, pattern):
+    path = write(tmp_path / "bad.tar", tar_bytes(REVIEWS, member))
+    assert pattern in refusal(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_review_in_another_encoding_is_named(tmp_path):
+    path = write(tmp_path / "latin.tar", tar_bytes({**REVIEWS, "train/pos/9_9.txt": "Très".encode("latin-1")}))
+    assert "train/pos/9_9.txt: byte 0xe8 is not UTF-8" in refusal(path)
+    root = write_folder(tmp_path / "aclImdb")
+    write(root / "train/neg/5_1.txt", b"\xff")
+    assert "5_1.txt: byte 0xff is not UTF-8" in refusal_in(root, "5_1.txt")
+
+
+def refusal_in(root: Path, name: str) -> str:
+    with pytest.raises(InputError) as caught:
+        documents(root)
+    assert name in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("compression", COMPRESS)
+def test_a_truncated_archive_is_refused_wherever_it_is_cut(tmp_path, archive, compression):
+    # without the blocks of zeros at the end, of which one is enough and tars differ in how many more they hold
+    whole = COMPRESS[compression](archive[: len(archive.rstrip(b"\0")) // 512 * 512 + 1024])
+    path = tmp_path / f"cut.tar{compression}"
+    assert documents(write(path, whole)) == DOCUMENTS
+    step = 512 if not compression else max(1, len(whole) // 25)
+    for size in range(step, len(whole) - 511 if not compression else len(whole), step):
+        refusal(write(path, whole[:size]))
+
+
+@pytest.mark.parametrize(
+    ("content", "pattern"),
+    [
+        (b"not a tar at all" * 100, "is no tar, or a truncated one"),
+        (b"", "is empty"),
+        (tar_bytes({"other/readme.txt": "Hm."}), "has no aclImdb layout"),
+        (tar_bytes({}), "has no aclImdb layout"),
+        (b"\x28\xb5\x2f\xfd....", "Zstandard"),
+    ],
+)
+def test_what_is_no_aclimdb_archive_is_refused(tmp_path, content, pattern):
+    assert pattern in refusal(write(tmp_path / "other.tar", content))
+
+
+def test_a_folder_without_the_layout_is_refused(tmp_path):
+    write(tmp_path / "reviews" / "pos" / "0_9.txt", "Fine.")
+    assert "has no aclImdb layout" in refusal(tmp_path / "reviews")
+
+
+# streams
+
+
+def test_each_stream_is_fresh_and_two_may_run_at_once(tmp_path, archive):
+    corpus = open_corpus(str(write(tmp_path / "reviews.tar", archive)))
+    first, second = corpus.documents(), corpus.documents()
+    assert next(first) == next(second) == DOCUMENTS[0]
+    assert list(first) == list(second) == DOCUMENTS[1:]
+
+
+def test_fingerprints_follow_content_and_columns_and_not_the_name(tmp_path):
+    def fingerprint(path: Path, **columns: str) -> str:
+        return open_corpus(str(path), **columns).fingerprint
+
+    path = write(tmp_path / "a.csv", "text,label,other\nFine.,pos,x\n")
+    assert fingerprint(path) == fingerprint(write(tmp_path / "b.csv", path.read_bytes()))
+    assert fingerprint(path) != fingerprint(path, label_column="other")
+    assert fingerprint(path) != fingerprint(write(tmp_path / "c.csv", "text,label,other\nFine.,neg,x\n"))
+    root = write_folder(tmp_path / "aclImdb")
+    before = fingerprint(root)
+    assert before == fingerprint(tmp_path)
+    write(root / "train/pos/77_7.txt", "More.")
+    assert fingerprint(root) != before
+
+
+@pytest.mark.parametrize("kind", ["csv", "tar.gz"])
+def test_memory_does_not_grow_with_the_corpus(tmp_path, kind):
+    text = "word " * 1000
+    if kind == "csv":
+        path = write(tmp_path / "big.csv", "text,label,split\n" + f"{text},pos,train\n" * 4000)
+    else:
+        members = {f"train/pos/{index}_9.txt": text for index in range(4000)}
+        path = write(tmp_path / "big.tar.gz", gzip.compress(tar_bytes(members), 1))
+    corpus = open_corpus(str(path))
+    tracemalloc.start()
+    count = sum(1 for _ in corpus.documents())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 4000
+    assert peak < 1_000_000  # bytes, of 20 MB
+
+
+@pytest.mark.realdata
+def test_the_real_archive_has_its_published_sizes(real_data):
+    corpus = open_corpus(str(real_data / "imdb" / "aclImdb_v1.tar.xz"))
+    kinds = Counter((document.split, document.label) for document in corpus.documents())
+    assert kinds == {
+        ("train", "pos"): 12_500,
+        ("train", "neg"): 12_500,
+        ("test", "pos"): 12_500,
+        ("test", "neg"): 12_500,
+        ("unlabelled", None): 50_000,
+    }
