@@ -1,0 +1,235 @@
+"""A corpus as token ids on disk: tokenized once, then opened without reading the texts again.
+
+The jobs call `build_store` with a corpus from `jaxft.data.corpus`; `jaxft.data.streams` reads the `TokenStore`. Texts
+stream through `jaxft.data.numbering` into a file of ids in order of appearance, which is then renumbered by the
+vocabulary, so memory holds the distinct tokens and nine bytes for each document, but no text. `N` is the number of
+documents, `T` the number of tokens of all of them.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+from array import array
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from jaxft.data import text
+from jaxft.data.document import SPLITS, Corpus, Document
+from jaxft.data.numbering import number_texts
+from jaxft.data.vocabulary import Vocabulary
+from jaxft.errors import InputError
+
+# Part of every cache key: raise it with any change of the files.
+_FORMAT = 1
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """The token ids of N documents, with their labels and splits; `store[i]` is the ids of document i.
+
+    Args:
+        ids: Those of all documents in a row, memory-mapped and read-only: (T,), uint16, or int32 where V >= 65,536.
+        offsets: Where each document begins, and the end: int64, (N + 1,).
+        labels: Index into `classes`, -1 for none: int32, (N,).
+        splits: Index into `jaxft.data.document.SPLITS`: 0 train, 1 test, 2 unlabelled: int8, (N,).
+        vocabulary: The tokens behind the ids.
+        classes: The labels of the train split; numbers by value, before other strings in their order.
+    """
+
+    ids: np.memmap
+    offsets: np.ndarray
+    labels: np.ndarray
+    splits: np.ndarray
+    vocabulary: Vocabulary
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        if not 0 <= i < len(self):
+            raise IndexError(f"document {i} of {len(self)}")
+        return np.asarray(self.ids[self.offsets[i] : self.offsets[i + 1]])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens in each document, `xxbos` included: int64, (N,)."""
+        return np.diff(self.offsets)
+
+
+def build_store(
+    corpus: Corpus,
+    cache: Path,
+    *,
+    max_vocab: int = 60_000,
+    min_count: int = 3,
+    vocabulary: Vocabulary | None = None,
+    transductive: bool = False,
+    labelled: bool = True,
+    workers: int | None = None,
+    progress: bool = True,
+) -> TokenStore:
+    """Opens the tokenized corpus, after tokenizing it where `cache` does not hold it whole already.
+
+    Args:
+        corpus: Where the documents stream from; its fingerprint is part of the cache's key.
+        cache: The folder under which each corpus and settings get a folder of their own.
+        max_vocab: The most tokens in the vocabulary, special ones included.
+        min_count: Occurrences below which a token becomes `xxunk`.
+        vocabulary: Use this one; `max_vocab`, `min_count` and `transductive` then have no effect.
+        transductive: Let the test texts count towards the vocabulary too.
+        labelled: False for a corpus that only a language model reads: it needs no classes.
+        workers: Tokenizing processes; by default one for each usable core.
+        progress: Show a bar over the documents.
+
+    Raises:
+        InputError: The train split has fewer than two classes or lacks one of the test split's; or no documents.
+    """
+    settings = {
+        "corpus": corpus.fingerprint,
+        "tokenizer": text.VERSION,
+        "format": _FORMAT,
+        "labelled": labelled,
+        "vocabulary": [max_vocab, min_count, transductive] if vocabulary is None else vocabulary.tokens,
+    }
+    folder = Path(cache) / hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
+    store = _open(folder)
+    if store is not None:
+        return store
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder)
+    # In the cache's own folder, so that the finished folder moves there in one step.
+    with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as temporary:
+        numbered, whole = Path(temporary) / "numbered", Path(temporary) / "whole"
+        documents = tqdm(corpus.documents(), desc="tokenizing", unit=" documents", disable=not progress)
+        table = _number(documents, numbered, transductive, workers)
+        if not table.lengths:
+            raise InputError(f"{corpus.name} holds no documents; name a file or folder with texts in it")
+        classes = _classes(corpus.name, table) if labelled else ()
+        if vocabulary is None:
+            vocabulary = Vocabulary.build(
+                dict(zip(table.tokens, table.counts.tolist(), strict=True)), max_vocab, min_count
+            )
+        _write(whole, numbered, table, classes, vocabulary)
+        shutil.rmtree(folder, ignore_errors=True)
+        # Another process may have finished the same corpus meanwhile: its folder is as good.
+        with suppress(OSError):
+            os.replace(whole, folder)
+    store = _open(folder)
+    if store is None:
+        raise InputError(f"{folder}: the tokenized corpus was written but cannot be read back; is the disk full?")
+    return store
+
+
+@dataclass(frozen=True)
+class _Numbered:
+    """What one pass over the documents leaves in memory; labels are indices into `names`, -1 for none."""
+
+    tokens: list[str]
+    counts: np.ndarray
+    names: list[str]
+    lengths: "array[int]"
+    labels: "array[int]"
+    splits: "array[int]"
+
+
+def _number(documents: Iterable[Document], path: Path, transductive: bool, workers: int | None) -> _Numbered:
+    """Tokenizes `documents` into the file `path`, as int32 ids in order of appearance, and counts the tokens."""
+    names: dict[str, int] = {}
+    lengths, labels, splits = array("i"), array("i"), array("b")
+
+    def texts() -> Iterator[str]:
+        for document in documents:
+            label = None if document.split == "unlabelled" else document.label
+            labels.append(-1 if label is None else names.setdefault(label, len(names)))
+            splits.append(SPLITS.index(document.split))
+            yield document.text
+
+    tokens: list[str] = []
+    counts = np.zeros(0, np.int64)
+    with path.open("wb") as file:
+        for sizes, ids in number_texts(texts(), tokens, workers):
+            ids.tofile(file)
+            split = np.array(splits[len(lengths) : len(lengths) + len(sizes)])
+            lengths.extend(sizes.tolist())
+            counted = ids[np.repeat(split != SPLITS.index("test"), sizes)] if not transductive else ids
+            new = np.bincount(counted, minlength=len(tokens))
+            new[: len(counts)] += counts
+            counts = new
+    return _Numbered(tokens, counts, list(names), lengths, labels, splits)
+
+
+def _classes(name: str, table: _Numbered) -> tuple[str, ...]:
+    """The labels of the train split in their order, after checking that they will do."""
+    labels, splits = np.array(table.labels), np.array(table.splits)
+    train = {table.names[i] for i in np.unique(labels[(splits == SPLITS.index("train")) & (labels >= 0)])}
+    if len(train) < 2:
+        found = f"only {train.pop()!r}" if train else "no label"
+        raise InputError(f"{name} has {found} in its train split; a classifier needs at least two classes")
+    missing = [label for label in table.names if label not in train]
+    if missing:
+        raise InputError(
+            f"{name}: the label {missing[0]!r} is in the test split but not in train; add train rows with it"
+        )
+    return tuple(sorted(train, key=_by_number))
+
+
+def _by_number(label: str) -> tuple[float, str]:
+    try:
+        return (float(label), label)
+    except ValueError:
+        return (math.inf, label)
+
+
+def _write(whole: Path, numbered: Path, table: _Numbered, classes: tuple[str, ...], vocabulary: Vocabulary) -> None:
+    """Writes the store's files into the new folder `whole`."""
+    whole.mkdir()
+    offsets = np.concatenate([[0], np.cumsum(table.lengths, dtype=np.int64)])
+    index = {label: i for i, label in enumerate(classes)}
+    labels = np.array([index.get(name, -1) for name in table.names] + [-1], np.int32)[np.array(table.labels)]
+    np.save(whole / "offsets.npy", offsets)
+    np.save(whole / "labels.npy", labels)
+    np.save(whole / "splits.npy", np.array(table.splits))
+    vocabulary.save(whole / "vocabulary.json")
+    dtype = np.dtype(np.uint16 if len(vocabulary) < 1 << 16 else np.int32)
+    ids = vocabulary.encode(table.tokens).astype(dtype)
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (int(offsets[-1]),)}
+    with numbered.open("rb") as source, (whole / "ids.npy").open("wb") as target:
+        np.lib.format.write_array_header_1_0(target, header)
+        # Block by block: a memory map's pages would count as this process's memory.
+        while (block := np.fromfile(source, np.int32, _BLOCK)).size:
+            ids[block].tofile(target)
+    sizes = {path.name: path.stat().st_size for path in whole.iterdir()}
+    (whole / "store.json").write_text(json.dumps({"classes": classes, "sizes": sizes}), encoding="utf-8")
+
+
+def _open(folder: Path) -> TokenStore | None:
+    """The store in `folder`, or None if there is none or one of its files is missing, cut off or unreadable."""
+    try:
+        meta = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+        if any((folder / name).stat().st_size != size for name, size in meta["sizes"].items()):
+            return None
+        ids, offsets = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("ids", "offsets"))
+        labels, splits = (np.load(folder / f"{name}.npy") for name in ("labels", "splits"))
+        vocabulary = Vocabulary.load(folder / "vocabulary.json")
+        return TokenStore(ids, offsets, labels, splits, vocabulary, tuple(meta["classes"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what runs that were killed more than a day ago left beside `folder`."""
+    for path in folder.parent.glob(f"{folder.name}.*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > 86_400:
+                shutil.rmtree(path)

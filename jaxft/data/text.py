@@ -1,0 +1,182 @@
+r"""Turns a raw text into the tokens that fastai 2 makes of it, so that its pretrained vocabularies fit.
+
+`tokenize` is the door; `jaxft.data.worker` calls it for whole corpora and `jaxft.predict` for single texts. `RULES` is
+the definition: small functions from text to text, applied in order, then words split at spaces and by
+`jaxft.data.words`. Most of a text's runs of characters have been seen before, so `tokenize` looks each one up and goes
+through the rules only for a new one; the result is that of the rules applied to the whole text, which the tests hold
+for arbitrary texts.
+"""
+
+import html
+import re
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from operator import eq
+
+from jaxft.data.words import split_word
+
+UNK, PAD, BOS, EOS, FLD = "xxunk", "xxpad", "xxbos", "xxeos", "xxfld"
+REP, WREP, UP, MAJ = "xxrep", "xxwrep", "xxup", "xxmaj"
+SPECIALS = (UNK, PAD, BOS, EOS, FLD, REP, WREP, UP, MAJ)
+SPACE = "▁"
+
+# Part of every cache key: raise it with any change that changes a token.
+VERSION = 1
+
+# Markup and escapes as they lie about in scraped reviews and in WikiText, in the order in which they are replaced.
+_MARKUP = (
+    ("#39;", "'"),
+    ("amp;", "&"),
+    ("#146;", "'"),
+    ("nbsp;", " "),
+    ("#36;", "$"),
+    ("\\n", "\n"),
+    ("quot;", "'"),
+    ("<br />", "\n"),
+    ('\\"', '"'),
+    ("<unk>", UNK),
+    (" @.@ ", "."),
+    (" @-@ ", "-"),
+    ("...", " …"),
+)
+
+
+def fix_html(text: str) -> str:
+    """Replaces left-over markup: line breaks, entities, WikiText's @-@, three dots by an ellipsis."""
+    for old, new in _MARKUP:
+        text = text.replace(old, new)
+    return html.unescape(text)
+
+
+def replace_rep(text: str) -> str:
+    """A character three times or more: "so goooood" -> "so g xxrep 5 o d"."""
+    return re.sub(r"(\S)\1{2,}", lambda match: f" {REP} {len(match[0])} {match[1]} ", text)
+
+
+def replace_wrep(text: str) -> str:
+    """A word three times or more: "no no no." -> "xxwrep 3 no ."."""
+
+    def shorten(match: re.Match[str]) -> str:
+        return f" {WREP} {len(match[2].split()) + 2} {match[1]} {match[3]}"
+
+    return re.sub(r"(?:\s|^)(\w+)\s+((?:\1\s+)+)\1(\s|\W|$)", shorten, text)
+
+
+def spec_add_spaces(text: str) -> str:
+    """Spaces around slash, backslash and hash."""
+    return re.sub(r"([/#\\])", r" \1 ", text)
+
+
+def rm_useless_spaces(text: str) -> str:
+    """One space for several; other white space stays."""
+    return re.sub(" {2,}", " ", text)
+
+
+def _mark(marker: str) -> Callable[[re.Match[str]], str]:
+    return lambda match: f"{match[1]}{marker + ' ' if len(match[2]) > 1 else ''}{match[2].lower()}"
+
+
+def replace_all_caps(text: str) -> str:
+    """A word in capitals: "GREAT" -> "xxup great"; a single letter is only lower-cased."""
+    return re.sub(r"(\s|^)([A-Z]+[^a-z\s]*)(?=\s|$)", _mark(UP), text)
+
+
+def replace_maj(text: str) -> str:
+    """A capitalised word: "Great" -> "xxmaj great"."""
+    return re.sub(r"(\s|^)([A-Z][^A-Z\s]*)(?=\s|$)", _mark(MAJ), text)
+
+
+def lowercase(text: str) -> str:
+    """Lower case, without white space at the ends, behind `xxbos`."""
+    return f"{BOS} {text.lower().strip()}"
+
+
+RULES: tuple[Callable[[str], str], ...] = (
+    fix_html,
+    replace_rep,
+    replace_wrep,
+    spec_add_spaces,
+    rm_useless_spaces,
+    replace_all_caps,
+    replace_maj,
+    lowercase,
+)
+
+
+def replace_space(token: str) -> str:
+    """A token of white space keeps its spaces visible, so that joined tokens split again."""
+    return token.replace(" ", SPACE)
+
+
+def split_text(text: str) -> Iterator[str]:
+    """Words, and white space as tokens: a single space is none, and a longer run loses a space at its start."""
+    for run in re.findall(r"\s+|\S+", text):
+        if not run.isspace():
+            yield from split_word(run)
+        elif run != " ":
+            yield run.removeprefix(" ")
+
+
+def tokenize_by_rules(text: str, rules: Iterable[Callable[[str], str]] = RULES) -> list[str]:
+    """What `tokenize` returns, by definition, at a fraction of its speed."""
+    for rule in rules:
+        text = rule(text)
+    return [replace_space(token) for token in split_text(text)]
+
+
+class _Runs(dict[str, tuple[str, ...]]):
+    """The tokens of each run of non-space characters seen so far; bounded, because rare runs never end."""
+
+    def __missing__(self, run: str) -> tuple[str, ...]:
+        text = run
+        for rule in (replace_rep, spec_add_spaces, rm_useless_spaces, replace_all_caps, replace_maj):
+            text = rule(text)
+        tokens = tuple(split_text(text.lower().strip()))
+        if len(self) < 100_000:
+            self[run] = tokens
+        return tokens
+
+
+_RUNS = _Runs({"": ()})
+_OTHER_SPACE = re.compile(r"([^\S ]\s*)")
+
+
+def _starts_with_space(run: str) -> bool:
+    return run[:1] in tuple("/#\\") or (len(run) > 2 and run[0] == run[1] == run[2])
+
+
+def _repeats_a_word(text: str) -> bool:
+    words = text.split()
+    return any(map(eq, words, words[1:])) and any(
+        first == second and third.startswith(first)
+        for first, second, third in zip(words, words[1:], words[2:], strict=False)
+    )
+
+
+def tokenize(text: str) -> list[str]:
+    r"""Splits a raw text into fastai's tokens.
+
+    Args:
+        text: Any text, with its markup, capitals and line breaks.
+
+    Returns:
+        The tokens, `xxbos` first.
+
+    Example:
+        >>> tokenize("Don't miss it!!!<br /><br />GREAT film.")
+        ['xxbos', 'xxmaj', 'do', "n't", 'miss', 'it', 'xxrep', '3', '!', '\n\n', 'xxup', 'great', 'film', '.']
+
+    Source: the default rules and word tokenizer of fastai 2, https://docs.fast.ai/text.core.html.
+    """
+    text = fix_html(text).strip()
+    pieces = _OTHER_SPACE.split(text)
+    tokens = [BOS, *chain.from_iterable(map(_RUNS.__getitem__, pieces[0].split(" ")))]
+    for space, piece in zip(pieces[1::2], pieces[2::2], strict=True):
+        # A rule may put a space before the next run, which then belongs to this token.
+        space = space + " " if _starts_with_space(piece) else space
+        tokens.append(replace_space(rm_useless_spaces(space)))
+        tokens.extend(chain.from_iterable(map(_RUNS.__getitem__, piece.split(" "))))
+    # Only repeated words reach across spaces; they are rare enough to start over.
+    if _repeats_a_word(replace_rep(text) if REP in tokens else text):
+        return tokenize_by_rules(text, RULES[1:])
+    return tokens

@@ -1,0 +1,174 @@
+"""Splits a run of non-space characters into words the way fastai's default word tokenizer does: spaCy's blank English.
+
+The text has been through fastai's rules first, so it is lower-cased, has no slash, hash or backslash inside a word, and
+no character three times in a row; exceptions that need any of those (`Mr.`, `:-D`, `w/o`, `<333`) cannot occur and are
+not listed. Used by `jaxft.data.text` alone. The steps are those of spaCy's documentation
+(https://spacy.io/usage/linguistic-features#how-tokenizer-works): peel punctuation from both ends until an exception or
+nothing is left, keep a web address whole, else cut at infixes; at the end put back together the exceptions that
+peeling and cutting took apart.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import regex
+
+# Facts of spaCy 3.8's English data. A contraction's pieces come with their apostrophes and without: "i'll" and "ill".
+_ENDINGS = {
+    "i": "'m|'m a|'ll|'ll 've|'d|'d 've|'ve",
+    "you we they": "'ll|'ll 've|'d|'d 've|'ve|'re",
+    "he she it": "'ll|'ll 've|'d|'d 've|'s",
+    "who what when where why how there": "'s|'ll|'ll 've|'re|'ve|'d|'d 've",
+    "that this": "'s|'ll|'ll 've|'d|'d 've",
+    "these those": "'ll|'ll 've|'re|'ve|'d|'d 've",
+    "ca could do does did had may might must need ought sha should wo would": "n't|n't 've",
+    "ai are is was were have has dare": "n't",
+    "could might must should would not": "'ve",
+    **{" ".join(map(str, range(1, 13))): "a.m.|am|p.m.|pm"},
+}
+_REAL_WORDS = ("ill", "its", "hell", "shell", "shed", "were", "well", "whore")
+_SPLIT = "y' all|y all|how 'd 'y|can not|gon na|got ta|let 's|c'm on|° c .|° f .|° k ."
+_WHOLE = (
+    "' '' 's ‘s 're 'd 'em em 'll ll 'nuff nuff 'cause 'cos 'coz 'cuz 'bout ma'am o'clock <space> "
+    "doin doin' goin goin' nothin nothin' nuthin nuthin' ol ol' somethin somethin' lovin lovin' havin havin' "
+    "a.m. p.m. co. e.g. i.e. vs. v.s. "
+    "a. b. c. d. e. f. g. h. i. j. k. l. m. n. o. p. q. r. s. t. u. v. w. x. y. z. ä. ö. ü. "
+    ":) :-) :)) :-)) (: (-: =) (= :] :-] [: [-: [= =] :o) (o: :} :-} 8) 8-) (-8 ;) ;-) (; (-; :( :-( :(( :-(( ): )-: "
+    "=( >:( :') :'-) :'( :'-( =| :| :-| ]= =[ :1 :p :-p :o :-o :0 :-0 :() >:o :* :-* :3 :-3 =3 :> :-> :x :-x "
+    "^_^ ^__^ >.< >.> <.< ._. ;_; -_- -__- v.v v_v o_o 0_o o_0 0_0 o.o 0.0 o.0 0.o @_@ <3 <33 "
+    "(^_^) (-_-) (._.) (>_<) (*_*) (¬_¬) ಠ_ಠ ಠ︵ಠ (ಠ_ಠ) (╯°□°）╯︵┻━┻ —"
+)
+
+
+def _exceptions() -> Iterator[tuple[str, ...]]:
+    """Every exception as its tokens."""
+    for stems, endings in _ENDINGS.items():
+        for stem in stems.split():
+            for ending in endings.split("|"):
+                yield (stem, *ending.split())
+                if "." not in ending:
+                    yield (stem, *ending.replace("'", "").split())
+    yield from (tuple(pieces.split()) for pieces in _SPLIT.split("|"))
+    yield from ((word,) for word in _WHOLE.split())
+
+
+EXCEPTIONS = {
+    "".join(tokens): tokens
+    for straight in _exceptions()
+    for tokens in (straight, tuple(token.replace("'", "’") for token in straight))
+    if "".join(tokens) not in _REAL_WORDS
+}
+
+_ALPHA = r"\p{L}"
+_LOWER = r"\p{Ll}\p{Lo}"  # scripts without case count as both lower and upper
+_UNCASED = r"\p{Lo}"
+_QUOTES = "'\"”“`‘´’‚,„»«「」『』（）〔〕【】《》〈〉〈〉⟦⟧"
+_PUNCTUATION = r"…,:;!?¿؟¡()\[\]{}<>_#*&。？！，、；：～·।،۔؛٪"
+_CURRENCY = "$£€¥฿₽﷼₴₠-₿"
+_ENDS = _PUNCTUATION + _QUOTES + r"\p{So}—–"
+_UNITS = (
+    "km|km²|km³|m|m²|m³|dm|dm²|dm³|cm|cm²|cm³|mm|mm²|mm³|ha|µm|nm|yd|in|ft|kg|g|mg|µg|t|lb|oz|kmh|mph|mb|kb|gb|tb|%"
+)
+_PREFIX = regex.compile(rf"\.\.+|[{_ENDS}{_CURRENCY}§%=]|\+(?!\d)")
+_SUFFIX = regex.compile(
+    rf"(?:\.\.+|……|['’]s|[{_ENDS}]|(?<=[0-9])(?:\+|[{_CURRENCY}]|{_UNITS})|(?<=°[fck])\."
+    rf"|(?<=[0-9{_LOWER}%²\-+|{_PUNCTUATION}{_QUOTES}])\.|(?<=[{_UNCASED}]{{2}})\.)$"
+)
+_INFIX = regex.compile(
+    rf"\.\.+|…|\p{{So}}|(?<=[0-9])[+\-*^](?=[0-9-])|(?<=[{_LOWER}{_QUOTES}])\.(?=[{_UNCASED}{_QUOTES}])"
+    rf"|(?<=[{_ALPHA}]),(?=[{_ALPHA}])|(?<=[{_ALPHA}0-9])(?:-|–|—|--|——|~)(?=[{_ALPHA}])"
+    rf"|(?<=[{_ALPHA}0-9])[:<>=](?=[{_ALPHA}])"
+)
+# Also two sentences that lack the space between them: "good.the" is one token for fastai.
+_ADDRESS = regex.compile(
+    rf"(?:\S+@)?(?:(?:[a-z0-9\u00a1-\uffff][a-z0-9\u00a1-\uffff_-]{{0,62}})?[a-z0-9\u00a1-\uffff]\.)+[{_LOWER}]{{2,63}}"
+    rf"(?::[0-9]{{2,5}})?(?:\?\S*)?"
+)
+
+
+def _peel(word: str, exceptions: Mapping[str, tuple[str, ...]]) -> tuple[list[str], str, list[str]]:
+    """Takes prefixes and suffixes off `word`, one of each a round, until an exception or no affix is left."""
+    prefixes, suffixes = [], []
+    while word and word not in exceptions:
+        match = _PREFIX.match(word)
+        start = match.end() if match else 0
+        if match and word[start:] in exceptions:
+            return [*prefixes, word[:start]], word[start:], suffixes[::-1]
+        # The suffix is sought without the prefix, so that neither sees the other as context.
+        match = _SUFFIX.search(word[start:])
+        end = start + match.start() if match else len(word)
+        if match and word[:end] in exceptions:
+            return prefixes, word[:end], [word[end:], *suffixes[::-1]]
+        if start == 0 and end == len(word):
+            break
+        if start:
+            prefixes.append(word[:start])
+        if end < len(word):
+            suffixes.append(word[end:])
+        word = word[start:end]
+    return prefixes, word, suffixes[::-1]
+
+
+def _cut_infixes(word: str) -> list[str]:
+    """Cuts `word` before and after each infix; one at the very start does not cut."""
+    tokens, start = [], 0
+    for match in _INFIX.finditer(word):
+        if match.start() == 0:
+            continue
+        if match.start() > start:
+            tokens.append(word[start : match.start()])
+        tokens.append(match.group())
+        start = match.end()
+    return [*tokens, word[start:]] if start < len(word) else tokens
+
+
+def _take_apart(word: str, exceptions: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    prefixes, middle, suffixes = _peel(word, exceptions)
+    if middle in exceptions:
+        inner = exceptions[middle]
+    elif _ADDRESS.fullmatch(middle):
+        inner = (middle,)
+    else:
+        inner = _cut_infixes(middle)
+    return (*prefixes, *inner, *suffixes)
+
+
+# What the steps above make of an exception where they don't see it: ":", ")" in "great:)".
+_APART: dict[tuple[str, ...], tuple[str, ...]] = {
+    pieces: tokens for word, tokens in EXCEPTIONS.items() if len(pieces := _take_apart(word, {})) > 1
+}
+_FIRST_PIECES = {pieces[0] for pieces in _APART}
+_MOST_PIECES = max(map(len, _APART))
+
+
+def _put_together(tokens: tuple[str, ...]) -> tuple[str, ...]:
+    """Restores exceptions that were taken apart: the longest first, then the leftmost, none overlapping another."""
+    joined: dict[int, tuple[int, tuple[str, ...]]] = {}
+    seen: set[int] = set()
+    for size in range(min(_MOST_PIECES, len(tokens)), 1, -1):
+        for start in range(len(tokens) - size + 1):
+            if tokens[start : start + size] in _APART:
+                if start not in seen and start + size - 1 not in seen:
+                    joined[start] = (start + size, _APART[tokens[start : start + size]])
+                seen.update(range(start, start + size))
+    result, start = [], 0
+    while start < len(tokens):
+        start, new = joined.get(start, (start + 1, tokens[start : start + 1]))
+        result.extend(new)
+    return tuple(result)
+
+
+def split_word(word: str) -> tuple[str, ...]:
+    """Splits one lower-cased run of non-space characters into its words and punctuation.
+
+    The tokens joined are the word again. Never raises.
+
+    Example:
+        >>> split_word("(don't!)")
+        ('(', 'do', "n't", '!', ')')
+        >>> split_word("well-made:)")
+        ('well', '-', 'made', ':)')
+    """
+    if word.isalpha() and word.isascii():
+        return EXCEPTIONS.get(word, (word,))
+    tokens = _take_apart(word, EXCEPTIONS)
+    return tokens if len(tokens) == 1 or _FIRST_PIECES.isdisjoint(tokens) else _put_together(tokens)
