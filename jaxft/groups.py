@@ -8,7 +8,7 @@ to top, into rates, and `describe` prints what came of it.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 
@@ -226,9 +226,8 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _pairs(rules: Rules) -> list[tuple[str, str]]:
-    if isinstance(rules, Mapping):
-        return list(rules.items())
-    return list(rules)
+    pairs = cast(Iterable[tuple[str, str]], rules.items() if isinstance(rules, Mapping) else rules)
+    return list(pairs)
 
 
 def _match(params: PyTree, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, int | None]]:

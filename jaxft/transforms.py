@@ -1,0 +1,415 @@
+"""Optimizers for fine-tuning: a learning rate per group of parameters, freezing, and the optimizers of the BERT papers.
+
+`discriminative` wraps any optax optimizer; `jaxft.train` and every job use it, and so can any loop that knows
+`optax.apply_updates`. It guards the update as well: one clip over the trainable gradients, and a step whose
+gradients are not finite changes nothing and is counted. `applied_metrics` reads the rates that were applied back from
+the optimizer state.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxft.groups import decay_mask
+from jaxft.schedules import keras_bert_warmup_schedule
+
+PyTree = Any
+
+
+class DiscriminativeState(NamedTuple):
+    """The state of `discriminative`: counters, what was applied last, and the optimizer state of each group.
+
+    `inner.inner_states` maps the label of a group to its own optimizer state; a frozen group has an empty one.
+    """
+
+    step: jax.Array  # () int32: updates applied, which is the step of the schedule
+    skipped: jax.Array  # () int32: updates skipped because a gradient was not finite
+    skipped_in_a_row: jax.Array  # () int32: of these, the ones since the last applied update
+    scale: jax.Array  # () float32: factor on all learning rates, 1 unless `rescale` changed it
+    rates: dict[str, jax.Array]  # () float32 each: learning rates of the last update, 0 for frozen groups
+    grad_norm: jax.Array  # () float32: global norm of the last trainable gradients, before clipping
+    inner: Any  # the state of `optax.multi_transform`
+
+
+def discriminative(
+    optimizer: optax.GradientTransformation | Mapping[str, optax.GradientTransformation],
+    labels: PyTree,
+    rates: Mapping[str, float | None],
+    schedule: optax.Schedule | Mapping[str, optax.Schedule] | None = None,
+    clip_norm: float | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Discriminative fine-tuning: one optimizer, a learning rate per group of parameters, and frozen groups.
+
+    For every parameter $\theta$ of group $g$ at step $t$, with $u$ the update that `optimizer` makes of the gradients,
+
+    $$\theta \leftarrow \theta + \eta_g \, s(t) \, u.$$
+
+    The order of things: gradients of frozen groups become zero first, so that they count for nothing below and the
+    compiler drops the backward pass that made them; then the global norm of what trains; then the clip; then
+    `optimizer`, per group (`optax.multi_transform`); then the rates, after Adam's scaling, which would undo a factor on
+    the gradients. Where the norm is not finite, parameters, moments and schedule stay as they are, however often that
+    happens, and `skipped` counts it. A frozen group has no optimizer state and no weight decay, and inside one jitted
+    step its bytes do not change.
+
+    Args:
+        optimizer: a complete optax optimizer with learning rate 1, for example `optax.adam(1.0)` or
+            `optax.adamw(1.0, weight_decay=0.01, mask=decay_mask())`: its updates are what the rates multiply. A
+            mapping gives each group its own.
+        labels: a pytree of group names with the structure of the parameters, as from `label_params`.
+        rates: the learning rate $\eta_g$ of each group; `None` freezes it.
+        schedule: $s$, a dimensionless schedule of the number of applied updates, or one per group; constant 1 where
+            not given.
+        clip_norm: the largest global norm of the trainable gradients; longer ones are scaled down to it.
+
+    Returns:
+        An optax transformation; its state is a `DiscriminativeState`.
+
+    Raises:
+        ValueError: where groups and rates (or optimizers, or schedules) do not name the same groups, a number is out
+            of its range, or the parameters given to `init` differ in structure from `labels`.
+
+    Examples:
+        >>> params = {"body": jnp.array([1.0, 1.0]), "head": jnp.array([1.0])}
+        >>> labels = {"body": "body", "head": "head"}
+        >>> tx = discriminative(optax.sgd(1.0), labels, {"body": None, "head": 0.1}, clip_norm=2.0)
+        >>> updates, state = tx.update({"body": jnp.array([30.0, 40.0]), "head": jnp.array([4.0])}, tx.init(params))
+        >>> {name: value.tolist() for name, value in optax.apply_updates(params, updates).items()}
+        {'body': [1.0, 1.0], 'head': [0.800000011920929]}
+        >>> float(state.grad_norm)
+        4.0
+
+    References:
+        Howard and Ruder, `Universal Language Model Fine-tuning for Text Classification
+        <https://arxiv.org/abs/1801.06146>`_, 2018, section 3.2.
+    """
+    groups = set(jax.tree.leaves(labels))
+    _check_names("rates", rates, groups)
+    frozen = {group for group, rate in rates.items() if rate is None}
+    for group, rate in rates.items():
+        if rate is not None and not (rate >= 0.0 and math.isfinite(rate)):
+            raise ValueError(f"the rate of group {group!r} is finite and not negative, or None, not {rate}")
+    if clip_norm is not None and not clip_norm > 0.0:
+        raise ValueError(f"clip_norm is a positive norm, not {clip_norm}")
+    optimizers = optimizer if isinstance(optimizer, Mapping) else dict.fromkeys(groups, optimizer)
+    _check_names("optimizers", optimizers, groups - frozen, groups)
+    schedules = schedule if isinstance(schedule, Mapping) else dict.fromkeys(groups, schedule or _one)
+    _check_names("schedules", schedules, groups - frozen, groups)
+    inner = optax.multi_transform(
+        {group: optax.set_to_zero() if group in frozen else optimizers[group] for group in groups},
+        lambda _: labels,  # not the labels themselves: those of an Equinox model would be callable
+    )
+
+    def init(params: PyTree) -> PyTree:
+        if jax.tree.structure(params) != jax.tree.structure(labels):
+            raise ValueError("the parameters and their labels differ in structure")
+        return DiscriminativeState(
+            step=jnp.zeros((), jnp.int32),
+            skipped=jnp.zeros((), jnp.int32),
+            skipped_in_a_row=jnp.zeros((), jnp.int32),
+            scale=jnp.ones((), jnp.float32),
+            rates={group: jnp.zeros((), jnp.float32) for group in groups},
+            grad_norm=jnp.zeros((), jnp.float32),
+            inner=inner.init(params),
+        )
+
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree | None = None, **extra_args: Any
+    ) -> tuple[PyTree, PyTree]:
+        grads = jax.tree.map(lambda g, group: jnp.zeros_like(g) if group in frozen else g, updates, labels)
+        grad_norm = optax.tree.norm(
+            [
+                g.astype(jnp.float32)
+                for g, group in zip(jax.tree.leaves(grads), jax.tree.leaves(labels), strict=True)
+                if group not in frozen
+            ]
+        )
+        grad_norm = jnp.asarray(grad_norm, jnp.float32)
+        finite = jnp.isfinite(grad_norm)
+        if clip_norm is not None:
+            grads = optax.tree.scale(clip_norm / jnp.maximum(grad_norm, clip_norm), grads)
+        learning_rates = {
+            group: jnp.asarray(0.0 if rate is None else rate * schedules[group](state.step), jnp.float32) * state.scale
+            for group, rate in rates.items()
+        }
+        updates, new_inner = inner.update(grads, state.inner, params, **extra_args)
+
+        def scaled(u: jax.Array, group: str) -> jax.Array:
+            # Adding -0.0 gives back every number bit for bit; 0.0 would turn -0.0 into 0.0.
+            still = jnp.full_like(u, -0.0)
+            if group in frozen:
+                return still
+            return jnp.where(finite, (u.astype(jnp.float32) * learning_rates[group]).astype(u.dtype), still)
+
+        return jax.tree.map(scaled, updates, labels), DiscriminativeState(
+            step=jnp.where(finite, optax.safe_increment(state.step), state.step),
+            skipped=jnp.where(finite, state.skipped, optax.safe_increment(state.skipped)),
+            skipped_in_a_row=jnp.where(finite, 0, optax.safe_increment(state.skipped_in_a_row)),
+            scale=state.scale,
+            rates=learning_rates,
+            grad_norm=grad_norm,
+            inner=jax.tree.map(lambda new, old: jnp.where(finite, new, old), new_inner, state.inner),
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def applied_metrics(opt_state: PyTree) -> dict[str, jax.Array]:
+    """What `discriminative` did on the last update, for a log: works on any optimizer state, inside jit or out.
+
+    Args:
+        opt_state: an optimizer state, with a `DiscriminativeState` anywhere in it or not.
+
+    Returns:
+        `lr/<group>` (0 for a frozen group), `grad_norm` (trainable gradients, before clipping), `skipped` and
+        `skipped_in_a_row` (updates, so far); nothing for another optimizer.
+
+    Examples:
+        >>> params = {"body": jnp.ones(2), "head": jnp.ones(1)}
+        >>> tx = discriminative(optax.adam(1.0), {"body": "body", "head": "head"}, {"body": None, "head": 0.5})
+        >>> _, state = tx.update(params, tx.init(params))
+        >>> {name: float(value) for name, value in sorted(applied_metrics(state).items())}
+        {'grad_norm': 1.0, 'lr/body': 0.0, 'lr/head': 0.5, 'skipped': 0.0, 'skipped_in_a_row': 0.0}
+    """
+    metrics = {}
+    for state in jax.tree.leaves(opt_state, is_leaf=_is_discriminative):
+        if isinstance(state, DiscriminativeState):
+            metrics |= {f"lr/{group}": rate for group, rate in state.rates.items()}
+            metrics |= {
+                "grad_norm": state.grad_norm,
+                "skipped": state.skipped,
+                "skipped_in_a_row": state.skipped_in_a_row,
+            }
+    return metrics
+
+
+def rescale(opt_state: PyTree, scale: jax.typing.ArrayLike) -> PyTree:
+    """Sets the factor on all learning rates of `discriminative`: how `plateau` lowers them, without recompiling.
+
+    Args:
+        opt_state: an optimizer state with a `DiscriminativeState` anywhere in it.
+        scale: the factor from the next update on; it replaces the one before.
+
+    Returns:
+        The optimizer state with that factor.
+
+    Raises:
+        ValueError: where there is no `DiscriminativeState`.
+
+    Examples:
+        >>> tx = discriminative(optax.sgd(1.0), {"w": "all"}, {"all": 0.1})
+        >>> _, state = tx.update({"w": jnp.ones(1)}, rescale(tx.init({"w": jnp.ones(1)}), 0.5))
+        >>> round(float(applied_metrics(state)["lr/all"]), 6)
+        0.05
+    """
+    if not any(map(_is_discriminative, jax.tree.leaves(opt_state, is_leaf=_is_discriminative))):
+        raise ValueError("only the state of a discriminative optimizer has a scale")
+    return jax.tree.map(
+        lambda state: state._replace(scale=jnp.asarray(scale, jnp.float32)) if _is_discriminative(state) else state,
+        opt_state,
+        is_leaf=_is_discriminative,
+    )
+
+
+class ScaleByUncorrectedAdamState(NamedTuple):
+    """Moments of `scale_by_uncorrected_adam`, in float32 whatever the parameters are."""
+
+    mu: PyTree
+    nu: PyTree
+    nu_max: PyTree | None  # the largest nu so far, with AMSGrad only
+
+
+def scale_by_uncorrected_adam(
+    b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6, amsgrad: bool = False
+) -> optax.GradientTransformation:
+    r"""Adam's scaling without bias correction, as in Google's BERT.
+
+    $$m_t = \beta_1 m_{t-1} + (1 - \beta_1) g_t, \quad v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2, \quad
+      u_t = m_t / (\sqrt{v_t} + \epsilon),$$ with $\max_{i \le t} v_i$ in place of $v_t$ for AMSGrad.
+
+    Args:
+        b1: decay of the first moment, from 0 to 1.
+        b2: decay of the second moment, from 0 to 1.
+        eps: added to the root of the uncorrected second moment.
+        amsgrad: whether the largest second moment so far divides.
+
+    Returns:
+        An optax transformation that, like `optax.scale_by_adam`, has no learning rate and does not change the sign.
+
+    Raises:
+        ValueError: where an argument is out of its range.
+
+    Examples:
+        >>> tx = scale_by_uncorrected_adam(0.9, 0.999, eps=0.0)
+        >>> updates, _ = tx.update(jnp.array([2.0]), tx.init(jnp.array([1.0])))
+        >>> round(float(updates[0]), 4)  # 0.1 / sqrt(0.001)
+        3.1623
+    """
+    _check_adam(b1, b2, eps)
+
+    def init(params: PyTree) -> PyTree:
+        mu, nu, nu_max = (optax.tree.zeros_like(params, dtype=jnp.float32) for _ in range(3))
+        return ScaleByUncorrectedAdamState(mu, nu, nu_max if amsgrad else None)
+
+    def update(updates: PyTree, state: PyTree, params: PyTree | None = None) -> tuple[PyTree, PyTree]:
+        del params
+        grads32 = optax.tree.cast(updates, jnp.float32)
+        mu = optax.tree.update_moment(grads32, state.mu, b1, 1)
+        nu = optax.tree.update_moment_per_elem_norm(grads32, state.nu, b2, 2)
+        nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu) if amsgrad else None
+        updates = jax.tree.map(
+            lambda g, m, v: (m / (jnp.sqrt(v) + eps)).astype(g.dtype), updates, mu, nu_max if amsgrad else nu
+        )
+        return updates, ScaleByUncorrectedAdamState(mu, nu, nu_max)
+
+    return optax.GradientTransformation(init, update)
+
+
+def bert_adamw(
+    learning_rate: optax.ScalarOrSchedule,
+    weight_decay: float = 0.01,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-6,
+    exclude: Sequence[str] = ("LayerNorm", "layer_norm", "bias"),
+    bias_correction: bool = False,
+) -> optax.GradientTransformation:
+    r"""The optimizer that BERT was published with: Adam with decoupled weight decay and no bias correction.
+
+    $$\theta_t = \theta_{t-1} - \eta_t \left( c_t \frac{m_t}{\sqrt{v_t} + \epsilon} + \lambda \theta_{t-1} \right),
+      \qquad c_t = 1, \;\text{ or }\; \sqrt{1 - \beta_2^t} / (1 - \beta_1^t) \text{ with bias correction.}$$
+
+    Leaving the correction out makes the first updates some three times larger and is one cause of unstable
+    fine-tuning on small data; it is the default here because it is what was published.
+
+    Args:
+        learning_rate: $\eta$, a number or a schedule; 1 inside `discriminative`.
+        weight_decay: $\lambda$.
+        b1: $\beta_1$.
+        b2: $\beta_2$.
+        eps: $\epsilon$, added to the root of the uncorrected second moment.
+        exclude: regular expressions; parameters with one anywhere in their path do not decay.
+        bias_correction: whether to correct the moments for their start at zero.
+
+    Returns:
+        A complete optax optimizer.
+
+    Raises:
+        ValueError: where an argument is out of its range.
+
+    Examples:
+        >>> params = {"kernel": jnp.array([1.0]), "bias": jnp.array([1.0])}
+        >>> tx = bert_adamw(0.1, weight_decay=0.5)
+        >>> updates, _ = tx.update({"kernel": jnp.zeros(1), "bias": jnp.zeros(1)}, tx.init(params), params)
+        >>> {name: round(float(value[0]), 3) for name, value in optax.apply_updates(params, updates).items()}
+        {'bias': 1.0, 'kernel': 0.95}
+
+    References:
+        Devlin et al., `BERT <https://arxiv.org/abs/1810.04805>`_, 2019; Zhang et al., `Revisiting Few-sample BERT
+        Fine-tuning <https://arxiv.org/abs/2006.05987>`_, 2021, on bias correction.
+    """
+    _check_adam(b1, b2, eps, weight_decay)
+    return optax.chain(
+        scale_by_uncorrected_adam(b1, b2, eps),
+        optax.scale_by_schedule(_bias_correction(b1, b2)) if bias_correction else optax.identity(),
+        optax.add_decayed_weights(weight_decay, decay_mask(exclude)) if weight_decay else optax.identity(),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def adam_warmup(
+    learning_rate: float,
+    warmup_steps: int,
+    decay_steps: int,
+    min_lr: float = 0.0,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-7,
+    weight_decay: float = 0.0,
+    weight_decay_pattern: Sequence[str] | None = None,
+    amsgrad: bool = False,
+) -> optax.GradientTransformation:
+    r"""keras-bert's `AdamWarmup`: Adam with warm-up and decay of the learning rate built in.
+
+    $$\theta_t = \theta_{t-1} - \eta_t \frac{\sqrt{1 - \beta_2^t}}{1 - \beta_1^t}
+      \left( \frac{m_t}{\sqrt{v_t} + \epsilon} + \lambda \theta_{t-1} \right)$$
+
+    with $\eta_t$ from `keras_bert_warmup_schedule`, $t$ counted from 1. As in the original, the bias correction
+    multiplies the weight decay too, and $\epsilon$ is added to the root of the uncorrected second moment.
+
+    Args:
+        learning_rate: the learning rate at the end of warm-up.
+        warmup_steps: steps of linear warm-up.
+        decay_steps: steps of linear decay, warm-up included: the total that `train_steps` gives.
+        min_lr: the learning rate after them.
+        b1: $\beta_1$.
+        b2: $\beta_2$.
+        eps: $\epsilon$.
+        weight_decay: $\lambda$.
+        weight_decay_pattern: regular expressions; only parameters with one anywhere in their path decay. `None`: all.
+        amsgrad: whether the largest second moment so far divides.
+
+    Returns:
+        A complete optax optimizer.
+
+    Raises:
+        ValueError: where an argument is out of its range.
+
+    Examples:
+        >>> tx = adam_warmup(1e-3, warmup_steps=10, decay_steps=100)
+        >>> updates, _ = tx.update(jnp.array([2.0]), tx.init(jnp.array([1.0])))
+        >>> round(float(updates[0]), 6)  # a tenth of the peak, against the gradient
+        -0.0001
+
+    References:
+        `AdamWarmup in keras-bert <https://github.com/CyberZHG/keras-bert>`_; Reddi et al., `On the Convergence of Adam
+        and Beyond <https://arxiv.org/abs/1904.09237>`_, 2018, for AMSGrad.
+    """
+    _check_adam(b1, b2, eps, weight_decay)
+    schedule = keras_bert_warmup_schedule(learning_rate, warmup_steps, decay_steps, min_lr)
+    correction = _bias_correction(b1, b2)
+    mask = decay_mask(exclude=(), include=weight_decay_pattern)
+    return optax.chain(
+        scale_by_uncorrected_adam(b1, b2, eps, amsgrad),
+        optax.add_decayed_weights(weight_decay, mask) if weight_decay else optax.identity(),
+        optax.scale_by_learning_rate(lambda step: schedule(step) * correction(step)),
+    )
+
+
+def _bias_correction(b1: float, b2: float) -> optax.Schedule:
+    """sqrt(1 - b2^t) / (1 - b1^t) for t = step + 1."""
+
+    def one_minus_power(b: float, t: jax.Array) -> jax.Array:
+        # 1 - 0.999**1 in float32 would have four digits; expm1 has all of them.
+        return -jnp.expm1(t * math.log(b)) if b else jnp.ones_like(t)
+
+    def correction(step: jax.typing.ArrayLike) -> jax.Array:
+        t = jnp.asarray(step, jnp.float32) + 1.0
+        return jnp.sqrt(one_minus_power(b2, t)) / one_minus_power(b1, t)
+
+    return correction
+
+
+def _one(count: jax.typing.ArrayLike) -> float:
+    return 1.0
+
+
+def _is_discriminative(state: PyTree) -> bool:
+    return isinstance(state, DiscriminativeState)
+
+
+def _check_names(what: str, given: Mapping[str, Any], needed: set[str], allowed: set[str] | None = None) -> None:
+    if missing := sorted(needed - set(given)):
+        raise ValueError(f"{what} miss the groups {', '.join(missing)}")
+    if unknown := sorted(set(given) - (allowed or needed)):
+        raise ValueError(f"{what} name groups that label no parameter: {', '.join(unknown)}")
+
+
+def _check_adam(b1: float, b2: float, eps: float, weight_decay: float = 0.0) -> None:
+    if not (0.0 <= b1 < 1.0 and 0.0 <= b2 < 1.0):
+        raise ValueError(f"b1 and b2 are decay rates from 0 to below 1, not {b1} and {b2}")
+    if not (eps >= 0.0 and weight_decay >= 0.0):
+        raise ValueError(f"eps and weight_decay are not negative, unlike {eps} and {weight_decay}")
