@@ -1,4 +1,4 @@
-"""The one kind of error that a user can mend: every module raises it, every job prints it and ends with status 2."""
+"""The errors that end a job with one sentence: every module raises the first, and `run_job` prints both."""
 
 import sys
 from collections.abc import Callable
@@ -8,10 +8,17 @@ class InputError(ValueError):
     """Bad input; the message is one sentence naming the file, row or flag and the remedy."""
 
 
+class Stopped(Exception):  # noqa: N818 (no error: somebody asked for it)
+    """The run was asked to stop and has saved itself; the message says how to go on."""
+
+
 def run_job(job: Callable[[], None]) -> None:
-    """Runs `job`; an `InputError` becomes one line on standard error and exit status 2, without a traceback."""
+    """Runs `job`; `InputError` ends it with one line on standard error and status 2, a stop with status 130."""
     try:
         job()
     except InputError as error:
         print(f"jaxft: {error}", file=sys.stderr)
         sys.exit(2)
+    except (Stopped, KeyboardInterrupt) as stop:
+        print(f"jaxft: {stop or 'stopped'}", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,179 @@
+"""Batches for the two stages: windows of a language-model stream, and documents of like length.
+
+Every batch is a pure function of (seed, epoch, index), so a run resumes from a number. The jobs call this module; it
+reads documents through `ids` and `offsets` of a token store and holds nothing that grows with the number of words.
+
+Axes: B batch, T time.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Batch = Mapping[str, np.ndarray]
+
+
+class WindowStream:
+    """Documents laid end to end, cut into B parallel rows, read in windows of `bptt` tokens.
+
+    Window `step` holds `inputs` and `targets` (B, T) int32, the targets one word ahead, and `reset`, True where an epoch
+    starts. Row b of a window goes on where row b of the window before ended, so a recurrent state can be carried.
+
+    Args:
+      ids: all tokens, one after the other; may be memory-mapped.
+      offsets: (N + 1,) int, document n is `ids[offsets[n]:offsets[n + 1]]`.
+      documents: which documents to read.
+      batch_size: B, parallel rows.
+      bptt: T, tokens per window.
+      seed: shuffles the documents anew for every epoch; None reads them in the given order, and pads the end with
+        targets of -1 so that every token is seen once; with a seed the last incomplete window is left out.
+
+    Raises:
+      ValueError: fewer tokens than one window of every row.
+
+    Examples:
+      >>> stream = WindowStream(np.arange(20), np.array([0, 20]), [0], batch_size=2, bptt=4, seed=0)
+      >>> stream.steps_per_epoch
+      2
+      >>> stream.batch(1)["inputs"].tolist()
+      [[4, 5, 6, 7], [13, 14, 15, 16]]
+    """
+
+    def __init__(
+        self,
+        ids: np.ndarray,
+        offsets: np.ndarray,
+        documents: Sequence[int] | np.ndarray,
+        *,
+        batch_size: int,
+        bptt: int,
+        seed: int | None,
+    ):
+        self._ids, self._offsets = ids, np.asarray(offsets, np.int64)
+        self._documents = np.asarray(documents, np.int64)
+        self._batch_size, self._bptt, self._seed = batch_size, bptt, seed
+        self.tokens = int((self._offsets[self._documents + 1] - self._offsets[self._documents]).sum())
+        predictions = self.tokens - 1
+        if seed is None:
+            self._row = -(-predictions // batch_size)
+            self.steps_per_epoch = -(-self._row // bptt)
+        else:
+            self._row = predictions // batch_size
+            self.steps_per_epoch = self._row // bptt
+        if predictions < 1 or self.steps_per_epoch < 1:
+            raise ValueError(f"{self.tokens} tokens are too few for {batch_size} rows of {bptt} tokens")
+        self._epoch: tuple[int, np.ndarray, np.ndarray] | None = None
+
+    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Documents in the epoch's order and where each starts in the stream; the epoch last asked for is kept."""
+        if self._epoch is None or self._epoch[0] != epoch:
+            documents = self._documents
+            if self._seed is not None:
+                documents = np.random.default_rng([self._seed, epoch]).permutation(documents)
+            lengths = self._offsets[documents + 1] - self._offsets[documents]
+            self._epoch = (epoch, documents, np.cumsum(lengths) - lengths)
+        return self._epoch[1:]
+
+    def batch(self, step: int) -> Batch:
+        """Window `step`, counted from the start of the first epoch."""
+        epoch, window = divmod(step, self.steps_per_epoch)
+        documents, starts = self._order(epoch)
+        row_start = np.arange(self._batch_size)[:, None] * self._row
+        within = window * self._bptt + np.arange(self._bptt + 1)[None, :]
+        position = row_start + within  # (B, T + 1)
+        # Beyond its row or the stream a position holds no token of its own: word 0 stands there, and is no target.
+        exists = (within <= self._row) & (position < self.tokens)
+        position = np.minimum(position, self.tokens - 1)
+        document = np.searchsorted(starts, position, side="right") - 1
+        tokens = self._ids[self._offsets[documents[document]] + position - starts[document]].astype(np.int32)
+        targets = np.where(exists[:, 1:], tokens[:, 1:], np.int32(-1))
+        return {"inputs": tokens[:, :-1], "targets": targets, "reset": np.asarray(window == 0)}
+
+
+@dataclass(frozen=True)
+class LengthBatches:
+    """Documents of like length in batches padded on the left to one of a few widths.
+
+    Args:
+      ids, offsets: as in `WindowStream`.
+      documents: which documents, in the order of the results.
+      labels: (N,) int of every document of the store.
+      batch_size: B; fewer documents than that make one smaller batch.
+      widths: ascending widths that batches are padded to; the last must hold the longest document.
+      pad: id that padding is filled with.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    documents: np.ndarray
+    labels: np.ndarray
+    batch_size: int
+    widths: tuple[int, ...]
+    pad: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training batches in an epoch; the documents left over change from epoch to epoch."""
+        return max(1, len(self.documents) // self.batch_size)
+
+    def training_batch(self, step: int, seed: int) -> Batch:
+        """Batch `step`, counted from the first epoch: `tokens` (B, T), `lengths` (B,), `labels` (B,), all int32.
+
+        Documents are shuffled, brought together by width, and the batches shuffled again; the widest comes first, so
+        that memory runs out at once or not at all.
+        """
+        epoch, index = divmod(step, self.steps_per_epoch)
+        rng = np.random.default_rng([seed, epoch])
+        size = min(self.batch_size, len(self.documents))
+        chosen = rng.permutation(self.documents)[: size * self.steps_per_epoch]
+        chosen = chosen[np.argsort(self._width_index(chosen), kind="stable")].reshape(-1, size)
+        order = np.append(rng.permutation(len(chosen) - 1), len(chosen) - 1)[::-1]
+        return self._assemble(chosen[order[index]])
+
+    def evaluation_batches(self) -> list[np.ndarray]:
+        """Positions in `documents`, batch by batch, longest first; together every position exactly once."""
+        order = np.argsort(-self._lengths(self.documents), kind="stable")
+        return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+
+    def evaluation_batch(self, positions: np.ndarray) -> Batch:
+        """The documents at `positions`, filled up to the batch size with copies of the last one."""
+        filled = np.append(positions, np.full(self.batch_size - len(positions), positions[-1]))
+        return self._assemble(self.documents[filled.astype(np.int64)])
+
+    def _lengths(self, documents: np.ndarray) -> np.ndarray:
+        return self.offsets[documents + 1] - self.offsets[documents]
+
+    def _width_index(self, documents: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.widths, self._lengths(documents))
+
+    def _assemble(self, documents: np.ndarray) -> Batch:
+        lengths = self._lengths(documents)
+        width = self.widths[int(np.searchsorted(self.widths, lengths.max()))]
+        tokens = np.full((len(documents), width), self.pad, np.int32)
+        for row, document, length in zip(tokens, documents, lengths, strict=True):
+            row[width - length :] = self.ids[self.offsets[document] : self.offsets[document + 1]]
+        return {
+            "tokens": tokens,
+            "lengths": lengths.astype(np.int32),
+            "labels": self.labels[documents].astype(np.int32),
+        }
+
+
+def length_widths(longest: int, max_length: int, bptt: int, buckets: int = 4) -> tuple[int, ...]:
+    """Widths for `LengthBatches`: even steps up to `max_length`, then one width for everything longer.
+
+    That one is `max_length` plus whole chunks of `bptt`, as the classifier reads what comes before `max_length`.
+
+    Examples:
+      >>> length_widths(longest=1000, max_length=400, bptt=70)
+      (100, 200, 300, 400, 1030)
+      >>> length_widths(longest=90, max_length=400, bptt=70, buckets=2)
+      (45, 90)
+    """
+    top = min(longest, max_length)
+    step = -(-top // buckets)
+    widths = tuple(sorted({min(step * (i + 1), top) for i in range(buckets)}))
+    if longest > max_length:
+        widths += (max_length + -(-(longest - max_length) // bptt) * bptt,)
+    return widths

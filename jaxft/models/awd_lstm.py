@@ -1,0 +1,201 @@
+"""AWD-LSTM: the encoder of ULMFiT, and the language model that ties its softmax to its embedding.
+
+The modules hold parameters only. The recurrent state and the PRNG key are arguments, and `key=None` means evaluation.
+
+Axes: B batch, T time, E embedding, H hidden, V vocabulary. Tokens are (B, T); everything inside is time first.
+
+References:
+  Merity, Keskar & Socher, Regularizing and Optimizing LSTM Language Models, ICLR 2018.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxft.models.lstm import Carry, lstm
+from jaxft.models.tied_softmax import tied_cross_entropy
+
+
+@dataclass(frozen=True)
+class AWDLSTMConfig:
+    """Sizes of the encoder."""
+
+    vocabulary_size: int
+    embedding_size: int = 400
+    hidden_size: int = 1152
+    num_layers: int = 3
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Features of the embedding and of every layer's output; the last layer comes back to the embedding's."""
+        return (self.embedding_size, *[self.hidden_size] * (self.num_layers - 1), self.embedding_size)
+
+
+@dataclass(frozen=True)
+class Dropouts:
+    """Probabilities of AWD-LSTM's five dropouts."""
+
+    input: float = 0.25
+    """of a feature of the embedded words, one mask per sequence"""
+    hidden: float = 0.15
+    """of a feature between layers, one mask per sequence"""
+    output: float = 0.1
+    """of a feature of the last layer, one mask per sequence"""
+    weight: float = 0.2
+    """of a hidden-to-hidden weight (DropConnect)"""
+    embedding: float = 0.02
+    """of a word of the vocabulary, wherever it stands in the window"""
+
+    def scaled(self, factor: float) -> "Dropouts":
+        """All five times `factor` (fastai's `drop_mult`)."""
+        return Dropouts(*(factor * p for p in (self.input, self.hidden, self.output, self.weight, self.embedding)))
+
+
+NO_DROPOUT = Dropouts(0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def layer_groups(num_layers: int) -> tuple[str, ...]:
+    """Names of the encoder's parameter groups, bottom to top.
+
+    >>> layer_groups(2)
+    ('embedding', 'lstm_0', 'lstm_1')
+    """
+    return ("embedding", *(f"lstm_{i}" for i in range(num_layers)))
+
+
+class LSTMLayer(nnx.Module):
+    """Weights of one LSTM layer, drawn from U(-1/sqrt(H), 1/sqrt(H)) as in PyTorch."""
+
+    def __init__(self, inputs: int, units: int, rngs: nnx.Rngs):
+        bound = units**-0.5
+
+        def uniform(*shape: int) -> nnx.Param:
+            return nnx.Param(jax.random.uniform(rngs.params(), shape, minval=-bound, maxval=bound))
+
+        self.kernel = uniform(inputs, 4 * units)
+        self.recurrent = uniform(units, 4 * units)
+        self.bias = uniform(4 * units)
+
+
+class Encoder(nnx.Module):
+    """Embedding and LSTM layers with every dropout of the paper."""
+
+    def __init__(self, config: AWDLSTMConfig, dropouts: Dropouts, rngs: nnx.Rngs):
+        self.config, self.dropouts = config, dropouts
+        shape = (config.vocabulary_size, config.embedding_size)
+        self.embedding = nnx.Param(jax.random.uniform(rngs.params(), shape, minval=-0.1, maxval=0.1))
+        for i, (inputs, units) in enumerate(zip(config.widths[:-1], config.widths[1:], strict=True)):
+            setattr(self, f"lstm_{i}", LSTMLayer(inputs, units, rngs))
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        carry: tuple[Carry, ...],
+        valid: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array, tuple[Carry, ...]]:
+        """Encodes a window (B, T) of int tokens.
+
+        Args:
+          tokens: (B, T) int.
+          carry: one (hidden, cell) pair per layer, as `initial_carry` makes it.
+          valid: (B, T) bool, False on padding, which has to stand on the left; None when there is none.
+          key: for the dropouts; the same key draws the same masks whatever T is, so the windows of one document can
+            share theirs. None: no dropout.
+
+        Returns:
+          The last layer's output before and after its dropout, (T, B, E) each, and the new carry.
+        """
+        p, keys = self.dropouts, (None,) * 2 if key is None else jax.random.split(key, 2)
+        valid = None if valid is None else valid.T
+        x = self.embedding[...][tokens.T]  # (T, B, E)
+        if key is not None and p.embedding:
+            words = _keep_mask(keys[0], p.embedding, (self.config.vocabulary_size, 1), x.dtype)
+            x = x * words[tokens.T]
+        outputs, carries = x, []
+        for i in range(self.config.num_layers):
+            layer: LSTMLayer = getattr(self, f"lstm_{i}")
+            mask_key, weight_key = (None, None) if key is None else jax.random.split(jax.random.fold_in(keys[1], i))
+            x = _variational_dropout(x, p.hidden if i else p.input, mask_key)
+            recurrent = layer.recurrent[...]
+            if weight_key is not None and p.weight:
+                recurrent = recurrent * _keep_mask(weight_key, p.weight, recurrent.shape, recurrent.dtype)
+            outputs, state = lstm(x, carry[i], layer.kernel[...], recurrent, layer.bias[...], valid)
+            carries.append(state)
+            x = outputs
+        output_key = None if key is None else jax.random.fold_in(keys[1], self.config.num_layers)
+        return outputs, _variational_dropout(outputs, p.output, output_key), tuple(carries)
+
+
+def _keep_mask(key: jax.Array, p: float, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    return jax.random.bernoulli(key, 1 - p, shape).astype(dtype) / (1 - p)
+
+
+def _variational_dropout(x: jax.Array, p: float, key: jax.Array | None) -> jax.Array:
+    if key is None or not p:
+        return x
+    return x * _keep_mask(key, p, (1, *x.shape[1:]), x.dtype)
+
+
+def initial_carry(config: AWDLSTMConfig, batch_size: int) -> tuple[Carry, ...]:
+    """Zero state for every layer: a tuple of (hidden, cell), (B, H) float32 each."""
+    return tuple((jnp.zeros((batch_size, h)), jnp.zeros((batch_size, h))) for h in config.widths[1:])
+
+
+class LanguageModel(nnx.Module):
+    """Encoder and a softmax whose weight is the embedding."""
+
+    def __init__(self, config: AWDLSTMConfig, dropouts: Dropouts, rngs: nnx.Rngs):
+        self.encoder = Encoder(config, dropouts, rngs)
+        self.decoder_bias = nnx.Param(jnp.zeros(config.vocabulary_size))
+
+    def __call__(
+        self, tokens: jax.Array, carry: tuple[Carry, ...], key: jax.Array | None = None
+    ) -> tuple[jax.Array, tuple[Carry, ...]]:
+        """Logits (B, T, V) of the next word at each of the tokens (B, T), and the new carry."""
+        _, hidden, carry = self.encoder(tokens, carry, key=key)
+        logits = jnp.einsum("tbe,ve->btv", hidden, self.encoder.embedding[...])
+        return logits + self.decoder_bias[...][None, None, :], carry
+
+
+def language_model_groups(num_layers: int) -> tuple[str, ...]:
+    """Parameter groups of the language model, bottom to top; the tied embedding is the decoder, and so stands on top.
+
+    >>> language_model_groups(2)
+    ('lstm_0', 'lstm_1', 'embedding')
+    """
+    return (*layer_groups(num_layers)[1:], "embedding")
+
+
+LANGUAGE_MODEL_RULES = ((r"encoder/embedding|decoder_bias", "embedding"), (r"encoder/(lstm_\d+)/.*", r"\1"))
+
+
+def language_model_loss(
+    graphdef: nnx.GraphDef, activation_penalty: float = 2.0, temporal_penalty: float = 1.0
+) -> Callable[..., tuple[jax.Array, tuple[Any, Mapping[str, jax.Array]]]]:
+    """The loss that the trainer sees: cross-entropy in nats per token plus AR and TAR.
+
+    `batch` holds `inputs` and `targets`, (B, T) int, and `reset`, a bool that starts from a zero state. AR is
+    `activation_penalty` times the mean square of the dropped outputs; TAR is `temporal_penalty` times the mean square of
+    the differences of successive outputs (Merity, McCann & Socher, Revisiting Activation Regularization, 2017). Both
+    are left out when `key` is None.
+    """
+
+    def loss_fn(params: Any, carry: Any, batch: Mapping[str, jax.Array], key: jax.Array | None) -> tuple:
+        model: LanguageModel = nnx.merge(graphdef, params)
+        carry = jax.tree.map(lambda c: jnp.where(batch["reset"], jnp.zeros_like(c), c), carry)
+        outputs, dropped, carry = model.encoder(batch["inputs"], carry, key=key)
+        flat = dropped.reshape(-1, dropped.shape[-1])
+        embedding, bias = model.encoder.embedding[...], model.decoder_bias[...]
+        cross_entropy = tied_cross_entropy(flat, embedding, bias, batch["targets"].T.reshape(-1))
+        loss = cross_entropy
+        if key is not None:
+            loss = loss + activation_penalty * jnp.mean(dropped**2)
+            loss = loss + temporal_penalty * jnp.mean((outputs[1:] - outputs[:-1]) ** 2)
+        return loss, (carry, {"cross_entropy": cross_entropy})
+
+    return loss_fn

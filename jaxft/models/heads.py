@@ -1,0 +1,147 @@
+"""What stands on an encoder: pooling over a document of any length, and the classifier's head.
+
+Axes: B batch, T time, S the last `max_length` steps, E encoder features, C classes.
+
+References:
+  Howard & Ruder, Universal Language Model Fine-tuning for Text Classification, ACL 2018, section 3.3.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from jaxft.models.awd_lstm import AWDLSTMConfig, Dropouts, Encoder, initial_carry, layer_groups
+
+
+def concat_pool(outputs: jax.Array, valid: jax.Array) -> jax.Array:
+    """Concatenates the last, the largest and the mean output of each document.
+
+    Args:
+      outputs: (T, B, E) float, padding on the left, so that the last step is every document's last word.
+      valid: (T, B) bool, False on padding; every document has at least one word.
+
+    Returns:
+      (B, 3E).
+
+    Examples:
+      >>> outputs = jnp.array([9.0, 1.0, 3.0]).reshape(3, 1, 1)
+      >>> concat_pool(outputs, jnp.array([[False], [True], [True]])).tolist()
+      [[3.0, 3.0, 2.0]]
+    """
+    words = valid[:, :, None]
+    largest = jnp.max(jnp.where(words, outputs, jnp.asarray(-jnp.inf, outputs.dtype)), axis=0)
+    total = jnp.sum(jnp.where(words, outputs, jnp.zeros_like(outputs)), axis=0)
+    return jnp.concatenate([outputs[-1], largest, total / valid.sum(axis=0)[:, None].astype(outputs.dtype)], axis=1)
+
+
+class PoolingHead(nnx.Module):
+    """Batch norm, dropout, linear, ReLU; then batch norm, dropout, linear to the classes (fastai's layout)."""
+
+    def __init__(self, features: int, hidden: int, classes: int, dropouts: tuple[float, float], rngs: nnx.Rngs):
+        self.dropouts = dropouts
+        # momentum 0.9 keeps nine tenths of the old statistics, PyTorch's default of 0.1 seen from the other side
+        self.norm_0 = nnx.BatchNorm(features, momentum=0.9, epsilon=1e-5, rngs=rngs)
+        self.linear_0 = nnx.Linear(features, hidden, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
+        self.norm_1 = nnx.BatchNorm(hidden, momentum=0.9, epsilon=1e-5, rngs=rngs)
+        self.linear_1 = nnx.Linear(hidden, classes, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
+
+    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """(B, features) -> logits (B, C); with a key the batch's own statistics are used, and the running ones moved."""
+        keys = (None, None) if key is None else jax.random.split(key)
+        x = _dropout(self.norm_0(x, use_running_average=key is None), self.dropouts[0], keys[0])
+        x = jax.nn.relu(self.linear_0(x))
+        x = _dropout(self.norm_1(x, use_running_average=key is None), self.dropouts[1], keys[1])
+        return self.linear_1(x)
+
+
+def _dropout(x: jax.Array, p: float, key: jax.Array | None) -> jax.Array:
+    if key is None or not p:
+        return x
+    return jnp.where(jax.random.bernoulli(key, 1 - p, x.shape), x / (1 - p), jnp.zeros_like(x))
+
+
+class Classifier(nnx.Module):
+    """Encoder, concat pooling and head, with backpropagation through time for text classification (BPT3C)."""
+
+    def __init__(
+        self,
+        config: AWDLSTMConfig,
+        classes: int,
+        dropouts: Dropouts,
+        rngs: nnx.Rngs,
+        *,
+        head_hidden: int = 50,
+        head_dropouts: tuple[float, float] = (0.4, 0.1),
+        max_length: int = 1440,
+        bptt: int = 72,
+    ):
+        self.encoder = Encoder(config, dropouts, rngs)
+        self.head = PoolingHead(3 * config.embedding_size, head_hidden, classes, head_dropouts, rngs)
+        self.max_length, self.bptt = max_length, bptt
+
+    def __call__(self, tokens: jax.Array, lengths: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Logits (B, C) of documents of any length.
+
+        Args:
+          tokens: (B, T) int, padded on the left. Beyond `max_length` columns T - max_length is a multiple of `bptt`.
+          lengths: (B,) int, words of each document, at least 1.
+          key: for the dropouts; None for evaluation.
+
+        The state runs through the whole document; gradient and pooling see its last `max_length` words. What comes
+        before is read in chunks of `bptt`, starting at the chunk where the batch's longest document starts, so that one
+        compiled shape serves every length at its own cost.
+        """
+        encoder_key, head_key = (None, None) if key is None else jax.random.split(key)
+        batch, width = tokens.shape
+        valid = jnp.arange(width)[None, :] >= width - lengths[:, None]  # (B, T)
+        carry = initial_carry(self.encoder.config, batch)
+        before = max(0, width - self.max_length)
+        if before:
+            detached = jax.lax.stop_gradient(nnx.to_pure_dict(nnx.state(self.encoder, nnx.Param)))
+            graphdef = nnx.graphdef(self.encoder)
+
+            def read(i: jax.Array, carry: Any) -> Any:
+                def chunk(x: jax.Array) -> jax.Array:
+                    return jax.lax.dynamic_slice_in_dim(x, i * self.bptt, self.bptt, axis=1)
+
+                encoder: Encoder = nnx.merge(graphdef, detached)
+                return encoder(chunk(tokens), carry, chunk(valid), encoder_key)[2]
+
+            first = (width - jnp.max(lengths)) // self.bptt
+            carry = jax.lax.stop_gradient(jax.lax.fori_loop(first, before // self.bptt, read, carry))
+        valid = valid[:, before:]
+        _, outputs, _ = self.encoder(tokens[:, before:], carry, valid, encoder_key)
+        return self.head(concat_pool(outputs, valid.T), head_key)
+
+
+def classifier_groups(num_layers: int) -> tuple[str, ...]:
+    """Parameter groups of the classifier, bottom to top.
+
+    >>> classifier_groups(2)
+    ('embedding', 'lstm_0', 'lstm_1', 'head')
+    """
+    return (*layer_groups(num_layers), "head")
+
+
+CLASSIFIER_RULES = ((r"encoder/(embedding)", r"\1"), (r"encoder/(lstm_\d+)/.*", r"\1"), (r"head/.*", "head"))
+
+
+def classification_loss(graphdef: nnx.GraphDef) -> Callable[..., tuple[jax.Array, tuple[Any, Mapping[str, jax.Array]]]]:
+    """The loss that the trainer sees: mean cross-entropy in nats per document; `carry` is the batch statistics.
+
+    `batch` holds `tokens` (B, T), `lengths` (B,) and `labels` (B,) int.
+    """
+
+    def loss_fn(params: Any, carry: Any, batch: Mapping[str, jax.Array], key: jax.Array | None) -> tuple:
+        model: Classifier = nnx.merge(graphdef, params, carry)
+        logits = model(batch["tokens"], batch["lengths"], key)
+        loss = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]))
+        accuracy = jnp.mean((jnp.argmax(logits, axis=1) == batch["labels"]).astype(loss.dtype))
+        statistics = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+        return loss, (statistics, {"accuracy": accuracy})
+
+    return loss_fn

@@ -1,0 +1,102 @@
+"""Cross-entropy of a softmax tied to the embedding, without ever holding all the logits: the language model's loss.
+
+A window of N tokens over V words has N x V logits. They are made a block of rows at a time, and where a gradient will be
+needed it is formed in the same pass, so that nothing is kept or computed twice.
+
+Axes: N tokens, H features of the embedding, V vocabulary, R rows of a block.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+ROWS = 512  # of a block: large enough for a fast product, small enough that R x V logits stay a few dozen MB
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def tied_cross_entropy(
+    hidden: jax.Array, embedding: jax.Array, bias: jax.Array, targets: jax.Array, rows: int = ROWS
+) -> jax.Array:
+    """Mean negative log-likelihood in nats of `targets` under `softmax(hidden @ embedding.T + bias)`.
+
+    Args:
+      hidden: (N, H) float.
+      embedding: (V, H), the weight that also embeds the inputs.
+      bias: (V,).
+      targets: (N,) int; a negative target has no share in the loss.
+      rows: rows of a block; affects memory and speed only.
+
+    Returns:
+      A scalar: the mean over the targets that count.
+
+    Examples:
+      >>> uniform = tied_cross_entropy(jnp.zeros((3, 2)), jnp.zeros((7, 2)), jnp.zeros(7), jnp.array([1, 2, -1]))
+      >>> bool(jnp.isclose(uniform, jnp.log(7.0)))
+      True
+
+    References:
+      Press & Wolf, Using the Output Embedding to Improve Language Models, EACL 2017.
+    """
+    blocks, weights = _blocks(hidden, targets, rows)
+
+    def add(total: jax.Array, block: tuple) -> tuple[jax.Array, None]:
+        h, target, weight = block
+        logits = h @ embedding.T + bias[None, :]  # (R, V)
+        return total + _negative_log_likelihood(logits, target, weight), None
+
+    return jax.lax.scan(add, jnp.zeros((), hidden.dtype), (*blocks, weights))[0]
+
+
+def _blocks(hidden: jax.Array, targets: jax.Array, rows: int) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+    """Cuts the tokens into blocks, padded with targets that do not count; weights (blocks, R) add up to 1."""
+    tokens = hidden.shape[0]
+    blocks = max(1, -(-tokens // rows))
+    rows = -(-tokens // blocks)
+    padding = blocks * rows - tokens
+    hidden = jnp.pad(hidden, ((0, padding), (0, 0))).reshape(blocks, rows, -1)
+    targets = jnp.pad(targets, (0, padding), constant_values=-1).reshape(blocks, rows)
+    counts = (targets >= 0).astype(hidden.dtype)
+    return (hidden, jnp.maximum(targets, 0)), counts / jnp.maximum(counts.sum(), 1)
+
+
+def _negative_log_likelihood(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> jax.Array:
+    chosen = jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
+    return jnp.sum(weights * (jax.nn.logsumexp(logits, axis=1) - chosen))
+
+
+def _forward(
+    hidden: jax.Array, embedding: jax.Array, bias: jax.Array, targets: jax.Array, rows: int
+) -> tuple[jax.Array, tuple]:
+    blocks, weights = _blocks(hidden, targets, rows)
+
+    def add(totals: tuple, block: tuple) -> tuple[tuple, jax.Array]:
+        loss, d_embedding, d_bias = totals
+        h, target, weight = block
+        logits = h @ embedding.T + bias[None, :]  # (R, V)
+        top = jnp.max(logits, axis=1, keepdims=True)
+        exponentials = jnp.exp(logits - top)
+        normalizer = jnp.sum(exponentials, axis=1, keepdims=True)
+        chosen = jnp.take_along_axis(logits, target[:, None], axis=1)
+        loss = loss + jnp.sum(weight[:, None] * (jnp.log(normalizer) + top - chosen))
+        # The softmax half of the gradient; the half of the chosen words is added once, after the scan.
+        d_logits = exponentials * (weight[:, None] / normalizer)
+        d_embedding = d_embedding + jnp.einsum("rv,rh->vh", d_logits, h)
+        d_bias = d_bias + jnp.sum(d_logits, axis=0)
+        return (loss, d_embedding, d_bias), d_logits @ embedding
+
+    zeros = (jnp.zeros((), hidden.dtype), jnp.zeros_like(embedding), jnp.zeros_like(bias))
+    (loss, d_embedding, d_bias), d_hidden = jax.lax.scan(add, zeros, (*blocks, weights))
+    (h, target), weight = (x.reshape(-1, *x.shape[2:]) for x in blocks), weights.reshape(-1)
+    d_hidden = d_hidden.reshape(h.shape) - weight[:, None] * embedding[target]
+    d_embedding = d_embedding.at[target].add(-weight[:, None] * h)
+    d_bias = d_bias.at[target].add(-weight)
+    return loss, (d_hidden[: hidden.shape[0]], d_embedding, d_bias)
+
+
+def _backward(rows: int, gradients: tuple, cotangent: jax.Array) -> tuple:
+    del rows
+    return (*jax.tree.map(lambda g: g * cotangent, gradients), None)
+
+
+tied_cross_entropy.defvjp(_forward, _backward)

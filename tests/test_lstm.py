@@ -1,0 +1,112 @@
+"""The LSTM layer and the fused loss against plain implementations, in value and gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxft.models.lstm import lstm
+from jaxft.models.tied_softmax import tied_cross_entropy
+
+
+def plain_lstm(inputs, carry, kernel, recurrent, bias, valid):
+    """The equations, step by step, differentiated by JAX."""
+    h, c = carry
+    outputs = []
+    for x, keep in zip(inputs, valid, strict=True):
+        i, f, g, o = jnp.split(x @ kernel + h @ recurrent + bias[None, :], 4, axis=1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        h, c = (jnp.where(keep[:, None], s, jnp.zeros_like(s)) for s in (h, c))
+        outputs.append(h)
+    return jnp.stack(outputs), (h, c)
+
+
+def random_layer(seed, steps, batch, features, units):
+    keys = iter(jax.random.split(jax.random.key(seed), 8))
+
+    def normal(*shape):
+        return 0.5 * jax.random.normal(next(keys), shape)
+
+    carry = (normal(batch, units), normal(batch, units))
+    arrays = (normal(steps, batch, features), carry, normal(features, 4 * units), normal(units, 4 * units))
+    return *arrays, normal(4 * units)
+
+
+@settings(deadline=None, max_examples=5)
+@given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 5), st.integers(1, 5), st.booleans(), st.integers(0, 99))
+def test_equals_the_equations_in_value_and_gradient(steps, batch, features, units, padded, seed):
+    arrays = random_layer(seed, steps, batch, features, units)
+    starts = np.random.default_rng(seed).integers(0, steps, batch) if padded else np.zeros(batch, int)
+    valid = jnp.asarray(np.arange(steps)[:, None] >= starts[None, :])
+
+    def scalar(layer, *arrays):
+        hidden, (h, c) = layer(*arrays, valid)
+        return jnp.sum(jnp.sin(hidden)) + jnp.sum(h * c) + jnp.sum(c), hidden
+
+    ours = jax.value_and_grad(lambda *a: scalar(lstm, *a), argnums=(0, 1, 2, 3, 4), has_aux=True)(*arrays)
+    plain = jax.value_and_grad(lambda *a: scalar(plain_lstm, *a), argnums=(0, 1, 2, 3, 4), has_aux=True)(*arrays)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, plain)
+
+
+def test_two_half_windows_equal_a_whole_one():
+    inputs, carry, *weights = random_layer(0, 8, 3, 4, 5)
+    whole, end = lstm(inputs, carry, *weights)
+    first, middle = lstm(inputs[:4], carry, *weights)
+    second, later_end = lstm(inputs[4:], middle, *weights)
+    np.testing.assert_allclose(jnp.concatenate([first, second]), whole, rtol=1e-6, atol=1e-7)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), later_end, end)
+
+
+def test_weight_gradient_is_formed_outside_the_backward_loop():
+    """A loop that carried dU would read and write a (H, 4H) matrix at every time step."""
+    inputs, carry, *weights = random_layer(0, 7, 2, 3, 11)
+    program = jax.make_jaxpr(jax.grad(lambda u: lstm(inputs, carry, weights[0], u, weights[2])[0].sum()))(weights[1])
+    loops = [e for e in program.jaxpr.eqns if e.primitive.name == "scan"]
+    assert len(loops) == 2
+    for loop in loops:
+        carried = loop.outvars[: loop.params["num_carry"]]
+        assert all(v.aval.shape == (2, 11) for v in carried)
+
+
+def plain_cross_entropy(hidden, embedding, bias, targets):
+    logits = hidden @ embedding.T + bias[None, :]
+    losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.maximum(targets, 0)[:, None], axis=1)[:, 0]
+    counts = (targets >= 0).astype(losses.dtype)
+    return jnp.sum(losses * counts) / jnp.maximum(counts.sum(), 1)
+
+
+@settings(deadline=None, max_examples=6)
+@given(st.integers(1, 20), st.integers(1, 6), st.integers(2, 30), st.integers(1, 9), st.integers(0, 99))
+def test_fused_loss_equals_the_plain_one_whatever_the_block(tokens, features, words, rows, seed):
+    rng = np.random.default_rng(seed)
+    hidden = jnp.asarray(rng.normal(size=(tokens, features)), jnp.float32)
+    embedding = jnp.asarray(rng.normal(size=(words, features)), jnp.float32)
+    bias = jnp.asarray(rng.normal(size=words), jnp.float32)
+    targets = jnp.asarray(rng.integers(-1, words, tokens), jnp.int32)
+    arrays = (hidden, embedding, bias)
+    value, gradients = jax.value_and_grad(lambda *a: 3.0 * tied_cross_entropy(*a, targets, rows), (0, 1, 2))(*arrays)
+    plain, plain_gradients = jax.value_and_grad(lambda *a: 3.0 * plain_cross_entropy(*a, targets), (0, 1, 2))(*arrays)
+    np.testing.assert_allclose(value, plain, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(3.0 * tied_cross_entropy(*arrays, targets, rows), plain, rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(gradients, plain_gradients, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e3, -1e3])
+def test_fused_loss_survives_large_logits(scale):
+    hidden, embedding = jnp.full((2, 1), scale), jnp.array([[1.0], [0.0], [-1.0]])
+    loss, gradient = jax.value_and_grad(tied_cross_entropy)(hidden, embedding, jnp.zeros(3), jnp.array([0, 2]))
+    np.testing.assert_allclose(loss, 1e3, rtol=1e-6)
+    assert bool(jnp.isfinite(gradient).all())
+
+
+def test_fused_loss_never_holds_all_the_logits():
+    tokens, words, rows = 512, 3000, 64
+    program = jax.jit(jax.value_and_grad(lambda h, e, b, t: tied_cross_entropy(h, e, b, t, rows), argnums=(0, 1, 2)))
+    shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((tokens, 8), (words, 8), (words,))]
+    memory = program.lower(*shapes, jax.ShapeDtypeStruct((tokens,), jnp.int32)).compile().memory_analysis()
+    assert memory is not None
+    assert memory.temp_size_in_bytes < tokens * words * 4 / 2
