@@ -1,0 +1,413 @@
+"""Training plans: which groups of parameters train, at which rates, for how many epochs, on which schedule.
+
+A plan is a tuple of `Phase`s and nothing else: data that can be printed (`format_plan`), drawn (`learning_rates`) and
+saved as JSON before any model exists. The jobs run one `discriminative` optimizer per phase,
+
+    discriminative(optimizer, labels, phase.rates, phase_schedule(phase, steps_per_epoch))
+
+and hand the optimizer state from one to the next with `migrate`, which keeps the moments of groups that were already
+training. `groups` are always ordered bottom (next to the input) to top.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxft.groups import discriminative_rates, table
+from jaxft.schedules import schedule_by_name
+from jaxft.transforms import DiscriminativeState
+
+PyTree = Any
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of a plan; `dataclasses.asdict` gives it as JSON, `Phase(**fields)` takes it back.
+
+    Attributes:
+        name: for logs and plots.
+        rates: the peak learning rate of each group, bottom to top; `None` freezes it.
+        epochs: how long the phase lasts.
+        schedule: a name that `schedule_by_name` knows; it starts anew with the phase and spans all of it.
+        options: options of that schedule, such as `cut_frac` and `ratio`.
+    """
+
+    name: str
+    rates: Mapping[str, float | None]
+    epochs: int
+    schedule: str = "slanted_triangular"
+    options: Mapping[str, float | str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"phase {self.name!r} lasts at least one epoch, not {self.epochs}")
+        if all(rate is None for rate in self.rates.values()):
+            raise ValueError(f"phase {self.name!r} trains nothing")
+        phase_schedule(self, 10**9)  # a wrong name or option fails here, before anything runs
+
+
+Plan = tuple[Phase, ...]
+
+
+def phase_schedule(phase: Phase, steps_per_epoch: int) -> optax.Schedule:
+    """The dimensionless schedule of a phase: 1 at its peak, for `discriminative` to multiply with the rates.
+
+    Args:
+        phase: a phase.
+        steps_per_epoch: optimizer steps in an epoch.
+
+    Returns:
+        A schedule of the steps since the phase began.
+
+    Raises:
+        ValueError: for a schedule that does not exist or options that it does not take.
+
+    Examples:
+        >>> phase = Phase("all", {"body": 0.001, "head": 0.01}, epochs=2)
+        >>> float(phase_schedule(phase, steps_per_epoch=50)(10))
+        1.0
+    """
+    options: dict[str, Any] = dict(phase.options)
+    return schedule_by_name(phase.schedule, 1.0, phase.epochs * steps_per_epoch, **options)
+
+
+def gradual_unfreezing(
+    groups: Sequence[str],
+    peak_rate: float,
+    divisor: float = 2.6,
+    epochs_per_phase: int = 1,
+    final_epochs: int = 1,
+    schedule: str = "slanted_triangular",
+    **options: float | str,
+) -> Plan:
+    """Gradual unfreezing: train the top group alone, then unfreeze the next below, and so on until all train.
+
+    Args:
+        groups: names of the groups, bottom to top.
+        peak_rate: peak learning rate of the top group, in every phase.
+        divisor: factor from the rate of a group to the one below; 1 gives all the same.
+        epochs_per_phase: epochs of each phase but the last.
+        final_epochs: epochs of the last phase, in which everything trains.
+        schedule: name of the schedule of each phase.
+        **options: options of that schedule.
+
+    Returns:
+        A plan of as many phases as groups.
+
+    Raises:
+        ValueError: where an argument is out of its range.
+
+    Examples:
+        >>> print(format_plan(gradual_unfreezing(["embed", "lstm", "head"], 0.01, final_epochs=4)))
+        phase   epochs     embed      lstm  head  schedule
+        last 1       1    frozen    frozen  0.01  slanted_triangular
+        last 2       1    frozen  0.003846  0.01  slanted_triangular
+        all          4  0.001479  0.003846  0.01  slanted_triangular
+
+    References:
+        Howard and Ruder, `Universal Language Model Fine-tuning for Text Classification
+        <https://arxiv.org/abs/1801.06146>`_, 2018, section 3.3.
+    """
+    rates = discriminative_rates(groups, peak_rate, divisor)
+    return tuple(
+        _phase(rates, list(groups)[-top:], epochs_per_phase if top < len(groups) else final_epochs, schedule, options)
+        for top in range(1, len(groups) + 1)
+    )
+
+
+def fastai_unfreezing(
+    groups: Sequence[str],
+    peak_rate: float,
+    divisor: float = 2.6,
+    epochs_per_phase: int = 1,
+    final_epochs: int = 1,
+) -> Plan:
+    """The order and schedules of the ULMFiT authors' own scripts: the last group, the last two, then all.
+
+    Slanted triangles with `ratio=8` peak after a third of the first two phases and an eighth of the last.
+
+    Args:
+        groups: names of the groups, bottom to top.
+        peak_rate: peak learning rate of the top group, in every phase.
+        divisor: factor from the rate of a group to the one below.
+        epochs_per_phase: epochs of the first two phases.
+        final_epochs: epochs of the last.
+
+    Returns:
+        A plan of three phases; of fewer where there are fewer than three groups.
+
+    Raises:
+        ValueError: where an argument is out of its range.
+
+    Examples:
+        >>> [phase.name for phase in fastai_unfreezing(["embed", "lstm 1", "lstm 2", "head"], 0.01)]
+        ['last 1', 'last 2', 'all']
+
+    References:
+        train_clas.py in `fastai 0.7 <https://github.com/fastai/fastai1/tree/master/courses/dl2/imdb_scripts>`_.
+    """
+    rates = discriminative_rates(groups, peak_rate, divisor)
+    order = list(groups)
+    opening = [
+        _phase(rates, order[-top:], epochs_per_phase, "slanted_triangular", {"cut_frac": 1 / 3, "ratio": 8.0})
+        for top in (1, 2)
+        if top < len(order)
+    ]
+    final = _phase(rates, order, final_epochs, "slanted_triangular", {"cut_frac": 1 / 8, "ratio": 8.0})
+    return (*opening, final)
+
+
+def chain_thaw(
+    groups: Sequence[str],
+    last_rate: float = 1e-3,
+    rate: float = 1e-4,
+    epochs_per_phase: int = 1,
+    final_epochs: int = 1,
+    schedule: str = "constant",
+    **options: float | str,
+) -> Plan:
+    """Chain-thaw: train the top group, then each other group alone from the bottom up, then all together.
+
+    Args:
+        groups: names of the groups, bottom to top.
+        last_rate: learning rate of the top group.
+        rate: learning rate of the others, and of all together at the end.
+        epochs_per_phase: epochs of each phase but the last.
+        final_epochs: epochs of the last.
+        schedule: name of the schedule of each phase.
+        **options: options of that schedule.
+
+    Returns:
+        A plan of one phase more than groups.
+
+    Raises:
+        ValueError: where an argument is out of its range.
+
+    Examples:
+        >>> print(format_plan(chain_thaw(["embed", "lstm", "head"])))
+        phase  epochs   embed    lstm    head  schedule
+        head        1  frozen  frozen   0.001  constant
+        embed       1  0.0001  frozen  frozen  constant
+        lstm        1  frozen  0.0001  frozen  constant
+        all         1  0.0001  0.0001  0.0001  constant
+
+    References:
+        Felbo et al., `Using millions of emoji occurrences to learn any-domain representations for detecting sentiment,
+        emotion and sarcasm <https://arxiv.org/abs/1708.00524>`_, 2017.
+    """
+    top = list(groups)[-1:]
+    rates = {**discriminative_rates(groups, rate, 1.0), **dict.fromkeys(top, last_rate)}
+    together = discriminative_rates(groups, rate, 1.0)
+    alone = [
+        Phase(group, _only(rates, [group]), epochs_per_phase, schedule, options) for group in top + list(groups)[:-1]
+    ]
+    return (*alone, _phase(together, list(groups), final_epochs, schedule, options))
+
+
+def last_layer(
+    groups: Sequence[str], rate: float = 1e-3, epochs: int = 1, schedule: str = "constant", **options: float | str
+) -> Plan:
+    """Trains the top group and nothing else.
+
+    Args:
+        groups: names of the groups, bottom to top.
+        rate: its learning rate.
+        epochs: epochs.
+        schedule: name of the schedule.
+        **options: options of that schedule.
+
+    Returns:
+        A plan of one phase.
+
+    Raises:
+        ValueError: where an argument is out of its range.
+
+    Examples:
+        >>> last_layer(["body", "head"])[0].rates
+        {'body': None, 'head': 0.001}
+    """
+    return (_phase(discriminative_rates(groups, rate, 1.0), list(groups)[-1:], epochs, schedule, options),)
+
+
+def full(
+    groups: Sequence[str],
+    peak_rate: float = 1e-3,
+    divisor: float = 1.0,
+    epochs: int = 1,
+    schedule: str = "constant",
+    **options: float | str,
+) -> Plan:
+    """Trains everything from the start.
+
+    Args:
+        groups: names of the groups, bottom to top.
+        peak_rate: peak learning rate of the top group.
+        divisor: factor from the rate of a group to the one below; 2.6 for discriminative fine-tuning.
+        epochs: epochs.
+        schedule: name of the schedule.
+        **options: options of that schedule.
+
+    Returns:
+        A plan of one phase.
+
+    Raises:
+        ValueError: where an argument is out of its range.
+
+    Examples:
+        >>> full(["body", "head"], 0.02, divisor=2.0)[0].rates
+        {'body': 0.01, 'head': 0.02}
+    """
+    return (_phase(discriminative_rates(groups, peak_rate, divisor), list(groups), epochs, schedule, options),)
+
+
+def format_plan(plan: Sequence[Phase], steps_per_epoch: int | None = None) -> str:
+    """A plan as a table: a line per phase with its epochs, steps, peak rate per group and schedule.
+
+    Args:
+        plan: the phases.
+        steps_per_epoch: optimizer steps in an epoch; without it there is no column of steps.
+
+    Returns:
+        Lines of text.
+
+    Examples:
+        >>> print(format_plan(full(["body", "head"], 0.01, epochs=2), steps_per_epoch=50))
+        phase  epochs  steps  body  head  schedule
+        all         2    100  0.01  0.01  constant
+    """
+    groups = list(plan[0].rates)
+    rows = [["phase", "epochs", *([] if steps_per_epoch is None else ["steps"]), *groups, "schedule"]]
+    for phase in plan:
+        steps = [] if steps_per_epoch is None else [f"{phase.epochs * steps_per_epoch:,}"]
+        rates = ["frozen" if rate is None else f"{rate:.4g}" for rate in phase.rates.values()]
+        schedule = " ".join([phase.schedule, *(f"{name}={_short(value)}" for name, value in phase.options.items())])
+        rows.append([phase.name, str(phase.epochs), *steps, *rates, schedule])
+    return table(rows)
+
+
+def learning_rates(plan: Sequence[Phase], steps_per_epoch: int) -> dict[str, np.ndarray]:
+    """The learning rate of every group at every step of a plan, to draw it without a model.
+
+    Args:
+        plan: the phases.
+        steps_per_epoch: optimizer steps in an epoch.
+
+    Returns:
+        One float32 array of all steps per group; NaN where the group is frozen.
+
+    Examples:
+        >>> curves = learning_rates(chain_thaw(["body", "head"]), steps_per_epoch=1)
+        >>> {group: [round(float(rate), 4) for rate in curve] for group, curve in curves.items()}
+        {'body': [nan, 0.0001, 0.0001], 'head': [0.001, nan, 0.0001]}
+    """
+    shapes = [
+        np.asarray(jax.vmap(phase_schedule(phase, steps_per_epoch))(jnp.arange(phase.epochs * steps_per_epoch)))
+        for phase in plan
+    ]
+    return {
+        group: np.concatenate(
+            [
+                shape * np.float32(np.nan if phase.rates[group] is None else phase.rates[group])
+                for phase, shape in zip(plan, shapes, strict=True)
+            ]
+        )
+        for group in plan[0].rates
+    }
+
+
+def phase_at(plan: Sequence[Phase], steps_per_epoch: int, step: int) -> tuple[int, int]:
+    """Where in a plan a step of the whole run falls, for a run that resumes.
+
+    Args:
+        plan: the phases.
+        steps_per_epoch: optimizer steps in an epoch.
+        step: steps taken since the plan began.
+
+    Returns:
+        The position of the phase, and the steps taken in it; `(len(plan), 0)` where the plan is done.
+
+    Examples:
+        >>> phase_at(gradual_unfreezing(["body", "head"], 0.01, final_epochs=3), steps_per_epoch=10, step=25)
+        (1, 15)
+    """
+    for position, phase in enumerate(plan):
+        if step < phase.epochs * steps_per_epoch:
+            return position, step
+        step -= phase.epochs * steps_per_epoch
+    return len(plan), 0
+
+
+def migrate(
+    opt_state: DiscriminativeState, old: Phase | Mapping[str, float | None], new: DiscriminativeState
+) -> DiscriminativeState:
+    """Carries the optimizer state into the next phase: groups that were training keep theirs, others start fresh.
+
+    A group that trained before and trains on keeps its moments and, with them, Adam's own count of steps. A group that
+    has just been unfrozen starts from zero, one that has just been frozen keeps nothing. The step of the schedule
+    starts again, the counts of skipped updates go on.
+
+    Args:
+        opt_state: the state at the end of the finished phase.
+        old: the finished phase, or its rates.
+        new: a fresh state of the next phase's optimizer, `tx.init(params)`.
+
+    Returns:
+        The state for the next phase to start from; it shares buffers with `opt_state` and `new`, which can no longer
+        be used once it is donated.
+
+    Raises:
+        ValueError: where a group that trains on has an optimizer of another kind, or the groups differ.
+
+    Examples:
+        >>> from jaxft.transforms import discriminative
+        >>> params = {"body": jnp.ones(1), "head": jnp.ones(1)}
+        >>> first, second = gradual_unfreezing(["body", "head"], 0.1)
+        >>> tx = [discriminative(optax.trace(0.9), {"body": "body", "head": "head"}, phase.rates)
+        ...     for phase in (first, second)]
+        >>> _, state = tx[0].update(params, tx[0].init(params))
+        >>> state = migrate(state, first, tx[1].init(params))
+        >>> [state.inner.inner_states[group].inner_state.trace[group].tolist() for group in ("body", "head")]
+        [[0.0], [1.0]]
+    """
+    rates = old.rates if isinstance(old, Phase) else old
+    before, fresh = opt_state.inner.inner_states, new.inner.inner_states
+    if not set(before) == set(fresh) == set(rates):
+        raise ValueError(f"the phases have different groups: {sorted(before)}, {sorted(fresh)} and {sorted(rates)}")
+
+    def carried(group: str) -> PyTree:
+        nothing_left = not jax.tree.leaves(fresh[group])  # just frozen, or an optimizer without memory
+        if rates[group] is None or nothing_left:
+            return fresh[group]
+        if _shapes(before[group]) != _shapes(fresh[group]):
+            raise ValueError(f"group {group!r} trains on with another optimizer, which cannot take over its state")
+        return before[group]
+
+    return new._replace(
+        skipped=opt_state.skipped,
+        skipped_in_a_row=opt_state.skipped_in_a_row,
+        inner=new.inner._replace(inner_states={group: carried(group) for group in fresh}),
+    )
+
+
+def _phase(
+    rates: Mapping[str, float], training: Sequence[str], epochs: int, schedule: str, options: Mapping[str, float | str]
+) -> Phase:
+    name = "all" if len(training) == len(rates) else f"last {len(training)}"
+    return Phase(name, _only(rates, training), epochs, schedule, dict(options))
+
+
+def _only(rates: Mapping[str, float], training: Sequence[str]) -> dict[str, float | None]:
+    return {group: rate if group in training else None for group, rate in rates.items()}
+
+
+def _short(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+def _shapes(tree: PyTree) -> tuple[Any, list[tuple[tuple[int, ...], Any]]]:
+    return jax.tree.structure(tree), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
