@@ -9,6 +9,7 @@ overwrites a checkpoint by deleting the old folder first, and a kill in between 
 import json
 import os
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,15 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from jaxft.errors import InputError
 
 FORMAT_VERSION = 1
 
-# What safetensors stores and NumPy (with ml_dtypes) reads back as the same type.
-_DTYPES = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
-_DTYPES |= {"bfloat16", "float16", "float32", "float64", "complex64"}
+# NumPy's name of a type (ml_dtypes' for bfloat16), and safetensors'.
+_DTYPES = {"bool": "BOOL", "bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64", "complex64": "C64"}
+_DTYPES |= {f"{kind}{bits}": f"{kind[0].upper()}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
 _REMEDY = "put back an intact copy, or delete it and start the run again"
 
 
@@ -125,17 +125,14 @@ def save_params(path: str | os.PathLike[str], params: Mapping[Any, Any], metadat
         ...     print(load_params(path), read_meta(path))
         {'layers': {0: {'bias': Array([1., 1.], dtype=float32)}}} {'classes': ['neg', 'pos']}
     """
-    arrays: dict[str, np.ndarray] = {}
-    paths: dict[str, list[str | int]] = {}
-    for keys, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
-        parts = [key.key if isinstance(key, jax.tree_util.DictKey) else key for key in keys]
-        name = "/".join(map(str, parts))
-        if not all(isinstance(part, str | int) for part in parts):
-            raise TypeError(f"parameter {name} is not in a nested dict with string or integer keys")
-        if name in arrays:
-            raise ValueError(f"two parameters are named {name}")
-        arrays[name], paths[name] = _host_array(name, leaf), parts
+    arrays = {name: _host_array(name, leaf) for name, leaf in _named_leaves(params)}
+    places = [
+        [getattr(key, "key", None) for key in keys] for keys, _ in jax.tree_util.tree_flatten_with_path(params)[0]
+    ]
+    if not all(isinstance(key, str | int) for keys in places for key in keys):
+        raise TypeError("parameters are nested dictionaries with string or integer keys, and nothing else")
     # The names alone would turn the integer keys of a list of layers into strings.
+    paths = dict(zip(arrays, places, strict=True))
     _write(Path(path), arrays, {"kind": "parameters", "meta": metadata, "paths": paths})
 
 
@@ -168,16 +165,10 @@ def read_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
-    """Every leaf with its path; two leaves must not share one, as {'a': {'b': x}, 'a/b': y} would."""
-    named = [
-        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
-        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
-    ]
-    seen: set[str] = set()
-    for name, _ in named:
-        if name in seen:
-            raise ValueError(f"two leaves have the path {name}")
-        seen.add(name)
+    paths = jax.tree_util.tree_flatten_with_path(tree)[0]
+    named = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in paths]
+    if twice := sorted(name for name, count in Counter(name for name, _ in named).items() if count > 1):
+        raise ValueError(f"several leaves have the path {twice[0]}")
     return named
 
 
@@ -186,7 +177,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _host_array(name: str, leaf: Any) -> np.ndarray:
-    array = np.asarray(leaf, order="C")  # safetensors writes the buffer as it lies in memory
+    array = np.asarray(leaf, order="C")
     if array.dtype.name not in _DTYPES:
         raise TypeError(f"{name} is {array.dtype.name}, which a checkpoint cannot hold")
     return array
@@ -223,8 +214,12 @@ def _checksum(arrays: Iterable[tuple[str, np.ndarray]]) -> int:
     crc = 0
     for name, array in sorted(arrays, key=lambda item: item[0]):
         crc = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), crc)
-        crc = zlib.crc32(array.reshape(-1).view(np.uint8).data, crc)
+        crc = zlib.crc32(_bytes(array), crc)
     return crc
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _canonical(record: Mapping[str, Any]) -> str:
@@ -234,39 +229,50 @@ def _canonical(record: Mapping[str, Any]) -> str:
 def _write(path: Path, arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:
     record = json.loads(json.dumps({"version": FORMAT_VERSION, "crc32": _checksum(arrays.items()), **record}))
     record["record_crc32"] = zlib.crc32(_canonical(record).encode())
+    arrays = dict(sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])))  # so that all are aligned
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        # One metadata entry: safetensors writes several in random order, and equal runs should leave equal files.
-        save_file(arrays, temporary, metadata={"jaxft": _canonical(record)})
-        _flush_to_disk(temporary)
+        # Not by safetensors' own writer: when killed it leaves a file under a random name, for ever.
+        with open(temporary, "wb") as file:
+            file.write(_safetensors_header(arrays, {"jaxft": _canonical(record)}))
+            for array in arrays.values():
+                file.write(_bytes(array))
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
         if os.name == "posix":  # elsewhere a folder cannot be opened
-            _flush_to_disk(path.parent)
-    except (OSError, SafetensorError) as error:
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+    except OSError as error:
         raise InputError(f"cannot write {path} ({error}): free some space or name a writable folder") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _safetensors_header(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """The file up to the arrays: a length, then JSON with type, shape and place of each, padded to eight bytes."""
+    if "__metadata__" in arrays:
+        raise ValueError("safetensors keeps the name __metadata__ for itself: rename that leaf")
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, array in arrays.items():
+        begin, end = end, end + array.nbytes
+        header[name] = {"dtype": _DTYPES[array.dtype.name], "shape": array.shape, "data_offsets": [begin, end]}
+    text = json.dumps(header, ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """Turns the errors of opening and parsing a file into the sentence that the user reads."""
-    if not path.exists():
-        raise InputError(f"there is no file {path}: check the path of the run")
     try:
         yield
     except SafetensorError as error:
         raise InputError(f"{path} is damaged or not a safetensors file ({error}): {_REMEDY}") from error
     except OSError as error:
-        raise InputError(f"cannot read {path} ({error}): name a file that may be read") from error
+        raise InputError(f"cannot read {path} ({error}): check the path of the run") from error
 
 
 def _record(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:

@@ -26,8 +26,8 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], path: str | os.PathLike[
 
     Args:
         metrics: the lines of a metrics log (`read_metrics`): those with `split` are evaluations, the others training.
-            `loss` is drawn for both, each further score of an evaluation in a panel of its own kind, and where `phase`
-            changes, a boundary with the phase's name.
+            `loss` is drawn for both (of training, `cross_entropy` where a line has it), each further score of an
+            evaluation in a panel of its own, and where `phase` changes, a boundary with the phase's name.
         path: the PNG file to write; its folder is made.
 
     Raises:
@@ -159,9 +159,12 @@ def _loss_label(scores: Sequence[str]) -> str:
 
 def _draw_curve(axes: "Axes", lines: Sequence[Mapping[str, Any]], name: str, label: str) -> None:
     scale = 100.0 if name == "accuracy" else 1.0
-    train = _points((m for m in lines if "split" not in m), name)
+    training = [m for m in lines if "split" not in m]
+    # Held-out losses are plain cross-entropies, and training adds penalties and reports both.
+    plain = "cross_entropy" if any("cross_entropy" in m for m in training) else "loss"
+    train = _points(training, plain if name == "loss" else name)
     if name == "perplexity" and not len(train):
-        train = _points((m for m in lines if "split" not in m), "loss")
+        train = _points(training, plain)
         train[:, 1] = np.exp(train[:, 1])
     held_out = _points((m for m in lines if "split" in m), name)
     if len(train):
