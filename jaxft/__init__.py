@@ -17,8 +17,10 @@ frozen when, and monitors watch the evaluations.
 The jobs are modules: `python -m jaxft.ulmfit`, `jaxft.finetune`, `jaxft.ner`, `jaxft.predict`.
 """
 
+from jaxft.accumulation import accumulate_gradients
 from jaxft.averaging import Average, ema, nt_asgd, swa
 from jaxft.groups import decay_mask, describe, discriminative_rates, label_params, layerwise_decay_rates
+from jaxft.monitors import Monitor, early_stopping, plateau
 from jaxft.schedules import (
     SCHEDULE_NAMES,
     bert_warmup_schedule,
@@ -56,7 +58,9 @@ __all__ = [
     "SCHEDULE_NAMES",
     "Average",
     "DiscriminativeState",
+    "Monitor",
     "Phase",
+    "accumulate_gradients",
     "adam_warmup",
     "applied_metrics",
     "bert_adamw",
@@ -66,6 +70,7 @@ __all__ = [
     "describe",
     "discriminative",
     "discriminative_rates",
+    "early_stopping",
     "ema",
     "fastai_unfreezing",
     "format_plan",
@@ -80,6 +85,7 @@ __all__ = [
     "nt_asgd",
     "phase_at",
     "phase_schedule",
+    "plateau",
     "rescale",
     "scale_by_uncorrected_adam",
     "schedule_by_name",
