@@ -37,7 +37,8 @@ def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
     share, spread = correct / n, z * z / n
     centre = (share + spread / 2) / (1 + spread)
     half_width = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
-    return max(0.0, centre - half_width), min(1.0, centre + half_width)
+    # At 0 and n right answers one end is `share` itself, which rounding would miss.
+    return min(share, max(0.0, centre - half_width)), max(share, min(1.0, centre + half_width))
 
 
 def classification_summary(labels: Sequence[int], predictions: Sequence[int], classes: Sequence[str]) -> dict[str, Any]:
