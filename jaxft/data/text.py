@@ -10,6 +10,7 @@ for arbitrary texts.
 import html
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from operator import eq
 
@@ -48,9 +49,15 @@ def fix_html(text: str) -> str:
     return html.unescape(text)
 
 
+_REPEATED_CHARACTER = re.compile(r"(\S)\1{2,}")
+
+
 def replace_rep(text: str) -> str:
     """A character three times or more: "so goooood" -> "so g xxrep 5 o d"."""
-    return re.sub(r"(\S)\1{2,}", lambda match: f" {REP} {len(match[0])} {match[1]} ", text)
+    return _REPEATED_CHARACTER.sub(lambda match: f" {REP} {len(match[0])} {match[1]} ", text)
+
+
+_REPEATED_WORD = re.compile(r"(?:\s|^)(\w+)\s+((?:\1\s+)+)\1(\s|\W|$)")
 
 
 def replace_wrep(text: str) -> str:
@@ -59,31 +66,42 @@ def replace_wrep(text: str) -> str:
     def shorten(match: re.Match[str]) -> str:
         return f" {WREP} {len(match[2].split()) + 2} {match[1]} {match[3]}"
 
-    return re.sub(r"(?:\s|^)(\w+)\s+((?:\1\s+)+)\1(\s|\W|$)", shorten, text)
+    return _REPEATED_WORD.sub(shorten, text)
+
+
+_SLASH_OR_HASH = re.compile(r"[/#\\]")
 
 
 def spec_add_spaces(text: str) -> str:
     """Spaces around slash, backslash and hash."""
-    return re.sub(r"([/#\\])", r" \1 ", text)
+    return _SLASH_OR_HASH.sub(r" \g<0> ", text)
+
+
+_SPACES = re.compile(" {2,}")
 
 
 def rm_useless_spaces(text: str) -> str:
     """One space for several; other white space stays."""
-    return re.sub(" {2,}", " ", text)
+    return _SPACES.sub(" ", text)
 
 
-def _mark(marker: str) -> Callable[[re.Match[str]], str]:
-    return lambda match: f"{match[1]}{marker + ' ' if len(match[2]) > 1 else ''}{match[2].lower()}"
+_ALL_CAPS = re.compile(r"(\s|^)([A-Z]+[^a-z\s]*)(?=\s|$)")
+_CAPITALISED = re.compile(r"(\s|^)([A-Z][^A-Z\s]*)(?=\s|$)")
+
+
+def _mark(marker: str, match: re.Match[str]) -> str:
+    """The matched word in lower case, behind the marker if it is longer than a letter."""
+    return f"{match[1]}{marker + ' ' if len(match[2]) > 1 else ''}{match[2].lower()}"
 
 
 def replace_all_caps(text: str) -> str:
     """A word in capitals: "GREAT" -> "xxup great"; a single letter is only lower-cased."""
-    return re.sub(r"(\s|^)([A-Z]+[^a-z\s]*)(?=\s|$)", _mark(UP), text)
+    return _ALL_CAPS.sub(partial(_mark, UP), text)
 
 
 def replace_maj(text: str) -> str:
     """A capitalised word: "Great" -> "xxmaj great"."""
-    return re.sub(r"(\s|^)([A-Z][^A-Z\s]*)(?=\s|$)", _mark(MAJ), text)
+    return _CAPITALISED.sub(partial(_mark, MAJ), text)
 
 
 def lowercase(text: str) -> str:
@@ -108,9 +126,12 @@ def replace_space(token: str) -> str:
     return token.replace(" ", SPACE)
 
 
+_RUN = re.compile(r"\s+|\S+")
+
+
 def split_text(text: str) -> Iterator[str]:
     """Words, and white space as tokens: a single space is none, and a longer run loses a space at its start."""
-    for run in re.findall(r"\s+|\S+", text):
+    for run in _RUN.findall(text):
         if not run.isspace():
             yield from split_word(run)
         elif run != " ":
@@ -128,28 +149,26 @@ class _Runs(dict[str, tuple[str, ...]]):
     """The tokens of each run of non-space characters seen so far; bounded, because rare runs never end."""
 
     def __missing__(self, run: str) -> tuple[str, ...]:
-        text = run
-        for rule in (replace_rep, spec_add_spaces, rm_useless_spaces, replace_all_caps, replace_maj):
-            text = rule(text)
-        tokens = tuple(split_text(text.lower().strip()))
+        text = rm_useless_spaces(spec_add_spaces(replace_rep(run))) if _SPACED.search(run) else run
+        if not text.islower():
+            text = replace_maj(replace_all_caps(text)).lower()
+        tokens = split_word(text) if " " not in text else tuple(split_text(text.strip()))
         if len(self) < 100_000:
             self[run] = tokens
         return tokens
 
 
-_RUNS = _Runs({"": ()})
+_RUNS = _Runs()
 _OTHER_SPACE = re.compile(r"([^\S ]\s*)")
+# Where a rule puts spaces.
+_SPACED = re.compile(r"[/#\\]|(\S)\1\1")
 
 
-def _starts_with_space(run: str) -> bool:
-    return run[:1] in tuple("/#\\") or (len(run) > 2 and run[0] == run[1] == run[2])
-
-
-def _repeats_a_word(text: str) -> bool:
-    words = text.split()
-    return any(map(eq, words, words[1:])) and any(
+def _repeats_a_word(runs: list[str]) -> bool:
+    """Whether `replace_wrep` may find a word three times."""
+    return any(map(eq, runs, runs[1:])) and any(
         first == second and third.startswith(first)
-        for first, second, third in zip(words, words[1:], words[2:], strict=False)
+        for first, second, third in zip(runs, runs[1:], runs[2:], strict=False)
     )
 
 
@@ -169,14 +188,17 @@ def tokenize(text: str) -> list[str]:
     Source: the default rules and word tokenizer of fastai 2, https://docs.fast.ai/text.core.html.
     """
     text = fix_html(text).strip()
-    pieces = _OTHER_SPACE.split(text)
-    tokens = [BOS, *chain.from_iterable(map(_RUNS.__getitem__, pieces[0].split(" ")))]
-    for space, piece in zip(pieces[1::2], pieces[2::2], strict=True):
-        # A rule may put a space before the next run, which then belongs to this token.
-        space = space + " " if _starts_with_space(piece) else space
+    first, *rest = _OTHER_SPACE.split(text)
+    runs = first.split()
+    tokens = [BOS, *chain.from_iterable(map(_RUNS.__getitem__, runs))]
+    for space, piece in zip(rest[::2], rest[1::2], strict=True):
+        # A space that a rule puts before the next run belongs to this token.
+        space = space + " " if _SPACED.match(piece) else space
         tokens.append(replace_space(rm_useless_spaces(space)))
-        tokens.extend(chain.from_iterable(map(_RUNS.__getitem__, piece.split(" "))))
+        more = piece.split()
+        tokens.extend(chain.from_iterable(map(_RUNS.__getitem__, more)))
+        runs.extend(more)
     # Only repeated words reach across spaces; they are rare enough to start over.
-    if _repeats_a_word(replace_rep(text) if REP in tokens else text):
+    if _repeats_a_word(replace_rep(text).split() if REP in tokens else runs):
         return tokenize_by_rules(text, RULES[1:])
     return tokens

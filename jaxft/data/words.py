@@ -5,9 +5,11 @@ no character three times in a row; exceptions that need any of those (`Mr.`, `:-
 not listed. Used by `jaxft.data.text` alone. The steps are those of spaCy's documentation
 (https://spacy.io/usage/linguistic-features#how-tokenizer-works): peel punctuation from both ends until an exception or
 nothing is left, keep a web address whole, else cut at infixes; at the end put back together the exceptions that
-peeling and cutting took apart.
+peeling and cutting took apart. spaCy looks for these across spaces too, where it only ever finds a false start: in
+"'a' ''b''" that keeps it from restoring the first '', a difference that 300 reviews of IMDB do not show.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 
 import regex
@@ -58,9 +60,13 @@ EXCEPTIONS = {
     if "".join(tokens) not in _REAL_WORDS
 }
 
-_ALPHA = r"\p{L}"
-_LOWER = r"\p{Ll}\p{Lo}"  # scripts without case count as both lower and upper
-_UNCASED = r"\p{Lo}"
+# Scripts without case count as both lower and upper.
+_UNCASED = (
+    r"\p{Ethiopic}\p{Hebrew}\p{Arabic}\p{Devanagari}\p{Bengali}\p{Tamil}\p{Telugu}\p{Kannada}\p{Sinhala}"
+    r"\p{Hangul}\p{Hiragana}\p{Katakana}ー\p{Han}\u3000-\u303f"
+)
+_LOWER = rf"\p{{Ll}}{_UNCASED}"
+_ALPHA = rf"\p{{Lu}}{_LOWER}"
 _QUOTES = "'\"”“`‘´’‚,„»«「」『』（）〔〕【】《》〈〉〈〉⟦⟧"
 _PUNCTUATION = r"…,:;!?¿؟¡()\[\]{}<>_#*&。？！，、；：～·।،۔؛٪"
 _CURRENCY = "$£€¥฿₽﷼₴₠-₿"
@@ -157,6 +163,12 @@ def _put_together(tokens: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(result)
 
 
+# Nine words in ten are of this form, where each character but those within a word is a token, and no exception's part.
+_PLAIN = re.compile(r"""[("']?(?:[a-z]+|[0-9]+)(?:-[a-z]+)*(?:'s)?(?:\.?[,!?)"']?|[,!?)"']\.|[,!?)"]{2}|[;:])""")
+_PIECES = re.compile(r"[a-z]+|[0-9]+|(?<=[a-z0-9])'s(?![a-z])|.")
+_EXCEPTIONAL = frozenset(re.findall(r"[a-z]+|[0-9]+", " ".join(EXCEPTIONS)))
+
+
 def split_word(word: str) -> tuple[str, ...]:
     """Splits one lower-cased run of non-space characters into its words and punctuation.
 
@@ -168,7 +180,7 @@ def split_word(word: str) -> tuple[str, ...]:
         >>> split_word("well-made:)")
         ('well', '-', 'made', ':)')
     """
-    if word.isalpha() and word.isascii():
-        return EXCEPTIONS.get(word, (word,))
+    if _PLAIN.fullmatch(word) and _EXCEPTIONAL.isdisjoint(pieces := _PIECES.findall(word)):
+        return tuple(pieces)
     tokens = _take_apart(word, EXCEPTIONS)
     return tokens if len(tokens) == 1 or _FIRST_PIECES.isdisjoint(tokens) else _put_together(tokens)
