@@ -1,8 +1,11 @@
 """Imports point one way: jobs use the trainer, models and data; those use nothing above them; leaf modules nothing."""
 
 import ast
+import importlib.metadata
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,8 +19,8 @@ LEAVES = {"errors"}
 NOTHING_OF_OURS = {"schedules", "groups", "averaging", "monitors", "errors"}
 
 
-def imports(path: Path) -> set[str]:
-    """Modules of the package that a file imports anywhere, as dotted names below `jaxft`; also inside functions."""
+def imported(path: Path) -> set[str]:
+    """Everything that a file imports anywhere, also inside functions, as dotted names."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -27,7 +30,12 @@ def imports(path: Path) -> set[str]:
             # `from jaxft.data import text` names a module, `from jaxft.errors import InputError` a thing in one.
             dotted = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
             found |= {whole if is_module(whole) else str(node.module) for whole in dotted.values()}
-    ours = {name for name in found if name.partition(".")[0] == "jaxft"}
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of the package that a file imports, as dotted names below `jaxft`."""
+    ours = {name for name in imported(path) if name.partition(".")[0] == "jaxft"}
     return {name.removeprefix("jaxft").lstrip(".") or "__init__" for name in ours}
 
 
@@ -97,3 +105,12 @@ def test_the_optimisation_half_loads_no_model_tokenizer_or_plotting_code():
     assert {layer(name) for name in ours} <= {"optimisation", "leaf"}, ours
     heavy = {"flax", "matplotlib", "regex", "safetensors", "sklearn", "tokenizers", "torch", "transformers", "tyro"}
     assert not heavy & set(loaded)
+
+
+def test_what_is_imported_is_declared():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[^\w-]", requirement)[0].lower() for requirement in project["dependencies"]}
+    names = {name.partition(".")[0] for path in PACKAGE.rglob("*.py") for name in imported(path)}
+    distributions = importlib.metadata.packages_distributions()
+    third_party = names - sys.stdlib_module_names - {"jaxft"}
+    assert {distributions.get(name, [name])[0].lower() for name in third_party} == declared
