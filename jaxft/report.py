@@ -40,15 +40,19 @@ def create_run_folder(path: str | os.PathLike[str], resume: bool = False) -> Pat
         ...     write_json(run / "config.json", {"seed": 0})
         ...     create_run_folder(run)
         Traceback (most recent call last):
-        jaxft.errors.InputError: ... is not empty: continue that run with --resume, or name another folder with --out
+        jaxft.errors.InputError: ... holds a run: continue it with --resume, or name another folder with --out
     """
     path = Path(path)
     try:
-        if resume and not (path / "config.json").is_file():
+        holds_run = (path / "config.json").is_file()
+        if resume and not holds_run:
             raise InputError(f"{path} holds no run to continue: leave out --resume, or name its folder with --out")
         path.mkdir(parents=True, exist_ok=True)
-        if not resume and any(path.iterdir()):
-            raise InputError(f"{path} is not empty: continue that run with --resume, or name another folder with --out")
+        if not resume and holds_run:
+            raise InputError(f"{path} holds a run: continue it with --resume, or name another folder with --out")
+        # Hidden files are no run's: a file manager's, or what a run left that was killed as it began.
+        if not resume and any(not entry.name.startswith(".") for entry in path.iterdir()):
+            raise InputError(f"{path} is not empty and holds no run to --resume: name another folder with --out")
         probe = path / ".writable"
         probe.touch()
         probe.unlink()
@@ -76,9 +80,9 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise InputError(
-            f"cannot write {path} ({error.strerror}): free some space or name a writable folder"
-        ) from error
+        temporary.unlink(missing_ok=True)
+        remedy = "free some space or name a writable folder"
+        raise InputError(f"cannot write {path} ({error.strerror}): {remedy}") from error
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -106,7 +110,7 @@ def to_json(value: Any) -> Any:
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, tuple | list | set | frozenset):
+    if isinstance(value, tuple | list):
         return [to_json(item) for item in value]
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         return to_json(np.asarray(value).tolist())

@@ -33,13 +33,17 @@ def test_a_new_run_takes_a_new_or_an_empty_folder(tmp_path):
 
 
 def test_a_folder_in_use_is_not_mixed_with_a_new_run(tmp_path):
+    (tmp_path / ".config.json.tmp").touch()
+    create_run_folder(tmp_path)
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(InputError, match=r"is not empty: continue that run with --resume, .* with --out"):
+    with pytest.raises(InputError, match=r"is not empty and holds no run to --resume: .* with --out"):
         create_run_folder(tmp_path)
     with pytest.raises(InputError, match=r"holds no run to continue: leave out --resume, .* with --out"):
         create_run_folder(tmp_path, resume=True)
     write_json(tmp_path / "config.json", {})
     assert create_run_folder(tmp_path, resume=True) == tmp_path
+    with pytest.raises(InputError, match=r"holds a run: continue it with --resume, .* with --out"):
+        create_run_folder(tmp_path)
 
 
 def test_an_unwritable_folder_is_refused_by_name(tmp_path):
@@ -101,6 +105,7 @@ def test_json_is_whole_or_the_old_one(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"cannot write .*s.json \(No space left on device\)"):
         write_json(tmp_path / "s.json", {"run": 2})
     assert read_json(tmp_path / "s.json") == {"run": 1}
+    assert os.listdir(tmp_path) == ["s.json"]
 
 
 def test_unreadable_json_is_refused_by_name(tmp_path):
