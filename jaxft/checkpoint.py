@@ -11,7 +11,7 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +247,8 @@ def _write(path: Path, arrays: dict[str, np.ndarray], record: dict[str, Any]) ->
     except OSError as error:
         raise InputError(f"cannot write {path} ({error}): free some space or name a writable folder") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it has its new name, or never came to be
+            temporary.unlink()
 
 
 def _safetensors_header(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:

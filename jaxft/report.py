@@ -12,6 +12,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -80,7 +81,8 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         remedy = "free some space or name a writable folder"
         raise InputError(f"cannot write {path} ({error.strerror}): {remedy}") from error
 

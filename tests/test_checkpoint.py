@@ -248,6 +248,8 @@ def test_a_failed_save_keeps_the_old_file_and_leaves_nothing_else(tmp_path, monk
         assert os.listdir(tmp_path) == ["c.safetensors"]
     with pytest.raises(InputError, match=r"cannot write .*missing"):
         save(tmp_path / "missing" / "c", {}, {})
+    with pytest.raises(InputError, match=r"cannot write .*Not a directory"):
+        save(path / "c", {}, {})
 
 
 KILLED_WHILE_SAVING = """

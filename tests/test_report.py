@@ -101,6 +101,8 @@ def test_json_is_whole_or_the_old_one(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
+    with pytest.raises(InputError, match="Not a directory"):
+        write_json(tmp_path / "s.json" / "below", {})
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(InputError, match=r"cannot write .*s.json \(No space left on device\)"):
         write_json(tmp_path / "s.json", {"run": 2})
