@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +112,7 @@ def number_texts(
         RuntimeError: A worker died.
     """
     chunks = _in_chunks(texts)
-    start = [chunk for chunk, _ in zip(chunks, range(2), strict=False)]
+    start = list(islice(chunks, 2))
     chunks = chain(start, chunks)
     workers = usable_cores() if workers is None else workers
     if workers > 1 and len(start) > 1:

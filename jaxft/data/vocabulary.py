@@ -5,6 +5,7 @@ people's weights (`matches` says which embedding row a token had there). `V` is 
 """
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,8 +97,11 @@ class Vocabulary:
             raise InputError(f"{path}: {error}") from error
 
     def save(self, path: str | Path) -> None:
-        """Writes the tokens as JSON."""
-        Path(path).write_text(json.dumps({"tokens": self.tokens}, ensure_ascii=False, indent=0), encoding="utf-8")
+        """Writes the tokens as JSON, whole or not at all."""
+        temporary = Path(f"{path}.tmp")
+        # ASCII throughout: a lone surrogate, as broken input may hold, has no UTF-8.
+        temporary.write_text(json.dumps({"tokens": self.tokens}, indent=0), encoding="ascii")
+        os.replace(temporary, path)
 
     def __len__(self) -> int:
         return len(self.tokens)
