@@ -130,19 +130,21 @@ def discriminative(
         grad_norm = jnp.asarray(grad_norm, jnp.float32)
         finite = jnp.isfinite(grad_norm)
         if clip_norm is not None:
-            grads = optax.tree.scale(clip_norm / jnp.maximum(grad_norm, clip_norm), grads)
+            factor = clip_norm / jnp.maximum(grad_norm, clip_norm)
+            grads = jax.tree.map(lambda g: _times(g, factor), grads)
         learning_rates = {
             group: jnp.asarray(0.0 if rate is None else rate * schedules[group](state.step), jnp.float32) * state.scale
             for group, rate in rates.items()
         }
-        updates, new_inner = inner.update(grads, state.inner, params, **extra_args)
+        with jax.numpy_dtype_promotion("standard"):  # strict callers may use optax, which is not strict inside
+            updates, new_inner = inner.update(grads, state.inner, params, **extra_args)
 
         def scaled(u: jax.Array, group: str) -> jax.Array:
             # Adding -0.0 gives back every number bit for bit; 0.0 would turn -0.0 into 0.0.
             still = jnp.full_like(u, -0.0)
             if group in frozen:
                 return still
-            return jnp.where(finite, (u.astype(jnp.float32) * learning_rates[group]).astype(u.dtype), still)
+            return jnp.where(finite, _times(u, learning_rates[group]), still)
 
         return jax.tree.map(scaled, updates, labels), DiscriminativeState(
             step=jnp.where(finite, optax.safe_increment(state.step), state.step),
@@ -391,6 +393,11 @@ def _bias_correction(b1: float, b2: float) -> optax.Schedule:
         return jnp.sqrt(one_minus_power(b2, t)) / one_minus_power(b1, t)
 
     return correction
+
+
+def _times(x: jax.Array, factor: jax.Array) -> jax.Array:
+    """The product in float32, in the dtype of `x`: a bfloat16 factor would have two digits."""
+    return (x.astype(jnp.float32) * factor).astype(x.dtype)
 
 
 def _one(count: jax.typing.ArrayLike) -> float:
