@@ -15,7 +15,7 @@ import tempfile
 import time
 from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +93,8 @@ def build_store(
         progress: Show a bar over the documents.
 
     Raises:
-        InputError: The train split has fewer than two classes or lacks one of the test split's; or no documents.
+        InputError: The train split has fewer than two classes or lacks one of the test split's; no documents; or `cache`
+            cannot be written.
     """
     settings = {
         "corpus": corpus.fingerprint,
@@ -106,7 +107,8 @@ def build_store(
     store = _open(folder)
     if store is not None:
         return store
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
     # In the cache's own folder, so that the finished folder moves there in one step.
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as temporary:
@@ -120,7 +122,8 @@ def build_store(
             vocabulary = Vocabulary.build(
                 dict(zip(table.tokens, table.counts.tolist(), strict=True)), max_vocab, min_count
             )
-        _write(whole, numbered, table, classes, vocabulary)
+        with _writing(folder):
+            _write(whole, numbered, table, classes, vocabulary)
         shutil.rmtree(folder, ignore_errors=True)
         # Another process may have finished the same corpus meanwhile: its folder is as good.
         with suppress(OSError):
@@ -129,6 +132,15 @@ def build_store(
     if store is None:
         raise InputError(f"{folder}: the tokenized corpus was written but cannot be read back; is the disk full?")
     return store
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path} cannot be written ({reason}); free some space or name another cache") from error
 
 
 @dataclass(frozen=True)
@@ -159,7 +171,8 @@ def _number(documents: Iterable[Document], path: Path, transductive: bool, worke
     counts = np.zeros(0, np.int64)
     with path.open("wb") as file:
         for sizes, ids in number_texts(texts(), tokens, workers):
-            ids.tofile(file)
+            with _writing(path):
+                ids.tofile(file)
             split = np.array(splits[len(lengths) : len(lengths) + len(sizes)])
             lengths.extend(sizes.tolist())
             counted = ids[np.repeat(split != SPLITS.index("test"), sizes)] if not transductive else ids

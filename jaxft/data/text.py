@@ -10,7 +10,7 @@ for arbitrary texts.
 import html
 import re
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from operator import eq
 
@@ -145,23 +145,21 @@ def tokenize_by_rules(text: str, rules: Iterable[Callable[[str], str]] = RULES) 
     return [replace_space(token) for token in split_text(text)]
 
 
-class _Runs(dict[str, tuple[str, ...]]):
-    """The tokens of each run of non-space characters seen so far; bounded, because rare runs never end."""
-
-    def __missing__(self, run: str) -> tuple[str, ...]:
-        text = rm_useless_spaces(spec_add_spaces(replace_rep(run))) if _SPACED.search(run) else run
-        if not text.islower():
-            text = replace_maj(replace_all_caps(text)).lower()
-        tokens = split_word(text) if " " not in text else tuple(split_text(text.strip()))
-        if len(self) < 100_000:
-            self[run] = tokens
-        return tokens
-
-
-_RUNS = _Runs()
-_OTHER_SPACE = re.compile(r"([^\S ]\s*)")
 # Where a rule puts spaces.
 _SPACED = re.compile(r"[/#\\]|(\S)\1\1")
+
+
+# Bounded, because new rare runs never end; 100,000 take about 30 MB and hold 95 of 100 runs of a review.
+@lru_cache(maxsize=100_000)
+def _tokens_of(run: str) -> tuple[str, ...]:
+    """What the rules make of a run of non-space characters, wherever it stands."""
+    text = rm_useless_spaces(spec_add_spaces(replace_rep(run))) if _SPACED.search(run) else run
+    if not text.islower():
+        text = replace_maj(replace_all_caps(text)).lower()
+    return split_word(text) if " " not in text else tuple(split_text(text.strip()))
+
+
+_OTHER_SPACE = re.compile(r"([^\S ]\s*)")
 
 
 def _repeats_a_word(runs: list[str]) -> bool:
@@ -190,13 +188,13 @@ def tokenize(text: str) -> list[str]:
     text = fix_html(text).strip()
     first, *rest = _OTHER_SPACE.split(text)
     runs = first.split()
-    tokens = [BOS, *chain.from_iterable(map(_RUNS.__getitem__, runs))]
+    tokens = [BOS, *chain.from_iterable(map(_tokens_of, runs))]
     for space, piece in zip(rest[::2], rest[1::2], strict=True):
         # A space that a rule puts before the next run belongs to this token.
         space = space + " " if _SPACED.match(piece) else space
         tokens.append(replace_space(rm_useless_spaces(space)))
         more = piece.split()
-        tokens.extend(chain.from_iterable(map(_RUNS.__getitem__, more)))
+        tokens.extend(chain.from_iterable(map(_tokens_of, more)))
         runs.extend(more)
     # Only repeated words reach across spaces; they are rare enough to start over.
     if _repeats_a_word(replace_rep(text).split() if REP in tokens else runs):
