@@ -93,8 +93,8 @@ def build_store(
         progress: Show a bar over the documents.
 
     Raises:
-        InputError: The train split has fewer than two classes or lacks one of the test split's; no documents; or `cache`
-            cannot be written.
+        InputError: No documents; a train split with fewer than two classes, or without one of the test split's; a
+            cache that cannot be written.
     """
     settings = {
         "corpus": corpus.fingerprint,
