@@ -1,7 +1,7 @@
 """The train step and the loop around it: no model, no data set, no file is known here. Every job calls this module.
 
-A loss function `loss_fn(params, carry, batch, key) -> (loss, (carry, metrics))` is all that the trainer sees; `carry` is
-whatever lives from step to step without being trained: a recurrent state, batch statistics, or `()`.
+A loss function `loss_fn(params, carry, batch, key) -> (loss, (carry, metrics))` is all that the trainer sees; `carry`
+is whatever lives from step to step without being trained: a recurrent state, batch statistics, or `()`.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ class TrainState:
     step: jax.Array
     """() int32, steps taken"""
     params: Any
-    opt_state: optax.OptState
+    opt_state: Any
     carry: Any
     average: Any
     """state of the parameter average, `()` where there is none"""

@@ -58,13 +58,13 @@ class Dropouts:
 NO_DROPOUT = Dropouts(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
-def layer_groups(num_layers: int) -> tuple[str, ...]:
-    """Names of the encoder's parameter groups, bottom to top.
+def layer_rules(num_layers: int) -> tuple[tuple[str, str], ...]:
+    """Rules for `jaxft.label_params` that put every LSTM layer in a group of its own, bottom to top.
 
-    >>> layer_groups(2)
-    ('embedding', 'lstm_0', 'lstm_1')
+    >>> layer_rules(2)
+    (('encoder/lstm_0/.*', 'lstm_0'), ('encoder/lstm_1/.*', 'lstm_1'))
     """
-    return ("embedding", *(f"lstm_{i}" for i in range(num_layers)))
+    return tuple((rf"encoder/lstm_{i}/.*", f"lstm_{i}") for i in range(num_layers))
 
 
 class LSTMLayer(nnx.Module):
@@ -110,16 +110,16 @@ class Encoder(nnx.Module):
         Returns:
           The last layer's output before and after its dropout, (T, B, E) each, and the new carry.
         """
-        p, keys = self.dropouts, (None,) * 2 if key is None else jax.random.split(key, 2)
+        p, keys = self.dropouts, None if key is None else jax.random.split(key)
         valid = None if valid is None else valid.T
         x = self.embedding[...][tokens.T]  # (T, B, E)
-        if key is not None and p.embedding:
+        if keys is not None and p.embedding:
             words = _keep_mask(keys[0], p.embedding, (self.config.vocabulary_size, 1), x.dtype)
             x = x * words[tokens.T]
         outputs, carries = x, []
         for i in range(self.config.num_layers):
             layer: LSTMLayer = getattr(self, f"lstm_{i}")
-            mask_key, weight_key = (None, None) if key is None else jax.random.split(jax.random.fold_in(keys[1], i))
+            mask_key, weight_key = (None, None) if keys is None else jax.random.split(jax.random.fold_in(keys[1], i))
             x = _variational_dropout(x, p.hidden if i else p.input, mask_key)
             recurrent = layer.recurrent[...]
             if weight_key is not None and p.weight:
@@ -127,7 +127,7 @@ class Encoder(nnx.Module):
             outputs, state = lstm(x, carry[i], layer.kernel[...], recurrent, layer.bias[...], valid)
             carries.append(state)
             x = outputs
-        output_key = None if key is None else jax.random.fold_in(keys[1], self.config.num_layers)
+        output_key = None if keys is None else jax.random.fold_in(keys[1], self.config.num_layers)
         return outputs, _variational_dropout(outputs, p.output, output_key), tuple(carries)
 
 
@@ -162,16 +162,13 @@ class LanguageModel(nnx.Module):
         return logits + self.decoder_bias[...][None, None, :], carry
 
 
-def language_model_groups(num_layers: int) -> tuple[str, ...]:
+def language_model_rules(num_layers: int) -> tuple[tuple[str, str], ...]:
     """Parameter groups of the language model, bottom to top; the tied embedding is the decoder, and so stands on top.
 
-    >>> language_model_groups(2)
-    ('lstm_0', 'lstm_1', 'embedding')
+    >>> [group for _, group in language_model_rules(2)]
+    ['lstm_0', 'lstm_1', 'embedding']
     """
-    return (*layer_groups(num_layers)[1:], "embedding")
-
-
-LANGUAGE_MODEL_RULES = ((r"encoder/embedding|decoder_bias", "embedding"), (r"encoder/(lstm_\d+)/.*", r"\1"))
+    return (*layer_rules(num_layers), (r"encoder/embedding|decoder_bias", "embedding"))
 
 
 def language_model_loss(
@@ -180,8 +177,8 @@ def language_model_loss(
     """The loss that the trainer sees: cross-entropy in nats per token plus AR and TAR.
 
     `batch` holds `inputs` and `targets`, (B, T) int, and `reset`, a bool that starts from a zero state. AR is
-    `activation_penalty` times the mean square of the dropped outputs; TAR is `temporal_penalty` times the mean square of
-    the differences of successive outputs (Merity, McCann & Socher, Revisiting Activation Regularization, 2017). Both
+    `activation_penalty` times the mean square of the dropped outputs; TAR is `temporal_penalty` times the mean square
+    of the differences of successive outputs (Merity, McCann & Socher, Revisiting Activation Regularization, 2017). Both
     are left out when `key` is None.
     """
 

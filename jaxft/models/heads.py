@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from jaxft.models.awd_lstm import AWDLSTMConfig, Dropouts, Encoder, initial_carry, layer_groups
+from jaxft.models.awd_lstm import AWDLSTMConfig, Dropouts, Encoder, initial_carry, layer_rules
 
 
 def concat_pool(outputs: jax.Array, valid: jax.Array) -> jax.Array:
@@ -50,7 +50,7 @@ class PoolingHead(nnx.Module):
         self.linear_1 = nnx.Linear(hidden, classes, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
 
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """(B, features) -> logits (B, C); with a key the batch's own statistics are used, and the running ones moved."""
+        """(B, features) -> logits (B, C); with a key the batch's own statistics are used and the running ones moved."""
         keys = (None, None) if key is None else jax.random.split(key)
         x = _dropout(self.norm_0(x, use_running_average=key is None), self.dropouts[0], keys[0])
         x = jax.nn.relu(self.linear_0(x))
@@ -118,16 +118,13 @@ class Classifier(nnx.Module):
         return self.head(concat_pool(outputs, valid.T), head_key)
 
 
-def classifier_groups(num_layers: int) -> tuple[str, ...]:
-    """Parameter groups of the classifier, bottom to top.
+def classifier_rules(num_layers: int) -> tuple[tuple[str, str], ...]:
+    """Parameter groups of the classifier, bottom to top, as rules for `jaxft.label_params`.
 
-    >>> classifier_groups(2)
-    ('embedding', 'lstm_0', 'lstm_1', 'head')
+    >>> [group for _, group in classifier_rules(2)]
+    ['embedding', 'lstm_0', 'lstm_1', 'head']
     """
-    return (*layer_groups(num_layers), "head")
-
-
-CLASSIFIER_RULES = ((r"encoder/(embedding)", r"\1"), (r"encoder/(lstm_\d+)/.*", r"\1"), (r"head/.*", "head"))
+    return (("encoder/embedding", "embedding"), *layer_rules(num_layers), ("head/.*", "head"))
 
 
 def classification_loss(graphdef: nnx.GraphDef) -> Callable[..., tuple[jax.Array, tuple[Any, Mapping[str, jax.Array]]]]:

@@ -1,4 +1,4 @@
-"""One LSTM layer as a pure function with a hand-written derivative: the recurrence at the bottom of AWD-LSTM and BiLSTM.
+"""One LSTM layer as a pure function with a hand-written derivative: what AWD-LSTM and BiLSTM are made of.
 
 `lax.scan` over `h @ U` would add to a weight-sized dU at every time step. Here the backward scan only keeps the gate
 gradients, and dU is one matrix product after it. The input projection of a whole window is one product before it.
@@ -47,7 +47,7 @@ def lstm(
       ((5, 2, 4), True)
 
     References:
-      Hochreiter & Schmidhuber, Long Short-Term Memory, Neural Computation 1997, with the forget gate of Gers et al. 2000.
+      Hochreiter & Schmidhuber, Long Short-Term Memory, 1997, with the forget gate of Gers et al., 2000.
     """
     gates = jnp.einsum("tbd,dg->tbg", inputs, kernel) + bias[None, None, :]  # (T, B, 4H)
     if valid is not None:

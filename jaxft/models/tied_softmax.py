@@ -1,7 +1,7 @@
 """Cross-entropy of a softmax tied to the embedding, without ever holding all the logits: the language model's loss.
 
-A window of N tokens over V words has N x V logits. They are made a block of rows at a time, and where a gradient will be
-needed it is formed in the same pass, so that nothing is kept or computed twice.
+A window of N tokens over V words has N x V logits. They are made a block of rows at a time, and where a gradient will
+be needed it is formed in the same pass, so that nothing is kept or computed twice.
 
 Axes: N tokens, H features of the embedding, V vocabulary, R rows of a block.
 """
@@ -14,7 +14,6 @@ import jax.numpy as jnp
 ROWS = 512  # of a block: large enough for a fast product, small enough that R x V logits stay a few dozen MB
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
 def tied_cross_entropy(
     hidden: jax.Array, embedding: jax.Array, bias: jax.Array, targets: jax.Array, rows: int = ROWS
 ) -> jax.Array:
@@ -38,6 +37,13 @@ def tied_cross_entropy(
     References:
       Press & Wolf, Using the Output Embedding to Improve Language Models, EACL 2017.
     """
+    return _cross_entropy(hidden, embedding, bias, targets, rows)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _cross_entropy(
+    hidden: jax.Array, embedding: jax.Array, bias: jax.Array, targets: jax.Array, rows: int
+) -> jax.Array:
     blocks, weights = _blocks(hidden, targets, rows)
 
     def add(total: jax.Array, block: tuple) -> tuple[jax.Array, None]:
@@ -99,4 +105,4 @@ def _backward(rows: int, gradients: tuple, cotangent: jax.Array) -> tuple:
     return (*jax.tree.map(lambda g: g * cotangent, gradients), None)
 
 
-tied_cross_entropy.defvjp(_forward, _backward)
+_cross_entropy.defvjp(_forward, _backward)

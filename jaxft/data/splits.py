@@ -1,0 +1,102 @@
+"""Which documents of a corpus serve what: labelled training, dev, test, and the language model's own texts.
+
+The jobs call `split_texts`. The test split is never touched here but on request, and everything that is held out is
+carved from the training split.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxft.data.store import TokenStore
+from jaxft.errors import InputError
+
+TRAIN, TEST, UNLABELLED = 0, 1, 2
+MOST_VALIDATION_TEXTS = 1000
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A corpus as ids, and which of its documents serve what: sorted arrays of document numbers.
+
+    Attributes:
+      name: of the corpus.
+      store: the ids.
+      train, dev: disjoint parts of the labelled training texts.
+      test: labelled texts that are looked at once, at the end.
+      lm_train: what the language model learns from: neither `dev` nor `lm_valid` nor, unless transductive, `test`.
+      lm_valid: what its perplexity is measured on.
+    """
+
+    name: str
+    store: TokenStore
+    train: np.ndarray
+    dev: np.ndarray
+    test: np.ndarray
+    lm_train: np.ndarray
+    lm_valid: np.ndarray
+
+
+def split_texts(
+    name: str,
+    store: TokenStore,
+    *,
+    seed: int,
+    dev_fraction: float,
+    valid_fraction: float,
+    limit_labels: int | None = None,
+    limit_unlabelled: int | None = None,
+    transductive: bool = False,
+) -> Texts:
+    """Splits a corpus; the same seed gives the same splits, and fewer labels are a subset of more.
+
+    Args:
+      name: of the corpus, for messages.
+      store: the ids.
+      seed: of the splits.
+      dev_fraction: share of the labelled texts that chooses the best epoch, the same of each class.
+      valid_fraction: share of the language model's texts to measure perplexity on, at most 1,000 texts.
+      limit_labels: labelled texts to use, equally many of each class; the other texts of train count as unlabelled.
+      limit_unlabelled: unlabelled texts to use.
+      transductive: whether the language model reads the test texts.
+
+    Raises:
+      InputError: a split would be empty; the sentence names the flag.
+    """
+    rng = np.random.default_rng([seed, 0])
+    labelled, hidden = _limit_labels(store, limit_labels, rng)
+    dev = _share_of_each_class(store.labels, labelled, dev_fraction)
+    train = np.setdiff1d(labelled, dev)
+    unlabelled = rng.permutation(np.concatenate([np.flatnonzero(store.splits == UNLABELLED), hidden]))
+    test = np.flatnonzero(store.splits == TEST)
+    if not len(test):
+        raise InputError(f"{name} has no test texts: mark some rows as test in the split column")
+    if not len(dev):
+        raise InputError(f"{name} has too few labelled texts ({len(labelled)}) to hold some out: add texts")
+    pool = np.concatenate([train, unlabelled[:limit_unlabelled], test if transductive else test[:0]])
+    pool = rng.permutation(pool)
+    held_out = max(1, min(MOST_VALIDATION_TEXTS, round(valid_fraction * len(pool))))
+    return Texts(name, store, train, dev, test, np.sort(pool[held_out:]), np.sort(pool[:held_out]))
+
+
+def _limit_labels(store: TokenStore, limit: int | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Labelled documents to use, class by class in turn and otherwise shuffled; and those whose labels stay hidden."""
+    labelled = rng.permutation(np.flatnonzero(store.splits == TRAIN))
+    classes = len(store.classes)
+    if limit is not None and limit < 2 * classes:
+        raise InputError(f"--limit-labels {limit} is too few for {classes} classes: give at least {2 * classes}")
+    rank = np.zeros(len(labelled), np.int64)  # of each document among those of its class
+    for label in range(classes):
+        own = store.labels[labelled] == label
+        rank[own] = np.arange(own.sum())
+    labelled = labelled[np.lexsort((store.labels[labelled], rank))]
+    return labelled[:limit], labelled[len(labelled) if limit is None else limit :]
+
+
+def _share_of_each_class(labels: np.ndarray, documents: np.ndarray, share: float) -> np.ndarray:
+    """`share` of the documents of each class, at least one, but never all."""
+    parts = []
+    for label in np.unique(labels[documents]):
+        own = documents[labels[documents] == label]
+        parts.append(own[: min(len(own) - 1, max(1, round(share * len(own))))])
+    return np.sort(np.concatenate(parts))

@@ -1,0 +1,279 @@
+"""Runs a stage of training through a plan of phases so that it can be stopped anywhere and resumed: every job's engine.
+
+A run folder holds at most one checkpoint, of the stage under way, and one parameter file per finished stage.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+import jax
+import numpy as np
+import optax
+
+from jaxft import checkpoint
+from jaxft.averaging import Average
+from jaxft.errors import InputError, Stopped
+from jaxft.report import MetricsLog, progress_bar, show, truncate_metrics
+from jaxft.train import LossFn, TrainState, fit, make_train_step
+from jaxft.transforms import discriminative
+from jaxft.unfreezing import Phase, migrate, phase_schedule
+
+MOST_SKIPPED = 10
+"""steps in a row with a gradient that is not finite, after which a run gives up"""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a finished stage hands on: parameters, what lives beside them, and what is reported of it."""
+
+    params: Any
+    carry: Any
+    report: dict[str, Any]
+
+
+class Run:
+    """A run folder in use: its metrics log, its checkpoint and its finished stages.
+
+    Args:
+      folder: an existing folder; None keeps nothing and logs nothing, for use from a notebook.
+      log_every: steps between two lines of the log.
+      checkpoint_seconds: seconds between two checkpoints.
+    """
+
+    def __init__(self, folder: Path | None, *, log_every: int = 20, checkpoint_seconds: float = 120.0):
+        self.folder, self.log_every, self.checkpoint_seconds = folder, log_every, checkpoint_seconds
+        self._stop: str | None = None
+        self._saved_at = time.monotonic()
+        self._log: MetricsLog | None = None
+        if folder is not None:
+            truncate_metrics(folder / "metrics.jsonl", self._position().get("log_bytes", self._finished_bytes()))
+            self._log = MetricsLog(folder / "metrics.jsonl")
+
+    @property
+    def _checkpoint(self) -> Path | None:
+        return None if self.folder is None else self.folder / "checkpoint.safetensors"
+
+    def _position(self) -> dict[str, Any]:
+        path = self._checkpoint
+        return checkpoint.read_meta(path) if path is not None and path.exists() else {}
+
+    def _finished_bytes(self) -> int:
+        """Size of the log when the last stage finished, 0 before the first did."""
+        assert self.folder is not None
+        files = self.folder.glob("stage-*.safetensors")
+        return max((checkpoint.read_meta(file)["log_bytes"] for file in files), default=0)
+
+    def finished(self, stage: str) -> StageResult | None:
+        """The result of a stage that an earlier part of this run completed, else None."""
+        path = None if self.folder is None else self.folder / f"stage-{stage}.safetensors"
+        if path is None or not path.exists():
+            return None
+        tree = checkpoint.load_params(path)
+        return StageResult(tree["params"], tree.get("carry", {}), checkpoint.read_meta(path)["report"])
+
+    def finish(self, stage: str, result: StageResult) -> None:
+        """Stores a stage's result and drops its checkpoint."""
+        if self.folder is None or self._checkpoint is None:
+            return
+        meta = {"report": result.report, "log_bytes": self._log_bytes()}
+        tree = {"params": result.params, "carry": result.carry} if result.carry else {"params": result.params}
+        checkpoint.save_params(self.folder / f"stage-{stage}.safetensors", tree, meta)
+        self._checkpoint.unlink(missing_ok=True)
+
+    def position(self, stage: str) -> dict[str, Any]:
+        """What the checkpoint says of how far `stage` has got; empty where there is no checkpoint of it."""
+        position = self._position()
+        return position if position.get("stage") == stage else {}
+
+    def restore(self, template: Any) -> Any:
+        """The tree in the checkpoint."""
+        assert self._checkpoint is not None
+        return checkpoint.restore(self._checkpoint, template)[0]
+
+    def save(self, tree: Any, position: Mapping[str, Any]) -> None:
+        """Writes the checkpoint."""
+        if self._checkpoint is not None:
+            checkpoint.save(self._checkpoint, tree, {**position, "log_bytes": self._log_bytes()})
+        self._saved_at = time.monotonic()
+
+    def write(self, stage: str, step: int, **values: Any) -> None:
+        """Adds a line to the metrics log."""
+        if self._log is not None:
+            self._log.write(stage, step, **values)
+
+    def _log_bytes(self) -> int:
+        return 0 if self._log is None else self._log.size()
+
+    def pausing(self) -> bool:
+        """Whether it is time for a checkpoint, because time has passed or the run is asked to stop."""
+        return self._stop is not None or time.monotonic() - self._saved_at > self.checkpoint_seconds
+
+    def stop_if_asked(self) -> None:
+        """Raises `Stopped` once Ctrl-C or SIGTERM has come; the checkpoint has just been written."""
+        if self._stop is not None:
+            kept = "" if self.folder is None else f"; {self.folder} goes on from here with --resume"
+            raise Stopped(f"stopped by {self._stop}{kept}")
+
+    @contextmanager
+    def deferring_signals(self) -> Iterator[None]:
+        """Turns the first Ctrl-C or SIGTERM into a wish to stop after the step under way; a second one ends at once."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            self._stop = signal.Signals(number).name
+            signal.signal(number, previous[signal.Signals(number)])
+
+        try:
+            previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # signals reach the main thread only
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._log is not None:
+            self._log.close()
+
+
+def run_plan(
+    run: Run,
+    stage: str,
+    plan: Sequence[Phase],
+    *,
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    labels: Any,
+    clip_norm: float | None,
+    params: Any,
+    carry: Any,
+    key: jax.Array,
+    batch: Callable[[int], Any],
+    steps_per_epoch: int,
+    tokens_per_epoch: int,
+    evaluate: Callable[[Any, Any], dict[str, float]],
+    average: Average | None = None,
+    keep_best: str | None = None,
+) -> StageResult:
+    """Trains through the phases of `plan`, evaluating after every epoch.
+
+    Between phases, groups that were already training keep their moments and new ones start fresh. A checkpoint holds
+    everything that a step reads, so a resumed stage ends with the same bits as one that was never stopped.
+
+    Args:
+      run: where to log and save.
+      stage: name of the stage in the log and in file names.
+      plan: phases in order; each gives every group its rate, or None to freeze it.
+      loss_fn: as in `jaxft.train`.
+      optimizer: the update rule before its learning rate, as `jaxft.discriminative` takes it.
+      labels: pytree like `params` with the group of each parameter.
+      clip_norm: largest norm of the trainable gradient.
+      params, carry, key: where to start.
+      batch: `batch(i)` makes the batch of step i, counted from the start of the stage.
+      steps_per_epoch, tokens_per_epoch: size of an epoch; tokens are for reporting.
+      evaluate: `evaluate(params, carry)` gives metrics of the held-out split, `loss` among them.
+      average: average of the parameters that is evaluated and returned in place of the raw ones.
+      keep_best: metric of `evaluate` whose largest value chooses the epoch that is returned, the later of equals;
+        None returns the last.
+
+    Returns:
+      Parameters and carry of the best or last epoch; the report holds `seconds`, `tokens`, `tokens_per_s`, `steps`,
+      `epochs` (metrics of each evaluation) and, where one was chosen, `best_epoch`.
+
+    Raises:
+      InputError: the loss was not finite for several steps in a row.
+      Stopped: Ctrl-C or SIGTERM; the checkpoint is written.
+    """
+    position = run.position(stage)
+    first = position.get("phase", 0)
+    epochs: list[dict[str, Any]] = position.get("epochs", [])
+    earlier, started = position.get("seconds", 0.0), time.monotonic()
+    ends = np.cumsum([phase.epochs for phase in plan]) * steps_per_epoch
+    total = int(ends[-1])
+
+    def transformation(phase: Phase) -> optax.GradientTransformation:
+        return discriminative(optimizer, labels, phase.rates, phase_schedule(phase, steps_per_epoch), clip_norm)
+
+    def seconds() -> float:
+        return earlier + time.monotonic() - started
+
+    state = TrainState.create(params, transformation(plan[first]), key=key, carry=carry, average=average)
+    best: Any = {"params": params, "carry": carry} if keep_best else ()
+    if position:
+        state, best = run.restore((state, best))
+    best = jax.tree.map(np.asarray, best)
+
+    def save(state: TrainState, phase: int) -> None:
+        run.save((state, best), {"stage": stage, "phase": phase, "epochs": epochs, "seconds": seconds()})
+
+    with run.deferring_signals(), progress_bar(stage, total, initial=int(state.step)) as bar:
+        for index in range(first, len(plan)):
+            phase, end = plan[index], int(ends[index])
+            tx = transformation(phase)
+            if index > first:
+                opt_state: Any = tx.init(state.params)
+                state = replace(state, opt_state=migrate(state.opt_state, plan[index - 1], opt_state))
+            step = jax.jit(make_train_step(loss_fn, tx, average), donate_argnums=0)
+
+            def on_metrics(number: int, metrics: dict[str, float], phase: Phase = phase) -> None:
+                bar.update()
+                if metrics["skipped_in_a_row"] >= MOST_SKIPPED:
+                    kept = "" if run.folder is None else f"; the last checkpoint in {run.folder} is kept"
+                    raise InputError(
+                        f"the gradient of stage {stage} was not finite for {MOST_SKIPPED} steps, the last of them step "
+                        f"{number + 1} of {total}: lower its peak rate{kept}"
+                    )
+                if number % run.log_every == 0:
+                    run.write(stage, number, phase=phase.name, epoch=number / steps_per_epoch, **metrics)
+                    rate = max(value for name, value in metrics.items() if name.startswith("lr/"))
+                    speed = (bar.format_dict["rate"] or 0.0) * tokens_per_epoch / steps_per_epoch
+                    show(bar, phase=phase.name, loss=metrics["loss"], lr=rate, tokens_per_s=speed)
+
+            def on_pause(state: TrainState, index: int = index) -> None:
+                save(state, index)
+                run.stop_if_asked()
+
+            while len(epochs) * steps_per_epoch < end:
+                until = (len(epochs) + 1) * steps_per_epoch
+                state = fit(state, step, batch, until, on_metrics=on_metrics, pause=run.pausing, on_pause=on_pause)
+                evaluated = state.params if average is None else average.value(state.average)
+                metrics = evaluate(evaluated, state.carry)
+                if average is not None:
+                    state = replace(state, average=average.observe(state.average, metrics["loss"]))
+                if keep_best and metrics[keep_best] >= max((e[keep_best] for e in epochs), default=-np.inf):
+                    # copies: the next step is given the memory of these
+                    best = jax.tree.map(np.array, {"params": evaluated, "carry": state.carry})
+                epochs.append({"epoch": len(epochs) + 1, "phase": phase.name, **metrics})
+                run.write(stage, until, split="held-out", **epochs[-1])
+                bar.write(f"{stage} epoch {len(epochs)} ({phase.name}): " + _listed(metrics), file=bar.fp)
+                save(state, index)
+                run.stop_if_asked()
+    report: dict[str, Any] = {
+        "seconds": seconds(),
+        "tokens": len(epochs) * tokens_per_epoch,
+        "tokens_per_s": len(epochs) * tokens_per_epoch / seconds(),
+        "steps": total,
+        "steps_per_epoch": steps_per_epoch,
+        "epochs": epochs,
+    }
+    if keep_best:
+        scores = [epoch[keep_best] for epoch in epochs]
+        report["best_epoch"] = len(scores) - int(np.argmax(scores[::-1]))
+        return StageResult(best["params"], best["carry"], report)
+    final = state.params if average is None else average.value(state.average)
+    return StageResult(final, state.carry, report)
+
+
+def _listed(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
