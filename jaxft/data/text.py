@@ -156,7 +156,7 @@ def _tokens_of(run: str) -> tuple[str, ...]:
     text = rm_useless_spaces(spec_add_spaces(replace_rep(run))) if _SPACED.search(run) else run
     if not text.islower():
         text = replace_maj(replace_all_caps(text)).lower()
-    return split_word(text) if " " not in text else tuple(split_text(text.strip()))
+    return tuple(chain.from_iterable(map(split_word, text.split())))
 
 
 _OTHER_SPACE = re.compile(r"([^\S ]\s*)")

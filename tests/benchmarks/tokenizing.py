@@ -1,4 +1,4 @@
-"""Reviews tokenized per second and core, ours against fastai's tokenizer, in turn on one machine.
+"""Reviews made into ids per second and core, vocabulary included: ours against fastai, in turn on one machine.
 
 Each round starts a fresh Python for either side and counts its processor time over the same reviews without imports:
 
@@ -14,24 +14,43 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 
-# Both sides run this with their own `run`: texts -> lists of tokens.
+OURS = """
+import numpy as np
+from jaxft.data.numbering import number_texts
+from jaxft.data.vocabulary import Vocabulary
+
+def run(texts):
+    tokens = []
+    ids = np.concatenate([ids for _, ids in number_texts(texts, tokens, workers=1)])
+    vocabulary = Vocabulary.build(dict(zip(tokens, np.bincount(ids).tolist(), strict=True)))
+    return len(vocabulary.encode(tokens)[ids])
+"""
+PEER = """
+import warnings
+warnings.simplefilter("ignore")
+from collections import Counter
+from fastai.text.core import TokenizeWithRules, WordTokenizer
+from fastai.text.data import Numericalize, make_vocab
+
+def run(texts):
+    texts = list(TokenizeWithRules(WordTokenizer())(texts))
+    number = Numericalize(make_vocab(Counter(token for text in texts for token in text)))
+    return sum(len(number(text)) for text in texts)
+"""
 TIMED = """
 import json, sys, time
 texts = json.load(open(sys.argv[1]))
 start = time.process_time()
-tokens = sum(len(list(text)) for text in run(texts))
+tokens = run(texts)
 print(json.dumps([time.process_time() - start, tokens]))
 """
-OURS = "from jaxft.data.text import tokenize\nrun = lambda texts: map(tokenize, texts)\n" + TIMED
-PEER = (
-    "import warnings; warnings.simplefilter('ignore')\n"
-    "from fastai.text.core import TokenizeWithRules, WordTokenizer\nrun = TokenizeWithRules(WordTokenizer())\n" + TIMED
-)
 
 
 def timed(python: str, code: str, texts: Path) -> tuple[float, int]:
     """Processor seconds and the number of tokens."""
-    answer = subprocess.run([python, "-c", code, str(texts)], check=True, stdout=subprocess.PIPE, text=True).stdout
+    answer = subprocess.run(
+        [python, "-c", code + TIMED, str(texts)], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
     seconds, tokens = json.loads(answer.splitlines()[-1])
     return seconds, tokens
 
