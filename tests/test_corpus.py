@@ -184,6 +184,8 @@ def test_the_carved_test_rows_depend_on_the_seed(tmp_path):
 def test_rows_serve_a_file_of_texts_alone(tmp_path):
     path = write(tmp_path / "new.csv", "id,text\n7,Fine.\n")
     assert list(rows(path)) == [(f"{path}, row 2", {"id": "7", "text": "Fine."})]
+    with pytest.raises(InputError, match=r"new.txt has an unknown suffix; tables are .csv"):
+        list(rows(path.rename(tmp_path / "new.txt")))
 
 
 BAD_TABLES = {

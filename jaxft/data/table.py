@@ -40,8 +40,13 @@ def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Streams the rows of a table as (where, fields): `where` names file and row, for error messages.
 
     Raises:
-      InputError: an unreadable file, not UTF-8, a ragged row, a repeated column name, a line that is no JSON object.
+      InputError: another suffix, an unreadable file, not UTF-8, a ragged row, a repeated column name, a line that is no
+        JSON object.
     """
+    if table_suffix(path) not in TABLE_SUFFIXES:
+        raise InputError(
+            f"{path} has an unknown suffix; tables are .csv, .tsv and .jsonl, plain or as .gz, .xz or .bz2"
+        )
     with decompressed(path) as stream:
         yield from _json_rows(path, stream) if table_suffix(path) == ".jsonl" else _csv_rows(path, stream)
 
