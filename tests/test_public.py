@@ -1,0 +1,208 @@
+"""What every public factory promises: one compilation, saved state, jit and scan, extra arguments, bfloat16, manual."""
+
+import inspect
+import subprocess
+import sys
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxft
+from jaxft import checkpoint
+
+LABELS = {"body": {"kernel": "body", "bias": "body"}, "head": {"kernel": "head"}}
+RATES = {"body": None, "head": 0.1}
+TRIANGLE = jaxft.slanted_triangular_schedule(1.0, 20)
+
+SCHEDULES: dict[str, Any] = {
+    "slanted_triangular_schedule": TRIANGLE,
+    "warmup_linear_decay_schedule": jaxft.warmup_linear_decay_schedule(1.0, 2, 20),
+    "bert_warmup_schedule": jaxft.bert_warmup_schedule(1.0, 2, 20),
+    "keras_bert_warmup_schedule": jaxft.keras_bert_warmup_schedule(1.0, 2, 20),
+    "swa_schedule": jaxft.swa_schedule(TRIANGLE, 10, 0.1, 3),
+    "schedule_by_name": jaxft.schedule_by_name("one_cycle", 1.0, 20),
+    "phase_schedule": jaxft.phase_schedule(jaxft.full(["all"], 0.1, schedule="linear")[0], 20),
+}
+OPTIMIZERS: dict[str, Any] = {
+    "discriminative": jaxft.discriminative(optax.adam(1.0), LABELS, RATES, TRIANGLE, clip_norm=1.0),
+    "adam_warmup": jaxft.adam_warmup(0.1, 2, 20, weight_decay=0.1, weight_decay_pattern=["kernel"], amsgrad=True),
+    "bert_adamw": jaxft.bert_adamw(TRIANGLE, bias_correction=True),
+    "scale_by_uncorrected_adam": jaxft.scale_by_uncorrected_adam(),
+}
+AVERAGES: dict[str, Any] = {"ema": jaxft.ema(0.9), "swa": jaxft.swa(2), "nt_asgd": jaxft.nt_asgd(2)}
+MONITORS: dict[str, Any] = {"plateau": jaxft.plateau(), "early_stopping": jaxft.early_stopping(2)}
+GRADIENTS = {"accumulate_gradients"}
+OTHERS = {  # plain functions and types, tested where they are defined
+    "SCHEDULE_NAMES", "Average", "DiscriminativeState", "Monitor", "Phase", "TrainState", "applied_metrics",
+    "chain_thaw", "decay_mask", "describe", "discriminative_rates", "fastai_unfreezing", "format_plan", "full",
+    "gradual_unfreezing", "label_params", "last_layer", "layerwise_decay_rates", "learning_rates", "load",
+    "make_train_step", "migrate", "phase_at", "rescale", "train_steps",
+}  # fmt: skip
+DTYPES = [jnp.float32, jnp.bfloat16]
+
+
+def parameters(dtype: Any = jnp.float32) -> Any:
+    return {
+        "body": {"kernel": jnp.ones((2, 3), dtype), "bias": jnp.ones(3, dtype)},
+        "head": {"kernel": jnp.ones((3, 1), dtype)},
+    }
+
+
+def types(tree: Any) -> Any:
+    return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
+
+
+def compilations(step: Any, state: Any, *arguments: Any) -> int:
+    """How often a step is compiled for its first three calls."""
+    jitted: Any = jax.jit(lambda *arguments: step(*arguments))  # one function, one cache: not that of an earlier test
+    for _ in range(3):
+        state = jitted(state, *arguments)
+    return jitted._cache_size()
+
+
+def round_trip(state: Any, fresh: Any, folder: Any) -> None:
+    checkpoint.save(folder / "state.safetensors", state, {})
+    restored, _ = checkpoint.restore(folder / "state.safetensors", fresh)
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(state), strict=True):
+        assert (np.asarray(a).tobytes(), a.dtype) == (np.asarray(b).tobytes(), b.dtype)
+
+
+def test_tables_name_everything_that_is_public():
+    tables = [*SCHEDULES, *OPTIMIZERS, *AVERAGES, *MONITORS, *GRADIENTS, *OTHERS]
+    assert set(jaxft.__all__) <= set(tables)
+    assert set(tables) - set(jaxft.__all__) <= {"TrainState", "make_train_step", "load"}
+    assert sorted(jaxft.__all__) == sorted(set(jaxft.__all__))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules(name):
+    schedule = SCHEDULES[name]
+    assert compilations(lambda step: schedule(step).astype(jnp.int32) * 0 + step + 1, jnp.int32(0)) == 1
+    last, scanned = jax.lax.scan(lambda step, _: (step + 1, schedule(step)), jnp.int32(0), length=20)
+    np.testing.assert_allclose(scanned, jax.vmap(schedule)(jnp.arange(20)), rtol=1e-6, atol=1e-9)
+    assert (scanned.shape, scanned.dtype, int(last)) == ((20,), jnp.float32, 20)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers(name, dtype, tmp_path):
+    tx, params = OPTIMIZERS[name], parameters(dtype)
+
+    def step(carry, grads):
+        params, state = carry
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    carry = params, tx.init(params)
+    assert compilations(step, carry, params) == 1
+    moved: Any
+    (moved, state), _ = jax.lax.scan(lambda carry, _: (step(carry, params), None), carry, length=3)
+    assert types(moved) == types(params)
+    assert types(state) == types(tx.init(params))
+    assert (moved["head"]["kernel"] != params["head"]["kernel"]).all()
+    round_trip(state, tx.init(params), tmp_path)
+    extra = optax.with_extra_args_support(tx)
+    updates, _ = extra.update(params, extra.init(params), params, value=jnp.float32(1.0), anything=None)
+    assert types(updates) == types(params)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("name", AVERAGES)
+def test_averages(name, dtype, tmp_path):
+    average, params = AVERAGES[name], parameters(dtype)
+    state = average.init(params)
+    assert compilations(average.update, state, params, jnp.int32(3)) == 1
+    state, values = jax.lax.scan(
+        lambda state, step: (average.update(state, params, step), average.value(state)), state, jnp.arange(4)
+    )
+    assert types(average.value(state)) == types(params)
+    assert types(state) == types(average.init(params))
+    assert jax.tree.leaves(values)[0].shape[0] == 4
+    assert compilations(average.observe, state, jnp.float32(1.0)) == 1
+    round_trip(average.observe(state, 1.0), average.init(params), tmp_path)
+
+
+@pytest.mark.parametrize("name", MONITORS)
+def test_monitors(name, tmp_path):
+    monitor = MONITORS[name]
+    state = monitor.init()
+    assert compilations(monitor.update, state, jnp.float32(1.0)) == 1
+    state, _ = jax.lax.scan(lambda state, value: (monitor.update(state, value), None), state, jnp.ones(3))
+    assert types(state) == types(monitor.init())
+    round_trip(state, monitor.init(), tmp_path)
+
+
+def test_accumulation_under_jit_and_scan():
+    def loss_fn(params, carry, batch, key):
+        loss = (params["w"] * batch).mean()
+        return loss.astype(jnp.float32), (carry, {"tokens": jnp.int32(batch.size)})
+
+    gradient = jaxft.accumulate_gradients(loss_fn, 2)
+    for dtype in DTYPES:
+        params, batch = {"w": jnp.ones((1, 3), dtype)}, jnp.ones((4, 3), dtype)
+
+        def step(params, batch):
+            _, grads = gradient(params, (), batch, None)
+            return jax.tree.map(lambda p, g: p - g, params, grads)
+
+        assert compilations(step, params, batch) == 1
+        moved, _ = jax.lax.scan(lambda params, _, batch=batch: (step(params, batch), None), params, length=2)
+        assert types(moved) == types(params)
+
+
+def test_discriminative_hands_extra_arguments_to_the_optimizer():
+    def update(updates, state, params=None, *, factor, **extra):
+        del params, extra
+        return jax.tree.map(lambda u: -factor * u, updates), state
+
+    inner: Any = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), cast(Any, update))
+    tx: Any = jaxft.discriminative(inner, {"w": "all"}, {"all": 0.5})
+    updates, _ = tx.update({"w": jnp.ones(1)}, tx.init({"w": jnp.ones(1)}), None, factor=3.0)
+    np.testing.assert_allclose(updates["w"], [-1.5])
+
+
+# --- the import ---
+
+HEAVY = ["transformers", "tokenizers", "matplotlib", "orbax", "flax", "sklearn", "tqdm", "safetensors"]
+
+
+def python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_import_loads_no_model_tokenizer_or_plotting_code():
+    loaded = python(f"import sys, jaxft; print([name for name in {HEAVY} if name in sys.modules])")
+    assert loaded == "[]"
+
+
+def test_import_takes_under_a_second_on_top_of_jax():
+
+    seconds = python("import jax, time; start = time.perf_counter(); import jaxft; print(time.perf_counter() - start)")
+    assert float(seconds) < 1.0
+
+
+def test_import_computes_nothing():
+    assert python("import jaxft, jax._src.xla_bridge as x; print(x.backends_are_initialized())") == "False"
+
+
+# --- the manual ---
+
+
+@pytest.mark.parametrize("name", sorted(set(jaxft.__all__) - {"SCHEDULE_NAMES", "load"}))
+def test_docstrings_are_a_manual(name):
+    thing = getattr(jaxft, name)
+    text = inspect.getdoc(thing) or ""
+    first = text.split("\n\n")[0]
+    assert first.endswith((".", ":")) or "\n" not in first
+    assert len(first.splitlines()) <= 2, "one line says what it is"
+    if inspect.isfunction(thing):
+        documented = text.partition("Args:")[2].partition("Returns:")[0]
+        for parameter in inspect.signature(thing).parameters:
+            assert f"{parameter}:" in documented, f"{name} does not explain {parameter}"
+        for section in ("Returns:", "Examples:", ">>>"):
+            assert section in text, f"{name} has no {section}"
