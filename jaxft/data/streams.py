@@ -17,8 +17,8 @@ Batch = Mapping[str, np.ndarray]
 class WindowStream:
     """Documents laid end to end, cut into B parallel rows, read in windows of `bptt` tokens.
 
-    Window `step` holds `inputs` and `targets` (B, T) int32, the targets one word ahead, and `reset`, True where an epoch
-    starts. Row b of a window goes on where row b of the window before ended, so a recurrent state can be carried.
+    Window `step` holds `inputs` and `targets` (B, T) int32, the targets one word ahead, and `reset`, True where an
+    epoch starts. Row b of a window goes on where row b of the window before ended, so a recurrent state can be carried.
 
     Args:
       ids: all tokens, one after the other; may be memory-mapped.
@@ -160,14 +160,14 @@ class LengthBatches:
         }
 
 
-def length_widths(longest: int, max_length: int, bptt: int, buckets: int = 4) -> tuple[int, ...]:
+def length_widths(longest: int, max_length: int, bptt: int, buckets: int = 3) -> tuple[int, ...]:
     """Widths for `LengthBatches`: even steps up to `max_length`, then one width for everything longer.
 
     That one is `max_length` plus whole chunks of `bptt`, as the classifier reads what comes before `max_length`.
 
     Examples:
-      >>> length_widths(longest=1000, max_length=400, bptt=70)
-      (100, 200, 300, 400, 1030)
+      >>> length_widths(longest=1000, max_length=300, bptt=70)
+      (100, 200, 300, 1000)
       >>> length_widths(longest=90, max_length=400, bptt=70, buckets=2)
       (45, 90)
     """

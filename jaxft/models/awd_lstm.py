@@ -10,12 +10,13 @@ References:
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxft.models.dropout import keep_masks
 from jaxft.models.lstm import Carry, lstm
 from jaxft.models.tied_softmax import tied_cross_entropy
 
@@ -110,35 +111,43 @@ class Encoder(nnx.Module):
         Returns:
           The last layer's output before and after its dropout, (T, B, E) each, and the new carry.
         """
-        p, keys = self.dropouts, None if key is None else jax.random.split(key)
+        masks = None if key is None else self._masks(key, tokens.shape[0])
         valid = None if valid is None else valid.T
         x = self.embedding[...][tokens.T]  # (T, B, E)
-        if keys is not None and p.embedding:
-            words = _keep_mask(keys[0], p.embedding, (self.config.vocabulary_size, 1), x.dtype)
-            x = x * words[tokens.T]
+        if masks is not None:
+            x = x * masks.words[tokens.T]
         outputs, carries = x, []
         for i in range(self.config.num_layers):
             layer: LSTMLayer = getattr(self, f"lstm_{i}")
-            mask_key, weight_key = (None, None) if keys is None else jax.random.split(jax.random.fold_in(keys[1], i))
-            x = _variational_dropout(x, p.hidden if i else p.input, mask_key)
             recurrent = layer.recurrent[...]
-            if weight_key is not None and p.weight:
-                recurrent = recurrent * _keep_mask(weight_key, p.weight, recurrent.shape, recurrent.dtype)
+            if masks is not None:
+                x, recurrent = x * masks.features[i], recurrent * masks.weights[i]
             outputs, state = lstm(x, carry[i], layer.kernel[...], recurrent, layer.bias[...], valid)
             carries.append(state)
             x = outputs
-        output_key = None if keys is None else jax.random.fold_in(keys[1], self.config.num_layers)
-        return outputs, _variational_dropout(outputs, p.output, output_key), tuple(carries)
+        return outputs, outputs if masks is None else outputs * masks.features[-1], tuple(carries)
+
+    def _masks(self, key: jax.Array, batch: int) -> "_Masks":
+        p, widths, layers = self.dropouts, self.config.widths, self.config.num_layers
+        between = [p.input, *[p.hidden] * (layers - 1), p.output]
+        masks = keep_masks(
+            key,
+            [
+                (p.embedding, (self.config.vocabulary_size, 1)),
+                *((share, (1, batch, width)) for share, width in zip(between, widths, strict=True)),
+                *((p.weight, (width, 4 * width)) for width in widths[1:]),
+            ],
+        )
+        return _Masks(masks[0], masks[1 : layers + 2], masks[layers + 2 :])
 
 
-def _keep_mask(key: jax.Array, p: float, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    return jax.random.bernoulli(key, 1 - p, shape).astype(dtype) / (1 - p)
+class _Masks(NamedTuple):
+    """Dropout masks of one window: of words (V, 1), of features (1, B, D) before, between and after the layers, and of
+    hidden-to-hidden weights (H, 4H)."""
 
-
-def _variational_dropout(x: jax.Array, p: float, key: jax.Array | None) -> jax.Array:
-    if key is None or not p:
-        return x
-    return x * _keep_mask(key, p, (1, *x.shape[1:]), x.dtype)
+    words: jax.Array
+    features: list[jax.Array]
+    weights: list[jax.Array]
 
 
 def initial_carry(config: AWDLSTMConfig, batch_size: int) -> tuple[Carry, ...]:

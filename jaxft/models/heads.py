@@ -15,6 +15,7 @@ import optax
 from flax import nnx
 
 from jaxft.models.awd_lstm import AWDLSTMConfig, Dropouts, Encoder, initial_carry, layer_rules
+from jaxft.models.dropout import keep_masks
 
 
 def concat_pool(outputs: jax.Array, valid: jax.Array) -> jax.Array:
@@ -51,17 +52,12 @@ class PoolingHead(nnx.Module):
 
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """(B, features) -> logits (B, C); with a key the batch's own statistics are used and the running ones moved."""
-        keys = (None, None) if key is None else jax.random.split(key)
-        x = _dropout(self.norm_0(x, use_running_average=key is None), self.dropouts[0], keys[0])
-        x = jax.nn.relu(self.linear_0(x))
-        x = _dropout(self.norm_1(x, use_running_average=key is None), self.dropouts[1], keys[1])
-        return self.linear_1(x)
-
-
-def _dropout(x: jax.Array, p: float, key: jax.Array | None) -> jax.Array:
-    if key is None or not p:
-        return x
-    return jnp.where(jax.random.bernoulli(key, 1 - p, x.shape), x / (1 - p), jnp.zeros_like(x))
+        shares = zip(self.dropouts, (x.shape[1], self.linear_0.out_features), strict=True)
+        masks = None if key is None else keep_masks(key, [(p, (x.shape[0], width)) for p, width in shares])
+        x = self.norm_0(x, use_running_average=key is None)
+        x = jax.nn.relu(self.linear_0(x if masks is None else x * masks[0]))
+        x = self.norm_1(x, use_running_average=key is None)
+        return self.linear_1(x if masks is None else x * masks[1])
 
 
 class Classifier(nnx.Module):

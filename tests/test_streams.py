@@ -1,0 +1,118 @@
+"""Batches: pure functions of a number, every token in its place, every document once."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxft.data.streams import LengthBatches, WindowStream, length_widths
+
+
+def store(lengths):
+    """Documents whose tokens tell where they stand: 100 times the document plus the position."""
+    ids = np.concatenate([100 * n + np.arange(length) for n, length in enumerate(lengths)])
+    return ids, np.concatenate([[0], np.cumsum(lengths)])
+
+
+documents_of_many_lengths = st.lists(st.integers(1, 12), min_size=2, max_size=12)
+
+
+@given(documents_of_many_lengths, st.integers(1, 3), st.integers(1, 5))
+def test_evaluation_predicts_every_token_but_the_first_once(lengths, batch_size, bptt):
+    ids, offsets = store(lengths)
+    if len(ids) < 2:
+        return
+    stream = WindowStream(ids, offsets, range(len(lengths)), batch_size=batch_size, bptt=bptt, seed=None)
+    pairs = []
+    for step in range(stream.steps_per_epoch):
+        window = stream.batch(step)
+        seen = window["targets"] >= 0
+        pairs += list(zip(window["inputs"][seen], window["targets"][seen], strict=True))
+    assert sorted(pairs) == sorted(zip(ids[:-1], ids[1:], strict=True))
+
+
+@given(documents_of_many_lengths, st.integers(1, 3), st.integers(1, 4), st.integers(0, 5))
+def test_training_rows_go_on_from_window_to_window(lengths, batch_size, bptt, seed):
+    ids, offsets = store(lengths)
+    if (len(ids) - 1) // batch_size < bptt:
+        return
+    stream = WindowStream(ids, offsets, range(len(lengths)), batch_size=batch_size, bptt=bptt, seed=seed)
+    windows = [stream.batch(step) for step in range(2 * stream.steps_per_epoch)]
+    epoch = stream.steps_per_epoch
+    for first, second in zip(windows[: epoch - 1], windows[1:epoch], strict=True):
+        np.testing.assert_array_equal(first["targets"][:, -1], second["inputs"][:, 0])
+    for window in windows:
+        np.testing.assert_array_equal(window["inputs"][:, 1:], window["targets"][:, :-1])
+        assert set(window["inputs"].ravel()) <= set(ids)
+    assert [bool(window["reset"]) for window in windows] == ([True] + [False] * (epoch - 1)) * 2
+    inputs = np.concatenate([window["inputs"].ravel() for window in windows[:epoch]])
+    assert len(set(inputs)) == len(inputs)
+
+
+def test_a_window_depends_on_its_number_alone_and_epochs_differ():
+    ids, offsets = store([7, 9, 4, 11, 8])
+    make = dict(batch_size=2, bptt=3, seed=3)
+    stream = WindowStream(ids, offsets, range(5), **make)
+    later = stream.steps_per_epoch + 1
+    again = WindowStream(ids, offsets, range(5), **make).batch(later)
+    for step in (0, later, 1, later):
+        window = stream.batch(step)
+        if step == later:
+            np.testing.assert_array_equal(window["inputs"], again["inputs"])
+    assert not np.array_equal(stream.batch(0)["inputs"], stream.batch(stream.steps_per_epoch)["inputs"])
+
+
+def test_too_few_tokens_are_refused():
+    ids, offsets = store([3])
+    with pytest.raises(ValueError, match="3 tokens are too few for 4 rows of 8 tokens"):
+        WindowStream(ids, offsets, [0], batch_size=4, bptt=8, seed=0)
+
+
+def length_batches(lengths, batch_size=3, widths=(4, 8, 12)):
+    ids, offsets = store(lengths)
+    labels = np.arange(len(lengths), dtype=np.int32)
+    return LengthBatches(ids, offsets, np.arange(len(lengths)), labels, batch_size, widths, pad=7)
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=20), st.integers(1, 5))
+def test_documents_stand_on_the_right_and_every_position_comes_once(lengths, batch_size):
+    batches = length_batches(lengths, batch_size)
+    seen = []
+    for positions in batches.evaluation_batches():
+        batch = batches.evaluation_batch(positions)
+        assert batch["tokens"].shape[0] == batch_size
+        assert batch["tokens"].shape[1] in batches.widths
+        for row, length, document in zip(batch["tokens"], batch["lengths"], positions, strict=False):
+            assert (row[:-length] == 7).all()
+            np.testing.assert_array_equal(row[-length:], 100 * document + np.arange(length))
+        seen += positions.tolist()
+    assert sorted(seen) == list(range(len(lengths)))
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=20), st.integers(0, 9))
+def test_an_epoch_of_training_has_no_document_twice_and_starts_with_the_widest(lengths, seed):
+    batches = length_batches(lengths)
+    epoch = [batches.training_batch(step, seed) for step in range(batches.steps_per_epoch)]
+    labels = np.concatenate([batch["labels"] for batch in epoch])
+    assert len(set(labels.tolist())) == len(labels) == min(3, len(lengths)) * len(epoch)
+    assert len(labels) > len(lengths) - 3
+    widths = [batch["tokens"].shape[1] for batch in epoch]
+    assert widths[0] == max(widths)
+
+
+def test_no_length_is_left_out_of_training_for_good():
+    batches = length_batches([1, 2, 3, 4, 5, 6, 7, 12])
+    seen = set()
+    for step in range(20 * batches.steps_per_epoch):
+        seen |= set(batches.training_batch(step, seed=0)["labels"].tolist())
+    assert seen == set(range(8))
+
+
+@given(st.integers(1, 3000), st.integers(1, 500), st.integers(1, 80), st.integers(1, 6))
+def test_widths_are_few_ascending_and_hold_the_longest(longest, max_length, bptt, buckets):
+    widths = length_widths(longest, max_length, bptt, buckets)
+    assert list(widths) == sorted(set(widths))
+    assert len(widths) <= buckets + 1
+    assert widths[-1] >= longest
+    beyond = [width - max_length for width in widths if width > max_length]
+    assert all(extra % bptt == 0 for extra in beyond)
