@@ -18,28 +18,20 @@ The jobs are modules: `python -m jaxft.ulmfit`, `jaxft.finetune`, `jaxft.ner`, `
 """
 
 from jaxft.accumulation import accumulate_gradients
+from jaxft.adam import adam_warmup, bert_adamw, scale_by_uncorrected_adam
 from jaxft.averaging import Average, ema, nt_asgd, swa
 from jaxft.groups import decay_mask, describe, discriminative_rates, label_params, layerwise_decay_rates
 from jaxft.monitors import Monitor, early_stopping, plateau
+from jaxft.named_schedules import SCHEDULE_NAMES, schedule_by_name
 from jaxft.schedules import (
-    SCHEDULE_NAMES,
     bert_warmup_schedule,
     keras_bert_warmup_schedule,
-    schedule_by_name,
     slanted_triangular_schedule,
     swa_schedule,
     train_steps,
     warmup_linear_decay_schedule,
 )
-from jaxft.transforms import (
-    DiscriminativeState,
-    adam_warmup,
-    applied_metrics,
-    bert_adamw,
-    discriminative,
-    rescale,
-    scale_by_uncorrected_adam,
-)
+from jaxft.transforms import DiscriminativeState, applied_metrics, discriminative, rescale
 from jaxft.unfreezing import (
     Phase,
     chain_thaw,

@@ -7,7 +7,6 @@ zero steps starts at the peak. A schedule with `peak_value=1.0` is dimensionless
 `jaxft.discriminative` multiplies with the rate of each group.
 """
 
-import inspect
 import math
 from collections.abc import Callable
 
@@ -15,10 +14,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
+"""An `optax.Schedule` that always gives an array."""
+
 
 def slanted_triangular_schedule(
     peak_value: float, total_steps: int, cut_frac: float = 0.1, ratio: float = 32.0
-) -> optax.Schedule:
+) -> Schedule:
     r"""Slanted triangular learning rates: a short linear rise, then a long linear decay.
 
     With $cut = T \cdot cut\_frac$, not rounded, and $p$ the height of the triangle at step $t$,
@@ -60,7 +62,7 @@ def slanted_triangular_schedule(
     cut = total_steps * cut_frac
 
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:
-        t = _clock(step, total_steps)
+        t = clock(step, total_steps)
         rise = t / max(cut, _TINY)
         fall = (total_steps - t) / max(total_steps - cut, _TINY)
         height = jnp.clip(jnp.minimum(rise, fall) if cut else fall, 0.0, 1.0)
@@ -71,7 +73,7 @@ def slanted_triangular_schedule(
 
 def warmup_linear_decay_schedule(
     peak_value: float, warmup_steps: int, total_steps: int, end_value: float = 0.0
-) -> optax.Schedule:
+) -> Schedule:
     r"""Linear warm-up from zero to the peak, then linear decay that starts from the peak: no jump between them.
 
     $$\eta_t = \eta_{max} \, t / W \;\text{ if } t < W, \;\text{ else }\;
@@ -99,21 +101,19 @@ def warmup_linear_decay_schedule(
     References:
         Devlin et al., `BERT <https://arxiv.org/abs/1810.04805>`_, 2019, appendix A.2.
     """
-    _check_warmup(peak_value, warmup_steps, total_steps, end_value)
+    check_warmup(peak_value, warmup_steps, total_steps, end_value)
 
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:
-        t = _clock(step, total_steps)
+        t = clock(step, total_steps)
         left = (total_steps - t) / max(total_steps - warmup_steps, 1)
         return jnp.where(
-            t < warmup_steps, peak_value * (t / max(warmup_steps, 1)), _between(end_value, peak_value, left)
+            t < warmup_steps, peak_value * (t / max(warmup_steps, 1)), between(end_value, peak_value, left)
         )
 
     return schedule
 
 
-def bert_warmup_schedule(
-    peak_value: float, warmup_steps: int, total_steps: int, end_value: float = 0.0
-) -> optax.Schedule:
+def bert_warmup_schedule(peak_value: float, warmup_steps: int, total_steps: int, end_value: float = 0.0) -> Schedule:
     r"""Warm-up and decay as in Google's BERT: decay counts from step 0, so the rate drops when warm-up ends.
 
     $$\eta_t = \eta_{max} \, t / W \;\text{ if } t < W, \;\text{ else }\;
@@ -142,13 +142,13 @@ def bert_warmup_schedule(
     References:
         `create_optimizer in google-research/bert <https://github.com/google-research/bert/blob/master/optimization.py>`_.
     """
-    _check_warmup(peak_value, warmup_steps, total_steps, end_value)
+    check_warmup(peak_value, warmup_steps, total_steps, end_value)
 
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:
-        t = _clock(step, total_steps)
+        t = clock(step, total_steps)
         left = (total_steps - t) / total_steps
         return jnp.where(
-            t < warmup_steps, peak_value * (t / max(warmup_steps, 1)), _between(end_value, peak_value, left)
+            t < warmup_steps, peak_value * (t / max(warmup_steps, 1)), between(end_value, peak_value, left)
         )
 
     return schedule
@@ -156,7 +156,7 @@ def bert_warmup_schedule(
 
 def keras_bert_warmup_schedule(
     peak_value: float, warmup_steps: int, decay_steps: int, min_value: float = 0.0
-) -> optax.Schedule:
+) -> Schedule:
     r"""Warm-up and decay as in keras-bert's `AdamWarmup`, which counts its steps from 1.
 
     With $t' = t + 1$,
@@ -187,18 +187,18 @@ def keras_bert_warmup_schedule(
     References:
         `AdamWarmup in keras-bert <https://github.com/CyberZHG/keras-bert>`_.
     """
-    _check_warmup(peak_value, warmup_steps, decay_steps, min_value)
+    check_warmup(peak_value, warmup_steps, decay_steps, min_value)
 
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:
-        t = _clock(jnp.asarray(step, jnp.float32) + 1.0, decay_steps)
+        t = clock(jnp.asarray(step, jnp.float32) + 1.0, decay_steps)
         left = (decay_steps - t) / decay_steps
         warm = t <= warmup_steps
-        return jnp.where(warm, peak_value * (t / max(warmup_steps, 1)), _between(min_value, peak_value, left))
+        return jnp.where(warm, peak_value * (t / max(warmup_steps, 1)), between(min_value, peak_value, left))
 
     return schedule
 
 
-def swa_schedule(schedule: optax.Schedule, start_step: int, swa_value: float, anneal_steps: int = 0) -> optax.Schedule:
+def swa_schedule(schedule: optax.Schedule, start_step: int, swa_value: float, anneal_steps: int = 0) -> Schedule:
     r"""Any schedule until averaging starts, then the constant learning rate of stochastic weight averaging.
 
     With $s$ the start step and $a = \tfrac12 (1 - \cos(\pi \min(1, (t - s) / A)))$, or $a = 1$ where $A = 0$,
@@ -239,7 +239,7 @@ def swa_schedule(schedule: optax.Schedule, start_step: int, swa_value: float, an
         # At A = 0 the quotient is 0 or a huge number, so the first averaging step needs its own branch below.
         share = 0.5 * (1.0 - jnp.cos(jnp.pi * jnp.clip((t - start_step) / max(anneal_steps, 1), 0.0, 1.0)))
         share = share if anneal_steps else jnp.ones_like(share)
-        return jnp.where(t < start_step, before, _between(before, swa_value, share))
+        return jnp.where(t < start_step, before, between(before, swa_value, share))
 
     return joined
 
@@ -276,228 +276,17 @@ def train_steps(num_examples: int, batch_size: int, epochs: int, warmup_proporti
     return total_steps, int(total_steps * warmup_proportion)
 
 
-def schedule_by_name(
-    name: str, peak_value: float, total_steps: int, warmup_steps: int = 0, **options: float | str | None
-) -> optax.Schedule:
-    """The schedule of that name, for a command line or a configuration file; `SCHEDULE_NAMES` lists them.
-
-    Names shared with transformers give the values that transformers gives, up to `total_steps`; from there on they
-    hold (transformers' cosine rises again). Their options are `num_cycles` (cosine_with_restarts), `end_value` and
-    `power` (polynomial), `timescale` (inverse_sqrt), `min_value` (cosine_with_min_lr) and `decay_steps`, `min_ratio`,
-    `decay_type` (warmup_stable_decay: "cosine", "linear" or "1-sqrt"; the last tenth of the steps unless told).
-    "linear", "bert", "keras_bert" and "slanted_triangular" take the options of their factories above, "one_cycle"
-    `peak_frac`, `div_factor` and `final_div_factor`. Where the peak of "slanted_triangular" and "one_cycle" is not
-    placed by its option, a positive `warmup_steps` places it.
-
-    Args:
-        name: one of `SCHEDULE_NAMES`.
-        peak_value: the largest learning rate.
-        total_steps: steps, warm-up included.
-        warmup_steps: steps, from 0 to `total_steps`; "constant" takes none.
-        **options: as above.
-
-    Returns:
-        A schedule.
-
-    Raises:
-        ValueError: for an unknown name or option, or an argument out of its range.
-
-    Examples:
-        >>> schedule = schedule_by_name("cosine", 1e-3, total_steps=100, warmup_steps=10)
-        >>> [round(float(schedule(step)), 6) for step in (0, 10, 55, 100)]
-        [0.0, 0.001, 0.0005, 0.0]
-    """
-    if name not in _BY_NAME:
-        raise ValueError(f"there is no schedule {name!r}; choose one of {', '.join(SCHEDULE_NAMES)}")
-    _check_warmup(peak_value, warmup_steps, total_steps, 0.0)
-    known = list(inspect.signature(_BY_NAME[name]).parameters)[3:]
-    if unknown := [option for option in options if option not in known]:
-        raise ValueError(f"schedule {name!r} has no option {unknown[0]!r}; it takes {', '.join(known) or 'none'}")
-    return _BY_NAME[name](peak_value, total_steps, warmup_steps, **options)
-
-
-def _constant(peak_value: float, total_steps: int, warmup_steps: int) -> optax.Schedule:
-    if warmup_steps:
-        raise ValueError("schedule 'constant' has no warm-up; choose 'constant_with_warmup' or set warmup_steps=0")
-    return _after_warmup(lambda t: jnp.ones_like(t), peak_value, total_steps, 0)
-
-
-def _constant_with_warmup(peak_value: float, total_steps: int, warmup_steps: int) -> optax.Schedule:
-    return _after_warmup(lambda t: jnp.ones_like(t), peak_value, total_steps, warmup_steps)
-
-
-def _linear(peak_value: float, total_steps: int, warmup_steps: int, end_value: float = 0.0) -> optax.Schedule:
-    return warmup_linear_decay_schedule(peak_value, warmup_steps, total_steps, end_value)
-
-
-def _bert(peak_value: float, total_steps: int, warmup_steps: int, end_value: float = 0.0) -> optax.Schedule:
-    return bert_warmup_schedule(peak_value, warmup_steps, total_steps, end_value)
-
-
-def _keras_bert(peak_value: float, total_steps: int, warmup_steps: int, min_value: float = 0.0) -> optax.Schedule:
-    return keras_bert_warmup_schedule(peak_value, warmup_steps, total_steps, min_value)
-
-
-def _cosine(peak_value: float, total_steps: int, warmup_steps: int) -> optax.Schedule:
-    return _cosine_with_min_lr(peak_value, total_steps, warmup_steps)
-
-
-def _cosine_with_min_lr(
-    peak_value: float, total_steps: int, warmup_steps: int, min_value: float = 0.0
-) -> optax.Schedule:
-    _check_end(min_value, peak_value)
-    alpha = min_value / peak_value if peak_value else 0.0
-    decay = optax.cosine_decay_schedule(1.0, max(total_steps - warmup_steps, 1), alpha=alpha)
-    return _after_warmup(decay, peak_value, total_steps, warmup_steps)
-
-
-def _cosine_with_restarts(
-    peak_value: float, total_steps: int, warmup_steps: int, num_cycles: int = 1
-) -> optax.Schedule:
-    if num_cycles < 1:
-        raise ValueError(f"num_cycles counts the cycles of cosine_with_restarts, at least 1, not {num_cycles}")
-    decay_steps = max(total_steps - warmup_steps, 1)
-
-    def decay(t: jax.Array) -> jax.Array:
-        # A cycle rarely takes a whole number of steps, which optax.sgdr_schedule asks for.
-        phase = jnp.where(t < decay_steps, (num_cycles * (t / decay_steps)) % 1.0, 1.0)
-        return 0.5 * (1.0 + jnp.cos(jnp.pi * phase))
-
-    return _after_warmup(decay, peak_value, total_steps, warmup_steps)
-
-
-def _polynomial(
-    peak_value: float, total_steps: int, warmup_steps: int, end_value: float = 1e-7, power: float = 1.0
-) -> optax.Schedule:
-    _check_end(end_value, peak_value)
-    if not power > 0.0:
-        raise ValueError(f"power of the polynomial schedule is positive, not {power}")
-    end = end_value / peak_value if peak_value else 0.0
-    decay = optax.polynomial_schedule(1.0, end, power, max(total_steps - warmup_steps, 1))
-    return _after_warmup(decay, peak_value, total_steps, warmup_steps)
-
-
-def _inverse_sqrt(
-    peak_value: float, total_steps: int, warmup_steps: int, timescale: int | None = None
-) -> optax.Schedule:
-    scale = (warmup_steps or 10_000) if timescale is None else timescale
-    if not scale > 0:
-        raise ValueError(f"timescale of inverse_sqrt is a positive number of steps, not {timescale}")
-    return _after_warmup(lambda t: jnp.sqrt(scale / (t + scale)), peak_value, total_steps, warmup_steps)
-
-
-def _warmup_stable_decay(
-    peak_value: float,
-    total_steps: int,
-    warmup_steps: int,
-    decay_steps: int | None = None,
-    min_ratio: float = 0.0,
-    decay_type: str = "cosine",
-) -> optax.Schedule:
-    shapes: dict[str, Callable[[jax.Array], jax.Array]] = {
-        "cosine": lambda p: 0.5 * (1.0 + jnp.cos(jnp.pi * p)),
-        "linear": lambda p: 1.0 - p,
-        "1-sqrt": lambda p: 1.0 - jnp.sqrt(p),
-    }
-    if decay_type not in shapes:
-        raise ValueError(f"decay_type is one of {', '.join(shapes)}, not {decay_type!r}")
-    if not 0.0 <= min_ratio <= 1.0:
-        raise ValueError(f"min_ratio is a share of the peak, from 0 to 1, not {min_ratio}")
-    decay_steps = min(-(-total_steps // 10), total_steps - warmup_steps) if decay_steps is None else decay_steps
-    if not 0 <= decay_steps <= total_steps - warmup_steps:
-        raise ValueError(
-            f"decay_steps is from 0 to the {total_steps - warmup_steps} steps after warm-up, not {decay_steps}"
-        )
-    stable_steps = total_steps - warmup_steps - decay_steps
-
-    def schedule(step: jax.typing.ArrayLike) -> jax.Array:
-        t = _clock(step, total_steps)
-        warm = _between(min_ratio, 1.0, jnp.clip(t / max(warmup_steps, 1), 0.0, 1.0))
-        progress = jnp.clip((t - warmup_steps - stable_steps) / max(decay_steps, 1), 0.0, 1.0)
-        ended = jnp.where(t < total_steps, _between(min_ratio, 1.0, shapes[decay_type](progress)), min_ratio)
-        return peak_value * jnp.where(t < warmup_steps, warm, ended)
-
-    return schedule
-
-
-def _slanted_triangular(
-    peak_value: float, total_steps: int, warmup_steps: int, cut_frac: float | None = None, ratio: float = 32.0
-) -> optax.Schedule:
-    cut_frac = _peak_place("cut_frac", cut_frac, 0.1, total_steps, warmup_steps)
-    return slanted_triangular_schedule(peak_value, total_steps, cut_frac, ratio)
-
-
-def _one_cycle(
-    peak_value: float,
-    total_steps: int,
-    warmup_steps: int,
-    peak_frac: float | None = None,
-    div_factor: float = 25.0,
-    final_div_factor: float = 1e4,
-) -> optax.Schedule:
-    peak_frac = _peak_place("peak_frac", peak_frac, 0.3, total_steps, warmup_steps)
-    if not (div_factor >= 1.0 and final_div_factor >= 1.0):
-        raise ValueError(f"div_factor and final_div_factor are at least 1, not {div_factor} and {final_div_factor}")
-    cycle = optax.cosine_onecycle_schedule(total_steps, 1.0, peak_frac, div_factor, final_div_factor)
-
-    def share(t: jax.Array) -> jax.Array:
-        with jax.numpy_dtype_promotion("standard"):  # optax multiplies booleans and floats here
-            return jnp.asarray(cycle(t))
-
-    return _after_warmup(share, peak_value, total_steps, 0)
-
-
-def _peak_place(option: str, value: float | None, default: float, total_steps: int, warmup_steps: int) -> float:
-    if value is not None and warmup_steps:
-        raise ValueError(f"{option} and warmup_steps both place the peak; give one of them")
-    place = warmup_steps / total_steps if warmup_steps else default if value is None else value
-    if not 0.0 <= place <= 1.0:
-        raise ValueError(f"{option} is a share of the steps, from 0 to 1, not {place}")
-    return place
-
-
-_BY_NAME: dict[str, Callable[..., optax.Schedule]] = {
-    "linear": _linear,
-    "cosine": _cosine,
-    "cosine_with_restarts": _cosine_with_restarts,
-    "polynomial": _polynomial,
-    "constant": _constant,
-    "constant_with_warmup": _constant_with_warmup,
-    "inverse_sqrt": _inverse_sqrt,
-    "cosine_with_min_lr": _cosine_with_min_lr,
-    "warmup_stable_decay": _warmup_stable_decay,
-    "slanted_triangular": _slanted_triangular,
-    "bert": _bert,
-    "keras_bert": _keras_bert,
-    "one_cycle": _one_cycle,
-}
-
-SCHEDULE_NAMES = tuple(_BY_NAME)
-
 _TINY = 1e-12  # stands for a phase of no steps where one is divided by
 
 
-def _clock(step: jax.typing.ArrayLike, total_steps: int) -> jax.Array:
+def clock(step: jax.typing.ArrayLike, total_steps: int) -> jax.Array:
     """The step as float32, held at the end; exact up to 2**24 steps."""
     return jnp.clip(jnp.asarray(step, jnp.float32), 0.0, float(total_steps))
 
 
-def _between(low: float | jax.Array, high: float, share: jax.Array) -> jax.Array:
+def between(low: float | jax.Array, high: float, share: jax.Array) -> jax.Array:
     """`low` at share 0 and `high` at share 1, both exactly, which `low + (high - low) * share` would miss."""
     return high * share + low * (1.0 - share)
-
-
-def _after_warmup(
-    decay: Callable[[jax.Array], jax.typing.ArrayLike], peak_value: float, total_steps: int, warmup_steps: int
-) -> optax.Schedule:
-    """Linear warm-up from 0, then `decay` of the steps since, as a share of the peak."""
-
-    def schedule(step: jax.typing.ArrayLike) -> jax.Array:
-        t = _clock(step, total_steps)
-        share = jnp.clip(jnp.asarray(decay(jnp.maximum(t - warmup_steps, 0.0)), jnp.float32), 0.0, 1.0)
-        return peak_value * jnp.where(t < warmup_steps, t / max(warmup_steps, 1), share)
-
-    return schedule
 
 
 def _check_peak(value: float, name: str = "peak_value") -> None:
@@ -510,14 +299,16 @@ def _check_steps(total_steps: int) -> None:
         raise ValueError(f"a schedule takes at least one step, not {total_steps}")
 
 
-def _check_end(end_value: float, peak_value: float) -> None:
+def check_end(end_value: float, peak_value: float) -> None:
+    """Refuses a last learning rate that is negative, NaN or above the peak."""
     if not 0.0 <= end_value <= peak_value:
         raise ValueError(f"the last learning rate is from 0 to the peak of {peak_value}, not {end_value}")
 
 
-def _check_warmup(peak_value: float, warmup_steps: int, total_steps: int, end_value: float) -> None:
+def check_warmup(peak_value: float, warmup_steps: int, total_steps: int, end_value: float) -> None:
+    """Refuses what no schedule with warm-up and decay can be made of."""
     _check_peak(peak_value)
     _check_steps(total_steps)
     if not 0 <= warmup_steps <= total_steps:
         raise ValueError(f"warm-up takes from 0 to the {total_steps} steps there are, not {warmup_steps}")
-    _check_end(end_value, peak_value)
+    check_end(end_value, peak_value)

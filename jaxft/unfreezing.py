@@ -16,10 +16,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jaxft.groups import discriminative_rates, table
-from jaxft.schedules import schedule_by_name
+from jaxft.named_schedules import schedule_by_name
+from jaxft.schedules import Schedule
 from jaxft.transforms import DiscriminativeState
 
 PyTree = Any
@@ -54,7 +54,7 @@ class Phase:
 Plan = tuple[Phase, ...]
 
 
-def phase_schedule(phase: Phase, steps_per_epoch: int) -> optax.Schedule:
+def phase_schedule(phase: Phase, steps_per_epoch: int) -> Schedule:
     """The dimensionless schedule of a phase: 1 at its peak, for `discriminative` to multiply with the rates.
 
     Args:
@@ -364,6 +364,7 @@ def migrate(
         ValueError: where a group that trains on has an optimizer of another kind, or the groups differ.
 
     Examples:
+        >>> import optax
         >>> from jaxft.transforms import discriminative
         >>> params = {"body": jnp.ones(1), "head": jnp.ones(1)}
         >>> first, second = gradual_unfreezing(["body", "head"], 0.1)

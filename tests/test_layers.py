@@ -14,7 +14,8 @@ import jaxft
 
 PACKAGE = Path(jaxft.__file__).parent
 TRAINER = {"train", "checkpoint", "report", "summary", "plots", "stage"}
-OPTIMISATION = {"schedules", "groups", "averaging", "monitors", "transforms", "unfreezing", "accumulation"}
+OPTIMISATION = {"schedules", "named_schedules", "groups", "transforms", "adam", "accumulation", "averaging", "monitors"}
+OPTIMISATION |= {"unfreezing"}
 LEAVES = {"errors"}
 NOTHING_OF_OURS = {"schedules", "groups", "averaging", "monitors", "errors"}
 

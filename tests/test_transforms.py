@@ -14,17 +14,10 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxft.adam import adam_warmup, bert_adamw, scale_by_uncorrected_adam
 from jaxft.groups import decay_mask, label_params
 from jaxft.schedules import bert_warmup_schedule, slanted_triangular_schedule, swa_schedule
-from jaxft.transforms import (
-    DiscriminativeState,
-    adam_warmup,
-    applied_metrics,
-    bert_adamw,
-    discriminative,
-    rescale,
-    scale_by_uncorrected_adam,
-)
+from jaxft.transforms import DiscriminativeState, applied_metrics, discriminative, rescale
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "optimizers.json").read_text())
 LABELS = {"body": {"kernel": "body", "bias": "body"}, "head": {"kernel": "head"}}
