@@ -116,7 +116,7 @@ def test_ids_are_in_order_of_appearance(small_chunks, workers):
     assert len(chunks) > 2 * workers
     lengths, ids = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
     expected = [tokenize(text) for text in texts]
-    assert tokens == list(dict.fromkeys(token for text in expected for token in text))
+    assert tokens == list(dict.fromkeys(["xxbos", "xxrep", *(token for text in expected for token in text)]))
     assert lengths.tolist() == list(map(len, expected))
     assert [tokens[i] for i in ids] == [token for text in expected for token in text]
 

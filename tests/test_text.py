@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from array import array
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from jaxft.data import words
 from jaxft.data.corpus import open_corpus
 from jaxft.data.text import RULES, SPECIALS, tokenize, tokenize_by_rules
 from jaxft.data.words import EXCEPTIONS, split_word
+from jaxft.data.worker import Numberer
 
 GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("fastai_tokens.json").read_text())
 
@@ -76,6 +78,19 @@ TEXTS = st.one_of(st.lists(PIECES, max_size=14).map("".join), st.lists(PIECES, m
 @given(TEXTS)
 def test_fast_path_is_the_rules_one_at_a_time(text):
     assert tokenize(text) == tokenize_by_rules(text)
+
+
+NUMBER, NUMBERED = Numberer(), []
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(TEXTS, max_size=3))
+def test_workers_number_the_same_tokens(texts):
+    lengths, ids, new_tokens = NUMBER(texts)
+    NUMBERED.extend(new_tokens)
+    tokens = [tokenize(text) for text in texts]
+    assert array("i", lengths).tolist() == list(map(len, tokens))
+    assert [NUMBERED[i] for i in array("i", ids)] == [token for text in tokens for token in text]
 
 
 @settings(max_examples=2000, deadline=None)

@@ -98,7 +98,7 @@ def _ask_workers(chunks: Iterable[list[str]], count: int) -> Iterator[tuple[int,
 def number_texts(
     texts: Iterable[str], tokens: list[str], workers: int | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Tokenizes a stream of texts into ids in order of appearance, whatever the number of workers.
+    """Tokenizes a stream of texts into ids in order of appearance, xxbos and xxrep first, for any number of workers.
 
     Args:
         texts: Any number of texts; read a few chunks ahead of what is yielded.

@@ -145,29 +145,59 @@ def tokenize_by_rules(text: str, rules: Iterable[Callable[[str], str]] = RULES) 
     return [replace_space(token) for token in split_text(text)]
 
 
+# Runs to remember: bounded, because new rare ones never end; these take 30 MB and are 95 of 100 runs of a review.
+MEMO_SIZE = 100_000
+
+_OTHER_SPACE = re.compile(r"([^\S ]\s*)")
 # Where a rule puts spaces.
 _SPACED = re.compile(r"[/#\\]|(\S)\1\1")
 
 
-# Bounded, because new rare runs never end; 100,000 take about 30 MB and hold 95 of 100 runs of a review.
-@lru_cache(maxsize=100_000)
-def _tokens_of(run: str) -> tuple[str, ...]:
-    """What the rules make of a run of non-space characters, wherever it stands."""
-    text = rm_useless_spaces(spec_add_spaces(replace_rep(run))) if _SPACED.search(run) else run
-    if not text.islower():
-        text = replace_maj(replace_all_caps(text)).lower()
-    return tuple(chain.from_iterable(map(split_word, text.split())))
+def split_runs(text: str) -> list[str]:
+    """Cuts a text that `fix_html` has cleaned, without space at its ends, into pieces for `tokens_of`.
+
+    The pieces are runs of non-space characters, and the white space between them that is more than a space.
+    """
+    if text.isprintable():
+        return text.split()
+    first, *rest = _OTHER_SPACE.split(text)
+    runs = first.split()
+    for space, piece in zip(rest[::2], rest[1::2], strict=True):
+        # A space that a rule puts before the next run belongs to this one.
+        runs.append(space + " " if _SPACED.match(piece) else space)
+        runs.extend(piece.split())
+    return runs
 
 
-_OTHER_SPACE = re.compile(r"([^\S ]\s*)")
+def _mark_and_split(run: str) -> tuple[str, ...]:
+    if run.islower():
+        return split_word(run)
+    marker, _, word = replace_maj(replace_all_caps(run)).lower().rpartition(" ")
+    return (marker, *split_word(word)) if marker else split_word(word)
 
 
-def _repeats_a_word(runs: list[str]) -> bool:
-    """Whether `replace_wrep` may find a word three times."""
-    return any(map(eq, runs, runs[1:])) and any(
+def tokens_of(run: str) -> tuple[str, ...]:
+    """What the rules make of one of the pieces of `split_runs`, whatever stands beside it."""
+    if run.isspace():
+        return (replace_space(rm_useless_spaces(run)),)
+    if not _SPACED.search(run):
+        return _mark_and_split(run)
+    return tuple(chain.from_iterable(map(_mark_and_split, spec_add_spaces(replace_rep(run)).split())))
+
+
+def repeats_a_word(text: str, has_rep: bool) -> bool:
+    """Whether `replace_wrep` may find a word three times, so that the text is more than its runs one by one.
+
+    `has_rep` says that `replace_rep` finds something in the text, which can set a repeated word free.
+    """
+    words = (replace_rep(text) if has_rep else text).split()
+    return any(map(eq, words, words[1:])) and any(
         first == second and third.startswith(first)
-        for first, second, third in zip(runs, runs[1:], runs[2:], strict=False)
+        for first, second, third in zip(words, words[1:], words[2:], strict=False)
     )
+
+
+_tokens_of = lru_cache(MEMO_SIZE)(tokens_of)
 
 
 def tokenize(text: str) -> list[str]:
@@ -186,17 +216,5 @@ def tokenize(text: str) -> list[str]:
     Source: the default rules and word tokenizer of fastai 2, https://docs.fast.ai/text.core.html.
     """
     text = fix_html(text).strip()
-    first, *rest = _OTHER_SPACE.split(text)
-    runs = first.split()
-    tokens = [BOS, *chain.from_iterable(map(_tokens_of, runs))]
-    for space, piece in zip(rest[::2], rest[1::2], strict=True):
-        # A space that a rule puts before the next run belongs to this token.
-        space = space + " " if _SPACED.match(piece) else space
-        tokens.append(replace_space(rm_useless_spaces(space)))
-        more = piece.split()
-        tokens.extend(chain.from_iterable(map(_tokens_of, more)))
-        runs.extend(more)
-    # Only repeated words reach across spaces; they are rare enough to start over.
-    if _repeats_a_word(replace_rep(text).split() if REP in tokens else runs):
-        return tokenize_by_rules(text, RULES[1:])
-    return tokens
+    tokens = [BOS, *chain.from_iterable(map(_tokens_of, split_runs(text)))]
+    return tokenize_by_rules(text, RULES[1:]) if repeats_a_word(text, REP in tokens) else tokens

@@ -9,14 +9,26 @@ import signal
 import sys
 from array import array
 from collections import defaultdict
+from collections.abc import Iterable
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
-from jaxft.data.text import tokenize
+from jaxft.data.text import (
+    BOS,
+    MEMO_SIZE,
+    REP,
+    RULES,
+    fix_html,
+    repeats_a_word,
+    split_runs,
+    tokenize_by_rules,
+    tokens_of,
+)
 
 
 class NumberedTexts(NamedTuple):
-    """A chunk of texts as ids of the worker's own, given out in order of appearance.
+    """A chunk of texts as ids of the worker's own, given out in order of appearance after xxbos and xxrep.
 
     `lengths` holds the tokens of each text and `ids` all their ids, both as the bytes of C ints; `new_tokens` are the
     tokens that this worker had not met before, in order of their ids.
@@ -33,24 +45,35 @@ class Numberer:
     Example:
         >>> number = Numberer()
         >>> number(["so good"]).new_tokens
-        ['xxbos', 'so', 'good']
+        ['xxbos', 'xxrep', 'so', 'good']
         >>> array("i", number(["so bad"]).ids), number(["bad"]).new_tokens
-        (array('i', [0, 1, 3]), [])
+        (array('i', [0, 2, 4]), [])
     """
 
     def __init__(self) -> None:
         self._ids: defaultdict[str, int] = defaultdict()
         self._ids.default_factory = self._ids.__len__
+        self._sent = 0
+        self._bos, self._rep = self._encode([BOS]), self._encode([REP])
+        # Runs are remembered as bytes, so that a text is a single join, without a step for each token.
+        self._encode_run = lru_cache(MEMO_SIZE)(lambda run: self._encode(tokens_of(run)))
 
     def __call__(self, texts: list[str]) -> NumberedTexts:
         """Numbers one chunk."""
-        known, lengths, ids = len(self._ids), array("i"), array("i")
-        for text in texts:
-            tokens = tokenize(text)
-            lengths.append(len(tokens))
-            ids.extend(map(self._ids.__getitem__, tokens))
-        new_tokens = list(islice(reversed(self._ids), len(self._ids) - known))[::-1]
-        return NumberedTexts(lengths.tobytes(), ids.tobytes(), new_tokens)
+        ids = list(map(self._encode_text, texts))
+        lengths = array("i", [len(text) // len(self._bos) for text in ids])
+        new_tokens = list(islice(reversed(self._ids), len(self._ids) - self._sent))[::-1]
+        self._sent = len(self._ids)
+        return NumberedTexts(lengths.tobytes(), b"".join(ids), new_tokens)
+
+    def _encode(self, tokens: Iterable[str]) -> bytes:
+        return array("i", map(self._ids.__getitem__, tokens)).tobytes()
+
+    def _encode_text(self, text: str) -> bytes:
+        """The ids of `tokenize(text)`, and the same steps."""
+        text = fix_html(text).strip()
+        ids = self._bos + b"".join(map(self._encode_run, split_runs(text)))
+        return self._encode(tokenize_by_rules(text, RULES[1:])) if repeats_a_word(text, self._rep in ids) else ids
 
 
 def serve() -> None:
