@@ -14,8 +14,11 @@ frozen when, and monitors watch the evaluations.
     >>> updates, opt_state = tx.update(params, tx.init(params), params)
     >>> params = optax.apply_updates(params, updates)
 
-The jobs are modules: `python -m jaxft.ulmfit`, `jaxft.finetune`, `jaxft.ner`, `jaxft.predict`.
+The jobs are modules, `python -m jaxft.ulmfit` and `python -m jaxft.predict`; `load` reads back what they trained.
 """
+
+import os
+from typing import TYPE_CHECKING
 
 from jaxft.accumulation import accumulate_gradients
 from jaxft.adam import adam_warmup, bert_adamw, scale_by_uncorrected_adam
@@ -31,6 +34,7 @@ from jaxft.schedules import (
     train_steps,
     warmup_linear_decay_schedule,
 )
+from jaxft.train import TrainState, make_train_step
 from jaxft.transforms import DiscriminativeState, applied_metrics, discriminative, rescale
 from jaxft.unfreezing import (
     Phase,
@@ -46,12 +50,31 @@ from jaxft.unfreezing import (
     phase_schedule,
 )
 
+if TYPE_CHECKING:
+    from jaxft.predict import TextClassifier
+
+
+def load(run: str | os.PathLike[str]) -> "TextClassifier":
+    """The finished model of a run, ready to predict: `jaxft.load("runs/ulmfit").predict(["A lovely film."])`.
+
+    Args:
+        run: the folder of a finished run, or the model's own folder.
+
+    Raises:
+        jaxft.errors.InputError: there is no finished model, or it is damaged.
+    """
+    from jaxft.predict import load as load_model  # brings in models and tokenizer
+
+    return load_model(run)
+
+
 __all__ = [
     "SCHEDULE_NAMES",
     "Average",
     "DiscriminativeState",
     "Monitor",
     "Phase",
+    "TrainState",
     "accumulate_gradients",
     "adam_warmup",
     "applied_metrics",
@@ -73,6 +96,8 @@ __all__ = [
     "last_layer",
     "layerwise_decay_rates",
     "learning_rates",
+    "load",
+    "make_train_step",
     "migrate",
     "nt_asgd",
     "phase_at",

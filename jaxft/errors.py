@@ -8,7 +8,7 @@ class InputError(ValueError):
     """Bad input; the message is one sentence naming the file, row or flag and the remedy."""
 
 
-class Stopped(Exception):  # noqa: N818 (no error: somebody asked for it)
+class Stopped(Exception):
     """The run was asked to stop and has saved itself; the message says how to go on."""
 
 

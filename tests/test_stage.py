@@ -33,7 +33,7 @@ def batch(step):
     return {"x": rng.normal(size=(8, 3)).astype(np.float32), "y": rng.normal(size=8).astype(np.float32)}
 
 
-def run_stage(folder, run_class=Run, average=None, keep_best="score", nan_from=None, **options):
+def run_stage(folder, run_class=Run, average=None, keep_best: str | None = "score", nan_from=None, **options):
     def evaluate(params, carry):
         loss = float(loss_fn(params, carry, batch(10**6), None)[0])
         return {"loss": loss, "score": -loss}

@@ -1,5 +1,7 @@
 """Batches: pure functions of a number, every token in its place, every document once."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -28,7 +30,7 @@ def test_evaluation_predicts_every_token_but_the_first_once(lengths, batch_size,
         window = stream.batch(step)
         seen = window["targets"] >= 0
         pairs += list(zip(window["inputs"][seen], window["targets"][seen], strict=True))
-    assert sorted(pairs) == sorted(zip(ids[:-1], ids[1:], strict=True))
+    assert sorted(pairs) == sorted(itertools.pairwise(ids))
 
 
 @given(documents_of_many_lengths, st.integers(1, 3), st.integers(1, 4), st.integers(0, 5))
@@ -39,7 +41,7 @@ def test_training_rows_go_on_from_window_to_window(lengths, batch_size, bptt, se
     stream = WindowStream(ids, offsets, range(len(lengths)), batch_size=batch_size, bptt=bptt, seed=seed)
     windows = [stream.batch(step) for step in range(2 * stream.steps_per_epoch)]
     epoch = stream.steps_per_epoch
-    for first, second in zip(windows[: epoch - 1], windows[1:epoch], strict=True):
+    for first, second in itertools.pairwise(windows):
         np.testing.assert_array_equal(first["targets"][:, -1], second["inputs"][:, 0])
     for window in windows:
         np.testing.assert_array_equal(window["inputs"][:, 1:], window["targets"][:, :-1])
@@ -51,7 +53,7 @@ def test_training_rows_go_on_from_window_to_window(lengths, batch_size, bptt, se
 
 def test_a_window_depends_on_its_number_alone_and_epochs_differ():
     ids, offsets = store([7, 9, 4, 11, 8])
-    make = dict(batch_size=2, bptt=3, seed=3)
+    make = {"batch_size": 2, "bptt": 3, "seed": 3}
     stream = WindowStream(ids, offsets, range(5), **make)
     later = stream.steps_per_epoch + 1
     again = WindowStream(ids, offsets, range(5), **make).batch(later)
