@@ -37,6 +37,19 @@ class StageResult:
     report: dict[str, Any]
 
 
+def read_stage(folder: Path, stage: str) -> StageResult | None:
+    """The result of a finished stage of the run in `folder`, None where it has not finished."""
+    path = _stage_file(folder, stage)
+    if not path.exists():
+        return None
+    tree = checkpoint.load_params(path)
+    return StageResult(tree["params"], tree.get("carry", {}), checkpoint.read_meta(path)["report"])
+
+
+def _stage_file(folder: Path, stage: str) -> Path:
+    return folder / f"stage-{stage}.safetensors"
+
+
 class Run:
     """A run folder in use: its metrics log, its checkpoint and its finished stages.
 
@@ -66,16 +79,12 @@ class Run:
     def _finished_bytes(self) -> int:
         """Size of the log when the last stage finished, 0 before the first did."""
         assert self.folder is not None
-        files = self.folder.glob("stage-*.safetensors")
+        files = self.folder.glob(_stage_file(self.folder, "*").name)
         return max((checkpoint.read_meta(file)["log_bytes"] for file in files), default=0)
 
     def finished(self, stage: str) -> StageResult | None:
         """The result of a stage that an earlier part of this run completed, else None."""
-        path = None if self.folder is None else self.folder / f"stage-{stage}.safetensors"
-        if path is None or not path.exists():
-            return None
-        tree = checkpoint.load_params(path)
-        return StageResult(tree["params"], tree.get("carry", {}), checkpoint.read_meta(path)["report"])
+        return None if self.folder is None else read_stage(self.folder, stage)
 
     def finish(self, stage: str, result: StageResult) -> None:
         """Stores a stage's result and drops its checkpoint."""
@@ -83,7 +92,7 @@ class Run:
             return
         meta = {"report": result.report, "log_bytes": self._log_bytes()}
         tree = {"params": result.params, "carry": result.carry} if result.carry else {"params": result.params}
-        checkpoint.save_params(self.folder / f"stage-{stage}.safetensors", tree, meta)
+        checkpoint.save_params(_stage_file(self.folder, stage), tree, meta)
         self._checkpoint.unlink(missing_ok=True)
 
     def position(self, stage: str) -> dict[str, Any]:

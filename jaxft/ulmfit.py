@@ -38,7 +38,7 @@ from jaxft.models.heads import Classifier, classification_loss, classifier_rules
 from jaxft.predict import TextClassifier, class_logits, class_logits_fn, enable_compilation_cache
 from jaxft.preview import preview
 from jaxft.settings import LanguageModelStage, Settings, parse
-from jaxft.stage import Run, StageResult, run_plan
+from jaxft.stage import Run, StageResult, read_stage, run_plan
 from jaxft.train import make_eval_step
 from jaxft.unfreezing import Phase
 
@@ -229,8 +229,10 @@ def predict(model: TextClassifier, texts: Sequence[str]) -> np.ndarray:
 
 
 def lm_plan(settings: Settings) -> tuple[Phase, ...]:
-    """The language model's plan: one phase in which everything trains."""
+    """The language model's plan: one phase in which everything trains, or none where the stage is left out."""
     stage = settings.lm
+    if not stage.epochs:
+        return ()
     groups = [group for _, group in language_model_rules(settings.model.num_layers)]
     return unfreezing.full(groups, stage.peak_rate, stage.divisor, epochs=stage.epochs, schedule=stage.schedule)
 
@@ -368,11 +370,20 @@ def _plans(texts: Texts, settings: Settings) -> dict[str, tuple[tuple[Phase, ...
     """The phases of each stage that will be trained, and its steps per epoch."""
     lm, classifier = settings.lm, settings.classifier
     plans = {}
-    if lm.epochs and settings.language_model is None:
+    if lm_plan(settings) and settings.language_model is None:
         stream = _window_stream(texts, texts.lm_train, lm.batch_size, lm.bptt, settings.seed)
         plans["lm"] = (lm_plan(settings), stream.steps_per_epoch)
     batches = _length_batches(texts, texts.train, settings, classifier.batch_size)
     return {**plans, "classifier": (classifier_plan(settings), batches.steps_per_epoch)}
+
+
+def _check(settings: Settings) -> None:
+    """Refuses values that no plan can be made of before anything is read or written."""
+    for stage, plan in (("lm", lm_plan), ("classifier", classifier_plan)):
+        try:
+            plan(settings)
+        except ValueError as error:
+            raise InputError(f"the flags --{stage}.* do not fit together: {error}") from error
 
 
 def _identity(settings: Settings) -> dict[str, Any]:
@@ -395,7 +406,7 @@ def _language_model(texts: Texts, settings: Settings, run: Run) -> StageResult |
     """The language model that this run has trained, trains now, or takes from another run; None where it has none."""
     if settings.language_model is not None:
         return _borrowed_language_model(texts, settings.language_model)
-    if not settings.lm.epochs:
+    if not lm_plan(settings):
         return None
     result = run.finished("lm")
     if result is None:
@@ -405,7 +416,7 @@ def _language_model(texts: Texts, settings: Settings, run: Run) -> StageResult |
 
 
 def _borrowed_language_model(texts: Texts, folder: Path) -> StageResult:
-    result = Run(folder).finished("lm") if (folder / "config.json").exists() else None
+    result = read_stage(folder, "lm")
     if result is None:
         raise InputError(f"--language-model {folder} holds no trained language model: name the folder of a run")
     if Vocabulary.load(folder / "vocabulary.json") != texts.store.vocabulary:
@@ -442,6 +453,7 @@ def _draw(folder: Path, settings: Settings, stages: Mapping[str, int], result: M
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     settings = parse(arguments)
+    _check(settings)
     enable_compilation_cache()
     if settings.dry_run:
         texts = read_texts(settings)
