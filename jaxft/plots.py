@@ -73,6 +73,10 @@ def plot_learning_rates(
     import matplotlib
 
     rates = {group: np.asarray(curve, np.float64) for group, curve in curves.items()}
+    alike: dict[bytes, list[str]] = {}  # groups of the same rates share a line, which would hide the others
+    for group, curve in rates.items():
+        alike.setdefault(curve.tobytes(), []).append(group)
+    rates = {", ".join(groups): rates[groups[0]] for groups in alike.values()}
     if len({len(curve) for curve in rates.values()}) != 1:
         raise ValueError("curves of the same number of steps are needed, at least one")
     steps = len(next(iter(rates.values())))
@@ -157,7 +161,7 @@ def _loss_label(scores: Sequence[str]) -> str:
     return "loss (nats per token)" if "perplexity" in scores else "loss (nats)" if "accuracy" in scores else "loss"
 
 
-def _draw_curve(axes: "Axes", lines: Sequence[Mapping[str, Any]], name: str, label: str) -> None:
+def _draw_curve(axes: "Axes", lines: Sequence[Mapping[str, Any]], name: str, unit: str) -> None:
     scale = 100.0 if name == "accuracy" else 1.0
     training = [m for m in lines if "split" not in m]
     # Held-out losses are plain cross-entropies, and training adds penalties and reports both.
@@ -168,13 +172,16 @@ def _draw_curve(axes: "Axes", lines: Sequence[Mapping[str, Any]], name: str, lab
         train[:, 1] = np.exp(train[:, 1])
     held_out = _points((m for m in lines if "split" in m), name)
     if len(train):
-        axes.plot(train[:, 0], scale * train[:, 1], color=BLUE, alpha=0.25, linewidth=0.9)
-        axes.plot(train[:, 0], scale * _smooth(train[:, 1]), color=BLUE, label="training, smoothed")
+        half_window = len(train) // 40
+        if half_window:
+            axes.plot(train[:, 0], scale * train[:, 1], color=BLUE, alpha=0.25, linewidth=0.9)
+        label = "training, smoothed" if half_window else "training"
+        axes.plot(train[:, 0], scale * _smooth(train[:, 1], half_window), color=BLUE, label=label)
     if len(held_out):
         axes.plot(held_out[:, 0], scale * held_out[:, 1], color=ORANGE, marker="o", markersize=4.5, label="held out")
     if name == "perplexity":
         axes.set_yscale("log")
-    axes.set_ylabel(label)
+    axes.set_ylabel(unit)
     axes.set_xlim(left=0)
     axes.legend(loc="best")
     for start, _ in _phases(lines)[1:]:
@@ -186,12 +193,11 @@ def _points(lines: Iterable[Mapping[str, Any]], name: str) -> np.ndarray:
     return np.array([(m["step"], m[name]) for m in lines if m.get(name) is not None], np.float64).reshape(-1, 2)
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """A moving average with a window of a twentieth of the curve, shorter at its ends."""
-    half = max(1, len(values) // 40)
+def _smooth(values: np.ndarray, half_window: int) -> np.ndarray:
+    """A centred moving average, its window shorter at the ends."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
-    low, high = np.arange(len(values)) - half, np.arange(len(values)) + half + 1
-    low, high = np.maximum(low, 0), np.minimum(high, len(values))
+    low = np.maximum(np.arange(len(values)) - half_window, 0)
+    high = np.minimum(np.arange(len(values)) + half_window + 1, len(values))
     return (sums[high] - sums[low]) / (high - low)
 
 
