@@ -235,7 +235,9 @@ def run_plan(
                 state = replace(state, opt_state=migrate(state.opt_state, plan[index - 1], opt_state))
             step = jax.jit(make_train_step(loss_fn, tx, average), donate_argnums=0)
 
-            def on_metrics(number: int, metrics: dict[str, float], phase: Phase = phase) -> None:
+            begin = end - phase.epochs * steps_per_epoch
+
+            def on_metrics(number: int, metrics: dict[str, float], phase: Phase = phase, begin: int = begin) -> None:
                 bar.update()
                 if metrics["skipped_in_a_row"] >= MOST_SKIPPED:
                     kept = "" if run.folder is None else f"; the last checkpoint in {run.folder} is kept"
@@ -243,7 +245,7 @@ def run_plan(
                         f"the gradient of stage {stage} was not finite for {MOST_SKIPPED} steps, the last of them step "
                         f"{number + 1} of {total}: lower its peak rate{kept}"
                     )
-                if number % run.log_every == 0:
+                if number % run.log_every == 0 or number == begin:
                     run.write(stage, number, phase=phase.name, epoch=number / steps_per_epoch, **metrics)
                     rate = max(value for name, value in metrics.items() if name.startswith("lr/"))
                     speed = (bar.format_dict["rate"] or 0.0) * tokens_per_epoch / steps_per_epoch

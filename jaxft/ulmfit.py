@@ -223,6 +223,12 @@ def as_classifier(texts: Texts, settings: Settings, result: StageResult) -> Text
     )
 
 
+def classify(model: TextClassifier, texts: Texts, documents: np.ndarray, settings: Settings) -> np.ndarray:
+    """Predicted classes (N,) int of documents of the corpus, such as `texts.test`, in their order."""
+    batches = _length_batches(texts, documents, settings, model.batch_size)
+    return class_logits(model.logits, model.params, model.statistics, batches).argmax(axis=1)
+
+
 def predict(model: TextClassifier, texts: Sequence[str]) -> np.ndarray:
     """Class probabilities (N, C) float32 of `texts`, in their order; columns are `model.classes`."""
     return model.probabilities(texts)
@@ -329,8 +335,7 @@ def train(settings: Settings) -> dict[str, Any]:
     model = as_classifier(texts, settings, classified)
     model.save(folder / "model")
     started = time.monotonic()
-    batches = _length_batches(texts, texts.test, settings, settings.classifier.eval_batch_size)
-    predictions = class_logits(model.logits, model.params, model.statistics, batches).argmax(axis=1)
+    predictions = classify(model, texts, texts.test, settings)
     test_words = int(texts.store.lengths[texts.test].sum())
     stages = [_stage_row("text", text_seconds, int(texts.store.lengths.sum()))]
     stages += [_stage_row(name, **_pick(r.report, "seconds", "tokens")) for name, r in _named(lm, classified)]
