@@ -16,21 +16,22 @@ from jaxft.data.document import Corpus, Document, Split
 
 VERSION = 1  # of the texts: raise it with any change to the grammar or the words
 POLARITIES = ("negative", "positive")
-OPINIONS = (3, 6)  # opinion sentences per review, inclusive
-CONTRARY = 0.1  # share of opinions that go against the review's own
-NEGATED = 0.08  # share of adjectives said as "not" and one of the other kind
+OPINIONS = (3, 5)  # opinion sentences per review, inclusive
+CONTRARY = 0.1  # share of opinion sentences that go against the review's own
 
-# how often each frame is used, roughly in proportion to the words that it draws from
-FRAMES = [
-    *["The {aspect} {was} {adjective}."] * 5,
-    *["The {aspect} {was} {adjective} and {adjective2}."] * 5,
-    *["I found the {aspect} {adjective}."] * 3,
-    *["What {a_adjective} {work}."] * 3,
-    *["It is {adverb} {craft} and {adverb2} {craft2}."] * 2,
-    *["It is {a_adjective}, {adverb} {craft} {work}."] * 1,
-    *["I {verb} the {aspect}."] * 1,
-    *["The {aspect} {was} {a_noun}."] * 2,
-]
+# Opinions stand close together in a sentence, since neighbours are what a language model learns first.
+FRAMES = """
+The {aspect} {was} {adjective} and {adjective2}.
+The {aspect} {was} {adjective}, {adjective2} and {adjective3}.
+The {aspect} {was} {adverb} {adjective}.
+The {aspect} {was} {adjective} and the {aspect2} {was2} {adjective2}.
+I found the {aspect} {adjective} and {adjective2}.
+I {verb} the {adjective} {aspect} and the {adjective2} {aspect2}.
+What {a_adjective}, {adjective2} {work}.
+It is {adverb} {craft} and {adverb2} {craft2}.
+It is {a_adjective} and {adverb} {craft} {work}.
+It is {a_adjective} {noun}, {adverb} {craft}.
+""".strip().splitlines()
 
 
 def demo_corpus(seed: int = 0, train: int = 100, test: int = 1000, unlabelled: int = 6000) -> Corpus:
@@ -75,10 +76,13 @@ class _Draw:
     def one(self, options: Sequence[str]) -> str:
         return options[int(self._uniform() * len(options))]
 
-    def two(self, options: Sequence[str]) -> tuple[str, str]:
-        """Two different options."""
-        first, step = self.between(0, len(options) - 1), self.between(1, len(options) - 1)
-        return options[first], options[(first + step) % len(options)]
+    def several(self, options: Sequence[str], count: int) -> list[str]:
+        """Different options."""
+        chosen: list[str] = []
+        while len(chosen) < count:
+            if (option := self.one(options)) not in chosen:
+                chosen.append(option)
+        return chosen
 
 
 def _review(draw: _Draw, polarity: str) -> str:
@@ -96,32 +100,33 @@ def _review(draw: _Draw, polarity: str) -> str:
 
 
 def _opinion(draw: _Draw, polarity: str, work: str) -> str:
-    contrary = draw.chance(CONTRARY)
-    if contrary:
+    if draw.chance(CONTRARY):
         polarity = _other(polarity)
-    plural = draw.chance(0.35)
-    aspect = draw.one(words.PLURAL_ASPECTS if plural else words.SINGULAR_ASPECTS)
-    adjective, adjective2 = draw.two(words.ADJECTIVES[polarity])
-    adverb, adverb2 = draw.two(words.ADVERBS[polarity])
-    craft, craft2 = draw.two(words.CRAFTS)
-    frame = draw.one(FRAMES)
-    a_adjective = _a(adjective)
-    if "{adjective}" in frame and draw.chance(NEGATED):
-        adjective = f"not {draw.one(words.ADJECTIVES[_other(polarity)])}"
-    return frame.format(
+    aspect, aspect2 = draw.several(words.ASPECTS, 2)
+    adjectives = draw.several(words.ADJECTIVES[polarity], 3)
+    adverb, adverb2 = draw.several(words.ADVERBS[polarity], 2)
+    craft, craft2 = draw.several(words.CRAFTS, 2)
+    return draw.one(FRAMES).format(
         aspect=aspect,
-        was="were" if plural else "was",
-        adjective=adjective,
-        adjective2=adjective2,
-        a_adjective=a_adjective,
+        aspect2=aspect2,
+        was=_was(aspect),
+        was2=_was(aspect2),
+        a_adjective=_a(adjectives[0]),
+        adjective=adjectives[0],
+        adjective2=adjectives[1],
+        adjective3=adjectives[2],
         adverb=adverb,
         adverb2=adverb2,
         craft=craft,
         craft2=craft2,
         verb=draw.one(words.VERBS[polarity]),
-        a_noun=_a(draw.one(words.NOUNS[polarity])),
+        noun=draw.one(words.NOUNS[polarity]),
         work=work,
     )
+
+
+def _was(aspect: str) -> str:
+    return "were" if aspect in words.PLURAL_ASPECTS else "was"
 
 
 def _other(polarity: str) -> str:

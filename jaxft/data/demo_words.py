@@ -92,6 +92,7 @@ setting narration screenplay finale camerawork lighting premise atmosphere score
 PLURAL_ASPECTS = """
 characters performances songs costumes effects jokes scenes sets visuals villains twists lines leads stunts
 """.split()
+ASPECTS = SINGULAR_ASPECTS + PLURAL_ASPECTS
 CRAFTS = "acted directed written filmed edited paced staged shot scored cast".split()
 GENRES = "thriller comedy drama western musical romance mystery documentary adventure cartoon".split()
 WORKS = "film movie picture production feature".split()
