@@ -304,7 +304,9 @@ def _window_stream(texts: Texts, documents: np.ndarray, batch_size: int, bptt: i
 def _length_batches(texts: Texts, documents: np.ndarray, settings: Settings, batch_size: int) -> LengthBatches:
     store = texts.store
     longest = int(store.lengths[store.splits != UNLABELLED].max())
-    widths = length_widths(longest, settings.classifier.max_length, settings.lm.bptt)
+    # Each width is compiled anew for each phase, which takes longer than a few padded documents.
+    buckets = min(3, 1 + len(texts.train) // 1000)
+    widths = length_widths(longest, settings.classifier.max_length, settings.lm.bptt, buckets)
     pad = store.vocabulary.pad
     return LengthBatches(store.ids, store.offsets, documents, store.labels, batch_size, widths, pad)
 

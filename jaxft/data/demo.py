@@ -1,8 +1,9 @@
 """The demo corpus: synthetic film reviews from a small grammar, for trying the whole of ULMFiT offline in minutes.
 Called by `open_corpus("demo")`; it says nothing about how well anything does on real texts.
 
-Opinions of one kind meet in one review, and there are hundreds of words for each kind. A few labelled reviews show only
-a part of those words; the unlabelled ones show which words keep company with which. So a language model can learn what
+Opinions of one kind meet in one review, and there are hundreds of words for each kind, a few of them common and most of
+them rare, as in real texts. The labelled reviews show only a part of them; the unlabelled ones show which words keep
+company with which. So a language model can learn what
 the labels alone cannot teach, and this is what the corpus is for.
 """
 
@@ -14,7 +15,7 @@ from random import Random
 from jaxft.data import demo_words as words
 from jaxft.data.document import Corpus, Document, Split
 
-VERSION = 1  # of the texts: raise it with any change to the grammar or the words
+VERSION = 2  # of the texts: raise it with any change to the grammar or the words
 POLARITIES = ("negative", "positive")
 OPINIONS = (3, 5)  # opinion sentences per review, inclusive
 CONTRARY = 0.1  # share of opinion sentences that go against the review's own
@@ -76,11 +77,16 @@ class _Draw:
     def one(self, options: Sequence[str]) -> str:
         return options[int(self._uniform() * len(options))]
 
-    def several(self, options: Sequence[str], count: int) -> list[str]:
+    def common(self, options: Sequence[str]) -> str:
+        """One of the options, the first ones most often: word r of n with a share like r ** (-1 / 2)."""
+        uniform = self._uniform()
+        return options[int(uniform * uniform * len(options))]
+
+    def several(self, options: Sequence[str], count: int, common: bool = False) -> list[str]:
         """Different options."""
         chosen: list[str] = []
         while len(chosen) < count:
-            if (option := self.one(options)) not in chosen:
+            if (option := self.common(options) if common else self.one(options)) not in chosen:
                 chosen.append(option)
         return chosen
 
@@ -103,8 +109,8 @@ def _opinion(draw: _Draw, polarity: str, work: str) -> str:
     if draw.chance(CONTRARY):
         polarity = _other(polarity)
     aspect, aspect2 = draw.several(words.ASPECTS, 2)
-    adjectives = draw.several(words.ADJECTIVES[polarity], 3)
-    adverb, adverb2 = draw.several(words.ADVERBS[polarity], 2)
+    adjectives = draw.several(words.ADJECTIVES[polarity], 3, common=True)
+    adverb, adverb2 = draw.several(words.ADVERBS[polarity], 2, common=True)
     craft, craft2 = draw.several(words.CRAFTS, 2)
     return draw.one(FRAMES).format(
         aspect=aspect,
@@ -119,8 +125,8 @@ def _opinion(draw: _Draw, polarity: str, work: str) -> str:
         adverb2=adverb2,
         craft=craft,
         craft2=craft2,
-        verb=draw.one(words.VERBS[polarity]),
-        noun=draw.one(words.NOUNS[polarity]),
+        verb=draw.common(words.VERBS[polarity]),
+        noun=draw.common(words.NOUNS[polarity]),
         work=work,
     )
 
