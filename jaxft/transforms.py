@@ -7,7 +7,7 @@ the optimizer state.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -117,40 +117,40 @@ def discriminative(
         updates: PyTree, state: PyTree, params: PyTree | None = None, **extra_args: Any
     ) -> tuple[PyTree, PyTree]:
         grads = jax.tree.map(lambda g, group: jnp.zeros_like(g) if group in frozen else g, updates, labels)
-        grad_norm = optax.tree.norm(
-            [
-                g.astype(jnp.float32)
-                for g, group in zip(jax.tree.leaves(grads), jax.tree.leaves(labels), strict=True)
-                if group not in frozen
-            ]
-        )
-        grad_norm = jnp.asarray(grad_norm, jnp.float32)
+        grad_norm = _norm([g for g, group in _pairs(grads, labels) if group not in frozen])
         finite = jnp.isfinite(grad_norm)
-        if clip_norm is not None:
-            factor = clip_norm / jnp.maximum(grad_norm, clip_norm)
-            grads = jax.tree.map(lambda g: _times(g, factor), grads)
         learning_rates = {
             group: jnp.asarray(0.0 if rate is None else rate * schedules[group](state.step), jnp.float32) * state.scale
             for group, rate in rates.items()
         }
-        with jax.numpy_dtype_promotion("standard"):  # strict callers may use optax, which is not strict inside
-            updates, new_inner = inner.update(grads, state.inner, params, **extra_args)
 
-        def scaled(u: jax.Array, group: str) -> jax.Array:
-            # Adding -0.0 gives back every number bit for bit; 0.0 would turn -0.0 into 0.0.
-            still = jnp.full_like(u, -0.0)
-            if group in frozen:
-                return still
-            return jnp.where(finite, _times(u, learning_rates[group]), still)
+        def step() -> tuple[PyTree, PyTree]:
+            clipped = grads
+            if clip_norm is not None:
+                factor = clip_norm / jnp.maximum(grad_norm, clip_norm)
+                clipped = jax.tree.map(lambda g: _times(g, factor), grads)
+            with jax.numpy_dtype_promotion("standard"):  # strict callers may use optax, which is not strict inside
+                updates, new_inner = inner.update(clipped, state.inner, params, **extra_args)
+            return [
+                _times(u, learning_rates[group]) for u, group in _pairs(updates, labels) if group not in frozen
+            ], new_inner
 
-        return jax.tree.map(scaled, updates, labels), DiscriminativeState(
+        def skip() -> tuple[PyTree, PyTree]:
+            return [_still(g) for g, group in _pairs(grads, labels) if group not in frozen], state.inner
+
+        # A branch, not a choice between two results: on a CPU that would take three times as long.
+        moving, new_inner = jax.lax.cond(finite, step, skip)
+        moving = iter(moving)
+        return jax.tree.map(
+            lambda g, group: _still(g) if group in frozen else next(moving), grads, labels
+        ), DiscriminativeState(
             step=jnp.where(finite, optax.safe_increment(state.step), state.step),
             skipped=jnp.where(finite, state.skipped, optax.safe_increment(state.skipped)),
             skipped_in_a_row=jnp.where(finite, 0, optax.safe_increment(state.skipped_in_a_row)),
             scale=state.scale,
             rates=learning_rates,
             grad_norm=grad_norm,
-            inner=jax.tree.map(lambda new, old: jnp.where(finite, new, old), new_inner, state.inner),
+            inner=new_inner,
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -211,6 +211,20 @@ def rescale(opt_state: PyTree, scale: jax.typing.ArrayLike) -> PyTree:
         opt_state,
         is_leaf=_is_discriminative,
     )
+
+
+def _pairs(tree: PyTree, labels: PyTree) -> Iterator[tuple[jax.Array, str]]:
+    return zip(jax.tree.leaves(tree), jax.tree.leaves(labels), strict=True)
+
+
+def _norm(leaves: Sequence[jax.Array]) -> jax.Array:
+    """The global norm in float32, by dot products, which are several times faster than sums of squares on a CPU."""
+    return jnp.sqrt(sum((jnp.vdot(x, x, preferred_element_type=jnp.float32) for x in leaves), jnp.zeros(())))
+
+
+def _still(x: jax.Array) -> jax.Array:
+    """The update that changes nothing: adding -0.0 keeps every bit, while adding 0.0 turns -0.0 into 0.0."""
+    return jnp.full_like(x, -0.0)
 
 
 def _times(x: jax.Array, factor: jax.Array) -> jax.Array:
