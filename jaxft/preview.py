@@ -59,13 +59,13 @@ def preview(
 ) -> str:
     """The whole text; `plans` gives each stage's phases and its steps per epoch."""
     lengths = texts.store.lengths
-    words = {"lm": int(lengths[texts.lm_train].sum()), "classifier": int(lengths[texts.train].sum())}
-    read = {"lm": int(lengths[texts.lm_valid].sum()), "classifier": int(lengths[texts.dev].sum())}
+    words = {"language_model": int(lengths[texts.lm_train].sum()), "classifier": int(lengths[texts.train].sum())}
+    read = {"language_model": int(lengths[texts.lm_valid].sum()), "classifier": int(lengths[texts.dev].sum())}
     speed = EFFICIENCY * product_speed()
     lines = [json.dumps(to_json(asdict(settings)), indent=2), "", _sizes(texts)]
     total = 2 * int(lengths[texts.test].sum()) * layer_products(config) / speed
     for stage, (plan, steps_per_epoch) in plans.items():
-        softmax = stage == "lm"
+        softmax = stage == "language_model"
         flops = sum(phase.epochs * words[stage] * training_flops(config, phase, softmax) for phase in plan)
         evaluation = 2 * read[stage] * (layer_products(config) + softmax * np.prod(_table(config)))
         seconds = (flops + float(evaluation) * sum(phase.epochs for phase in plan)) / speed

@@ -271,6 +271,7 @@ DEMO = replace(
     SMALL,
     data="demo",
     preset="demo",
+    log_every=5,
     model=Model(64, 64, 1),
     lm=replace(
         SMALL.lm,

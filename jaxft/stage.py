@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -173,7 +174,7 @@ def run_plan(
     tokens_per_epoch: int,
     evaluate: Callable[[Any, Any], dict[str, float]],
     average: Average | None = None,
-    keep_best: str | None = None,
+    keep_best: Callable[[Mapping[str, float]], Any] | None = None,
 ) -> StageResult:
     """Trains through the phases of `plan`, evaluating after every epoch.
 
@@ -193,7 +194,7 @@ def run_plan(
       steps_per_epoch, tokens_per_epoch: size of an epoch; tokens are for reporting.
       evaluate: `evaluate(params, carry)` gives metrics of the held-out split, `loss` among them.
       average: average of the parameters that is evaluated and returned in place of the raw ones.
-      keep_best: metric of `evaluate` whose largest value chooses the epoch that is returned, the later of equals;
+      keep_best: makes of an epoch's metrics what its largest value chooses the returned epoch by, the later of equals;
         None returns the last.
 
     Returns:
@@ -207,7 +208,7 @@ def run_plan(
     position = run.position(stage)
     first = position.get("phase", 0)
     epochs: list[dict[str, Any]] = position.get("epochs", [])
-    earlier, started = position.get("seconds", 0.0), time.monotonic()
+    before, started = position.get("seconds", 0.0), time.monotonic()
     ends = np.cumsum([phase.epochs for phase in plan]) * steps_per_epoch
     total = int(ends[-1])
 
@@ -215,13 +216,14 @@ def run_plan(
         return discriminative(optimizer, labels, phase.rates, phase_schedule(phase, steps_per_epoch), clip_norm)
 
     def seconds() -> float:
-        return earlier + time.monotonic() - started
+        return before + time.monotonic() - started
 
+    # copies: the first step is given this memory, and the caller may go on using its own
+    params, carry = jax.tree.map(lambda x: jnp.array(x, copy=True), (params, carry))
     state = TrainState.create(params, transformation(plan[first]), key=key, carry=carry, average=average)
-    best: Any = {"params": params, "carry": carry} if keep_best else ()
+    best: Any = jax.tree.map(np.array, {"params": params, "carry": carry}) if keep_best else ()
     if position:
         state, best = run.restore((state, best))
-    best = jax.tree.map(np.asarray, best)
 
     def save(state: TrainState, phase: int) -> None:
         run.save((state, best), {"stage": stage, "phase": phase, "epochs": epochs, "seconds": seconds()})
@@ -248,7 +250,7 @@ def run_plan(
                 if number % run.log_every == 0 or number == begin:
                     run.write(stage, number, phase=phase.name, epoch=number / steps_per_epoch, **metrics)
                     rate = max(value for name, value in metrics.items() if name.startswith("lr/"))
-                    speed = (bar.format_dict["rate"] or 0.0) * tokens_per_epoch / steps_per_epoch
+                    speed = (bar.n - bar.initial) / bar.format_dict["elapsed"] * tokens_per_epoch / steps_per_epoch
                     show(bar, phase=phase.name, loss=metrics["loss"], lr=rate, tokens_per_s=speed)
 
             def on_pause(state: TrainState, index: int = index) -> None:
@@ -262,7 +264,7 @@ def run_plan(
                 metrics = evaluate(evaluated, state.carry)
                 if average is not None:
                     state = replace(state, average=average.observe(state.average, metrics["loss"]))
-                if keep_best and metrics[keep_best] >= max((e[keep_best] for e in epochs), default=-np.inf):
+                if keep_best and all(keep_best(metrics) >= keep_best(earlier) for earlier in epochs):
                     # copies: the next step is given the memory of these
                     best = jax.tree.map(np.array, {"params": evaluated, "carry": state.carry})
                 epochs.append({"epoch": len(epochs) + 1, "phase": phase.name, **metrics})
@@ -279,8 +281,7 @@ def run_plan(
         "epochs": epochs,
     }
     if keep_best:
-        scores = [epoch[keep_best] for epoch in epochs]
-        report["best_epoch"] = len(scores) - int(np.argmax(scores[::-1]))
+        report["best_epoch"] = max(epochs, key=lambda epoch: (keep_best(epoch), epoch["epoch"]))["epoch"]
         return StageResult(best["params"], best["carry"], report)
     final = state.params if average is None else average.value(state.average)
     return StageResult(final, state.carry, report)

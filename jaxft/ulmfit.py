@@ -42,6 +42,9 @@ from jaxft.stage import Run, StageResult, read_stage, run_plan
 from jaxft.train import make_eval_step
 from jaxft.unfreezing import Phase
 
+LANGUAGE_MODEL, CLASSIFIER = "language_model", "classifier"
+"""the stages in logs and file names"""
+
 
 def read_texts(settings: Settings, progress: bool = True) -> Texts:
     """Reads, tokenizes and splits the corpus that `settings.data` names; ids are cached, splits depend on the seed.
@@ -127,7 +130,7 @@ def fine_tune_lm(texts: Texts, settings: Settings, params: Any, run: Run | None 
 
     result = run_plan(
         run,
-        "lm",
+        LANGUAGE_MODEL,
         lm_plan(settings),
         loss_fn=loss_fn,
         optimizer=_adam(stage.b1, stage.b2, stage.weight_decay),
@@ -190,7 +193,7 @@ def train_classifier(
     words = int(texts.store.lengths[texts.train].mean() * batches.steps_per_epoch * batches.batch_size)
     result = run_plan(
         run,
-        "classifier",
+        CLASSIFIER,
         classifier_plan(settings),
         loss_fn=classification_loss(graphdef),
         optimizer=_adam(stage.b1, stage.b2, stage.weight_decay),
@@ -203,7 +206,7 @@ def train_classifier(
         steps_per_epoch=batches.steps_per_epoch,
         tokens_per_epoch=words,
         evaluate=evaluate,
-        keep_best="accuracy",
+        keep_best=lambda metrics: (metrics["accuracy"], -metrics["loss"]),
     )
     return as_classifier(texts, settings, result), result
 
@@ -330,10 +333,10 @@ def train(settings: Settings) -> dict[str, Any]:
     run = Run(folder, log_every=settings.log_every, checkpoint_seconds=60 * settings.checkpoint_minutes)
     with run:
         lm = _language_model(texts, settings, run)
-        classified = run.finished("classifier")
+        classified = run.finished(CLASSIFIER)
         if classified is None:
             classified = train_classifier(texts, settings, lm and lm.params, run)[1]
-            run.finish("classifier", classified)
+            run.finish(CLASSIFIER, classified)
     model = as_classifier(texts, settings, classified)
     model.save(folder / "model")
     started = time.monotonic()
@@ -366,9 +369,9 @@ def train(settings: Settings) -> dict[str, Any]:
         "config": _identity(settings),
     }
     report.write_json(folder / "summary.json", result)
-    steps = {"classifier": classified.report["steps_per_epoch"]}
+    steps = {CLASSIFIER: classified.report["steps_per_epoch"]}
     if lm is not None and settings.language_model is None:
-        steps["lm"] = lm.report["steps_per_epoch"]
+        steps[LANGUAGE_MODEL] = lm.report["steps_per_epoch"]
     _draw(folder, settings, steps, result)
     return result
 
@@ -379,9 +382,9 @@ def _plans(texts: Texts, settings: Settings) -> dict[str, tuple[tuple[Phase, ...
     plans = {}
     if lm_plan(settings) and settings.language_model is None:
         stream = _window_stream(texts, texts.lm_train, lm.batch_size, lm.bptt, settings.seed)
-        plans["lm"] = (lm_plan(settings), stream.steps_per_epoch)
+        plans[LANGUAGE_MODEL] = (lm_plan(settings), stream.steps_per_epoch)
     batches = _length_batches(texts, texts.train, settings, classifier.batch_size)
-    return {**plans, "classifier": (classifier_plan(settings), batches.steps_per_epoch)}
+    return {**plans, CLASSIFIER: (classifier_plan(settings), batches.steps_per_epoch)}
 
 
 def _check(settings: Settings) -> None:
@@ -415,15 +418,15 @@ def _language_model(texts: Texts, settings: Settings, run: Run) -> StageResult |
         return _borrowed_language_model(texts, settings.language_model)
     if not lm_plan(settings):
         return None
-    result = run.finished("lm")
+    result = run.finished(LANGUAGE_MODEL)
     if result is None:
         result = pretrain_lm(texts, settings, run)
-        run.finish("lm", result)
+        run.finish(LANGUAGE_MODEL, result)
     return result
 
 
 def _borrowed_language_model(texts: Texts, folder: Path) -> StageResult:
-    result = read_stage(folder, "lm")
+    result = read_stage(folder, LANGUAGE_MODEL)
     if result is None:
         raise InputError(f"--language-model {folder} holds no trained language model: name the folder of a run")
     if Vocabulary.load(folder / "vocabulary.json") != texts.store.vocabulary:
@@ -447,7 +450,7 @@ def _draw(folder: Path, settings: Settings, stages: Mapping[str, int], result: M
     """Draws the run's pictures; `stages` gives the steps per epoch of each stage that was trained."""
     metrics = report.read_metrics(folder / "metrics.jsonl")
     plots.plot_training(metrics, folder / "plots/training.png")
-    for stage, plan in (("lm", lm_plan), ("classifier", classifier_plan)):
+    for stage, plan in ((LANGUAGE_MODEL, lm_plan), (CLASSIFIER, classifier_plan)):
         if stage in stages:
             phases = plan(settings)
             starts = np.cumsum([0, *(phase.epochs * stages[stage] for phase in phases)])

@@ -33,7 +33,7 @@ def batch(step):
     return {"x": rng.normal(size=(8, 3)).astype(np.float32), "y": rng.normal(size=8).astype(np.float32)}
 
 
-def run_stage(folder, run_class=Run, average=None, keep_best: str | None = "score", nan_from=None, **options):
+def run_stage(folder, run_class=Run, average=None, best=True, nan_from=None, **options):
     def evaluate(params, carry):
         loss = float(loss_fn(params, carry, batch(10**6), None)[0])
         return {"loss": loss, "score": -loss}
@@ -51,7 +51,7 @@ def run_stage(folder, run_class=Run, average=None, keep_best: str | None = "scor
             optimizer=optax.adam(1.0),
             labels=LABELS,
             clip_norm=1.0,
-            params=jax.tree.map(jnp.copy, PARAMS),
+            params=PARAMS,
             carry=jnp.zeros(()),
             key=jax.random.key(0),
             batch=poisoned,
@@ -59,7 +59,7 @@ def run_stage(folder, run_class=Run, average=None, keep_best: str | None = "scor
             tokens_per_epoch=8 * STEPS,
             evaluate=evaluate,
             average=average,
-            keep_best=keep_best,
+            keep_best=(lambda metrics: metrics["score"]) if best else None,
         )
 
 
@@ -99,11 +99,11 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, uninterrupted, stop_
 
 
 def test_stopped_again_and_again_with_an_average(tmp_path):
-    whole = run_stage(None, average=averaging.ema(0.5), keep_best=None)
+    whole = run_stage(None, average=averaging.ema(0.5), best=False)
     for _ in range(3):
         with pytest.raises(Stopped):
-            run_stage(tmp_path, StoppedAt, stop_at=3, average=averaging.ema(0.5), keep_best=None)
-    resumed = run_stage(tmp_path, average=averaging.ema(0.5), keep_best=None)
+            run_stage(tmp_path, StoppedAt, stop_at=3, average=averaging.ema(0.5), best=False)
+    resumed = run_stage(tmp_path, average=averaging.ema(0.5), best=False)
     jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.params)
 
 

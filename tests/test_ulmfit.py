@@ -73,8 +73,13 @@ def test_a_run_leaves_everything_behind(finished):
     assert all(row["tokens_per_s"] > 0 for row in summary["stages"])
     assert summary["config"]["lm"]["batch_size"] == 4
     names = {path.name for path in finished.rglob("*.png")}
-    assert names == {"training.png", "learning_rates_lm.png", "learning_rates_classifier.png", "confusion.png"}
-    assert {line["stage"] for line in read_metrics(finished / "metrics.jsonl")} == {"lm", "classifier"}
+    assert names == {
+        "training.png",
+        "learning_rates_language_model.png",
+        "learning_rates_classifier.png",
+        "confusion.png",
+    }
+    assert {line["stage"] for line in read_metrics(finished / "metrics.jsonl")} == {"language_model", "classifier"}
     assert not (finished / "checkpoint.safetensors").exists()
 
 
@@ -119,7 +124,7 @@ def test_stopped_and_resumed_ends_with_the_same_bits(finished, table, tmp_path, 
         with pytest.raises(Stopped, match="SIGINT"):
             ulmfit.main(arguments)
     ulmfit.main([*arguments, "--resume"])
-    for file in ("stage-lm.safetensors", "stage-classifier.safetensors", "model/model.safetensors"):
+    for file in ("stage-language_model.safetensors", "stage-classifier.safetensors", "model/model.safetensors"):
         same_arrays(tmp_path / "run" / file, finished / file)
     logs = [without_times(read_metrics(folder / "metrics.jsonl")) for folder in (tmp_path / "run", finished)]
     assert logs[0] == logs[1]
@@ -148,7 +153,19 @@ def test_resume_refuses_other_settings(finished, table):
 def test_another_run_reuses_a_language_model(finished, table, tmp_path):
     out = tmp_path / "second"
     ulmfit.main(
-        ["--data", str(table), "--out", str(out), *SMALL, "--language-model", str(finished), "--limit-labels", "10"]
+        [
+            "--data",
+            str(table),
+            "--out",
+            str(out),
+            *SMALL,
+            "--language-model",
+            str(finished),
+            "--limit-labels",
+            "10",
+            "--classifier.plan",
+            "last",
+        ]
     )
     summary = read_json(out / "summary.json")
     assert summary["data"]["sizes"]["train"] + summary["data"]["sizes"]["dev"] == 10
