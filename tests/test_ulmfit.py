@@ -152,21 +152,8 @@ def test_resume_refuses_other_settings(finished, table):
 
 def test_another_run_reuses_a_language_model(finished, table, tmp_path):
     out = tmp_path / "second"
-    ulmfit.main(
-        [
-            "--data",
-            str(table),
-            "--out",
-            str(out),
-            *SMALL,
-            "--language-model",
-            str(finished),
-            "--limit-labels",
-            "10",
-            "--classifier.plan",
-            "last",
-        ]
-    )
+    few = ["--limit-labels", "10", "--classifier.plan", "last"]
+    ulmfit.main(["--data", str(table), "--out", str(out), *SMALL, "--language-model", str(finished), *few])
     summary = read_json(out / "summary.json")
     assert summary["data"]["sizes"]["train"] + summary["data"]["sizes"]["dev"] == 10
     assert summary["language_model"] == read_json(finished / "summary.json")["language_model"]
