@@ -3,7 +3,7 @@ Called by `open_corpus("demo")`; it says nothing about how well anything does on
 
 Opinions of one kind meet in one review, and there are hundreds of words for each kind, a few of them common and most of
 them rare, as in real texts. The labelled reviews show only a part of them; the unlabelled ones show which words keep
-company with which. So a language model can learn what the labels alone cannot teach, and this is what the corpus is for.
+company with which. So a language model can learn what the labels alone cannot teach: this is what the corpus is for.
 """
 
 import hashlib
