@@ -71,7 +71,8 @@ def accumulate_gradients(
             slice_key = None if key is None else jax.random.fold_in(key, i)
             (loss, (carry, metrics)), grads = value_and_grad(params, own if split else shared, batch, slice_key)
             if weight not in metrics:
-                raise ValueError(f"the loss function counts no {weight!r}, only {', '.join(sorted(metrics))}")
+                counted = ", ".join(sorted(metrics))
+                raise ValueError(f"the loss function counts no {weight!r} among its metrics: {counted}")
             w = metrics[weight].astype(jnp.float32)
             total = jax.tree.map(lambda t, g: t + _weighted(g, w), total, grads)
             return (total, None if split else carry), (loss, w, metrics, carry if split else None)
