@@ -20,5 +20,5 @@ def run_job(job: Callable[[], None]) -> None:
         print(f"jaxft: {error}", file=sys.stderr)
         sys.exit(2)
     except (Stopped, KeyboardInterrupt) as stop:
-        print(f"jaxft: {stop or 'stopped'}", file=sys.stderr)
+        print(f"jaxft: {str(stop) or 'stopped'}", file=sys.stderr)
         sys.exit(130)

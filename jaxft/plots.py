@@ -240,6 +240,7 @@ def _styled() -> AbstractContextManager[None]:
     return matplotlib.rc_context(
         {
             "font.size": 10,
+            "text.parse_math": False,  # a class may be called $a_$
             "axes.titlesize": 11,
             "axes.titleweight": "bold",
             "axes.titlelocation": "left",

@@ -98,7 +98,7 @@ class TextClassifier:
             offsets=np.concatenate([[0], np.cumsum(lengths)]),
             documents=np.arange(len(lengths)),
             labels=np.zeros(len(lengths), np.int32),
-            batch_size=min(self.batch_size, len(lengths)),
+            batch_size=min(self.batch_size, 1 << (len(lengths) - 1).bit_length()),  # few shapes for few texts
             widths=length_widths(max(int(lengths.max()), self.max_length), self.max_length, self.bptt),
             pad=self.vocabulary.pad,
         )
@@ -142,7 +142,7 @@ def load(run: str | os.PathLike[str]) -> TextClassifier:
     try:
         config, classes = AWDLSTMConfig(**description["encoder"]), tuple(description["classes"])
         sizes = {name: int(description[name]) for name in ("head_hidden", "max_length", "bptt")}
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder / 'model.json'} does not describe a classifier ({error}): train it again") from error
     tree = checkpoint.load_params(folder / "model.safetensors")
     vocabulary = Vocabulary.load(folder / "vocabulary.json")
@@ -205,7 +205,9 @@ def _predict_file(model: TextClassifier, source: Path, target: Path | None, colu
         if temporary and target:
             os.replace(temporary, target)
     except OSError as error:
-        raise InputError(f"cannot write {target} ({error.strerror}): name a writable file with --output") from error
+        raise InputError(
+            f"cannot write {target or 'to standard output'} ({error.strerror}): name a writable file with --output"
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -216,6 +218,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     request = tyro.cli(Request, prog="python -m jaxft.predict", args=arguments)
     if (request.text is None) == (request.input is None):
         raise InputError("give either --text or --input")
+    if request.output is not None and (request.text is not None or not request.output.name):
+        raise InputError("--output names the file that the labels of --input are written to: give it a file's name")
     enable_compilation_cache()
     model = load(request.run)
     if request.text is not None:

@@ -32,7 +32,7 @@ def layer_products(config: AWDLSTMConfig) -> int:
 
 
 def training_flops(config: AWDLSTMConfig, phase: Phase, softmax: bool) -> int:
-    """Floating-point operations per token of a training step; a frozen layer has no backward pass of its own below it.
+    """Floating-point operations per token of a training step: three passes where the encoder trains, one where not.
 
     >>> config = AWDLSTMConfig(10_000, 128, 256, 2)
     >>> training_flops(config, Phase("all", {"lstm_0": 1.0, "lstm_1": 1.0, "embedding": 1.0}, 1), softmax=True)

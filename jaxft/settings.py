@@ -1,17 +1,14 @@
-"""Every setting of ULMFiT as a dataclass whose fields are the flags of `python -m jaxft.ulmfit`, and the presets.
+"""Every setting of ULMFiT: dataclasses whose fields are the flags of `python -m jaxft.ulmfit`, and the range of each.
 
-A preset is a complete configuration; flags change single fields of it. Where a preset carries a published value, a
-comment names the source: [P] Howard & Ruder 2018, [M] Merity et al. 2018, [F7] the authors' scripts in fastai 0.7,
-[F1] fastai 1's ULMFit notebook, [F2] the defaults of fastai 2.8.
+`jaxft.presets` fills them; the stages in `jaxft.ulmfit_stages` read them.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import tyro
-
+from jaxft.errors import InputError
 from jaxft.models.awd_lstm import Dropouts
 
 PlanName = Literal["gradual", "fastai", "chain-thaw", "last", "full"]
@@ -169,149 +166,87 @@ class Settings:
     classifier: ClassifierStage = field(default_factory=ClassifierStage)
 
 
-_PAPER_DROPOUT = Dropouts(input=0.4, hidden=0.3, output=0.4, weight=0.5, embedding=0.05)  # [P] section 4.1
+Range = tuple[Callable[[Any], bool], str]
+COUNT: Range = (lambda x: x >= 1, "at least 1")
+AT_LEAST_0: Range = (lambda x: 0 <= x < float("inf"), "at least 0")
+POSITIVE: Range = (lambda x: 0 < x < float("inf"), "positive")
+BELOW_1: Range = (lambda x: 0 <= x < 1, "from 0 to below 1")
+SHARE: Range = (lambda x: 0 < x < 1, "between 0 and 1")
 
-PAPER = Settings(
-    preset="paper",
-    text=Text(max_vocab=30_000, min_count=2),  # [F7] max_vocab 30 000, min_freq > 1; the paper does not say
-    model=Model(400, 1150, 3),  # [P] 4.1
-    lm=LanguageModelStage(
-        epochs=15,  # not stated in [P]; [F7] trains up to 50, [F1] 10 after one frozen
-        batch_size=64,  # [P] 4.1
-        bptt=70,  # [P] 4.1
-        peak_rate=4e-3,  # [P] 4.1
-        divisor=2.6,  # [P] 3.2
-        b1=0.7,  # [P] 4.1
-        b2=0.99,  # [P] 4.1
-        clip_norm=0.25,  # [M], which [P] follows
-        dropout=_PAPER_DROPOUT,
-        activation_penalty=2.0,  # [M]
-        temporal_penalty=1.0,  # [M]
-    ),
-    classifier=ClassifierStage(
-        plan="gradual",  # [P] 3.3
-        phase_epochs=1,  # [P] 3.3
-        epochs=4,  # not stated in [P] apart from 50 with early stopping in its ablations
-        batch_size=64,  # [P] 4.1
-        max_length=1400,  # [F7] 20 windows of 70
-        peak_rate=1e-2,  # [P] 4.1
-        divisor=2.6,  # [P] 3.2
-        clip_norm=25.0,  # [F7]
-        dropout=_PAPER_DROPOUT,
-        head_hidden=50,  # [P] 4.1
-        head_dropout=0.1,  # [F7]
-    ),
-)
-
-FASTAI = Settings(
-    preset="fastai",
-    text=Text(max_vocab=60_000, min_count=3),  # [F2]
-    model=Model(400, 1152, 3),  # [F2]
-    lm=LanguageModelStage(
-        epochs=10,  # [F1]
-        batch_size=64,  # [F7]; [F1] takes 256 on a GPU of 24 GB
-        bptt=72,  # [F2]
-        peak_rate=2e-3,  # [F1], where pretrained weights are fine-tuned
-        divisor=1.0,  # [F1] gives all groups the same
-        schedule="one_cycle",  # [F1]
-        b1=0.8,  # [F1]
-        b2=0.99,  # [F1]
-        weight_decay=0.1,  # [F1]
-        clip_norm=0.1,  # [F1]
-        dropout=Dropouts(0.25, 0.15, 0.1, 0.2, 0.02),  # [F2]
-    ),
-    classifier=ClassifierStage(
-        plan="gradual",  # [F1]
-        phase_epochs=1,  # [F1]
-        epochs=2,  # [F1]
-        batch_size=64,  # [F1] takes 128 on a GPU of 24 GB
-        max_length=1440,  # [F2] 20 windows of 72
-        peak_rate=2e-2,  # [F2] tutorial
-        rate_decay=0.5,  # [F1] halves the rate from phase to phase
-        divisor=2.6,  # [F1]
-        schedule="one_cycle",  # [F1]
-        b1=0.8,  # [F1]
-        b2=0.99,  # [F1]
-        weight_decay=0.1,  # [F1]
-        clip_norm=0.1,  # [F1]
-        dropout=Dropouts(0.4, 0.3, 0.4, 0.5, 0.05),  # [F2]
-        drop_mult=0.5,  # [F2]
-        head_dropout=0.1,  # [F2]
-    ),
-)
-
-SMALL = Settings(
-    preset="small",
-    text=Text(max_vocab=10_000, min_count=3),
-    model=Model(128, 256, 2),
-    lm=LanguageModelStage(
-        epochs=3,
-        batch_size=32,
-        bptt=64,
-        peak_rate=1e-2,
-        divisor=1.0,  # starting from random weights there is nothing in the lower layers to protect
-        b1=0.8,
-        b2=0.99,
-        clip_norm=0.25,
-        drop_mult=0.3,
-    ),
-    classifier=ClassifierStage(
-        epochs=2,
-        batch_size=32,
-        eval_batch_size=128,
-        max_length=384,
-        peak_rate=1e-2,
-        b1=0.8,
-        b2=0.99,
-        drop_mult=0.5,
-    ),
-)
-
-DEMO = replace(
-    SMALL,
-    data="demo",
-    preset="demo",
-    log_every=5,
-    model=Model(64, 64, 1),
-    lm=replace(
-        SMALL.lm,
-        epochs=4,
-        batch_size=16,
-        bptt=40,
-        clip_norm=1.0,
-        drop_mult=0.0,
-        # so small a model has no capacity to spare, and learns nothing of polarity under the usual penalties
-        activation_penalty=0.0,
-        temporal_penalty=0.0,
-    ),
-    classifier=replace(SMALL.classifier, epochs=6, batch_size=10, drop_mult=0.2),
-)
-
-PRESETS = {"paper": PAPER, "fastai": FASTAI, "small": SMALL, "demo": DEMO}
+_OPTIMIZER: dict[str, Range] = {
+    "peak_rate": POSITIVE,
+    "divisor": POSITIVE,
+    "b1": BELOW_1,
+    "b2": BELOW_1,
+    "weight_decay": AT_LEAST_0,
+    "clip_norm": POSITIVE,
+    "batch_size": COUNT,
+    "drop_mult": AT_LEAST_0,
+}
+RANGES: dict[str, Range] = {
+    "seed": AT_LEAST_0,
+    "limit_unlabelled": AT_LEAST_0,
+    "log_every": COUNT,
+    "checkpoint_minutes": AT_LEAST_0,
+    "text.min_count": COUNT,
+    "text.max_vocab": (lambda x: x >= 10, "at least 10"),
+    **{f"model.{name}": COUNT for name in ("embedding_size", "hidden_size", "num_layers")},
+    **{f"lm.{name}": limits for name, limits in _OPTIMIZER.items()},
+    "lm.epochs": AT_LEAST_0,
+    "lm.bptt": COUNT,
+    "lm.activation_penalty": AT_LEAST_0,
+    "lm.temporal_penalty": AT_LEAST_0,
+    "lm.ema_decay": BELOW_1,
+    "lm.swa_start": BELOW_1,
+    "lm.patience": COUNT,
+    "lm.valid_fraction": SHARE,
+    **{f"classifier.{name}": limits for name, limits in _OPTIMIZER.items()},
+    **{f"classifier.{name}": COUNT for name in ("phase_epochs", "epochs", "eval_batch_size", "max_length")},
+    "classifier.rate_decay": POSITIVE,
+    "classifier.head_hidden": COUNT,
+    "classifier.head_dropout": BELOW_1,
+    "classifier.dev_fraction": SHARE,
+}
 
 
-def parse(arguments: Sequence[str] | None = None) -> Settings:
-    """Reads the command line: the preset that it names, changed by its other flags.
+def check(settings: Settings) -> None:
+    """Refuses values out of their range.
 
-    >>> settings = parse(["--data", "demo", "--lm.epochs", "1"])
-    >>> settings.preset, settings.lm.epochs
-    ('demo', 1)
+    Raises:
+      InputError: naming the flag.
+
+    >>> check(Settings(seed=-1))
+    Traceback (most recent call last):
+    jaxft.errors.InputError: --seed -1 is out of its range: give a number at least 0
     """
-    chosen = _parse(arguments, preset("auto", "imdb"))
-    start = preset(chosen.preset, chosen.data)
-    return replace(_parse(arguments, start), preset=start.preset)
+    values = flatten(asdict(settings))
+    for stage in ("lm", "classifier"):
+        factor = values[f"{stage}.drop_mult"]
+        dropouts = {name: p for name, p in values.items() if name.startswith(f"{stage}.dropout.")}
+        for name, p in dropouts.items():
+            if not BELOW_1[0](p) or not p * factor < 1:
+                raise InputError(f"{flag(name)} {p} times {flag(stage)}.drop-mult {factor} is no probability below 1")
+    for name, (holds, words) in RANGES.items():
+        if values[name] is not None and not holds(values[name]):
+            raise InputError(f"{flag(name)} {values[name]} is out of its range: give a number {words}")
 
 
-def _parse(arguments: Sequence[str] | None, default: Settings) -> Settings:
-    return tyro.cli(Settings, prog="python -m jaxft.ulmfit", args=arguments, default=replace(default, preset="auto"))
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names.
 
-
-def preset(name: str, data: str) -> Settings:
-    """The settings that flags start from; "auto" depends on the data.
-
-    >>> preset("auto", "demo").preset, preset("auto", "reviews.csv").preset
-    ('demo', 'small')
+    >>> flatten({"seed": 0, "lm": {"epochs": 3}})
+    {'seed': 0, 'lm.epochs': 3}
     """
-    if name == "auto":
-        name = "demo" if data == "demo" else "small"
-    return replace(PRESETS[name], data=data)
+    flat = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
+
+
+def flag(name: str) -> str:
+    """The command line's spelling of a dotted name.
+
+    >>> flag("lm.peak_rate")
+    '--lm.peak-rate'
+    """
+    return "--" + name.replace("_", "-")

@@ -3,6 +3,7 @@
 A run folder holds at most one checkpoint, of the stage under way, and one parameter file per finished stage.
 """
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from jaxft.transforms import discriminative
 from jaxft.unfreezing import Phase, migrate, phase_schedule
 
 MOST_SKIPPED = 10
-"""steps in a row with a gradient that is not finite, after which a run gives up"""
+"""steps in a row with a loss or gradient that is not finite, after which a run gives up"""
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,10 @@ class Run:
             self._stop = signal.Signals(number).name
             signal.signal(number, previous[signal.Signals(number)])
 
+        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+            for number in previous:
+                signal.signal(number, ask)
         except ValueError:  # signals reach the main thread only
             yield
             return
@@ -208,9 +211,11 @@ def run_plan(
     position = run.position(stage)
     first = position.get("phase", 0)
     epochs: list[dict[str, Any]] = position.get("epochs", [])
+    best_epoch: int = position.get("best", 0)
     before, started = position.get("seconds", 0.0), time.monotonic()
     ends = np.cumsum([phase.epochs for phase in plan]) * steps_per_epoch
     total = int(ends[-1])
+    bad, most = 0, min(MOST_SKIPPED, total)
 
     def transformation(phase: Phase) -> optax.GradientTransformation:
         return discriminative(optimizer, labels, phase.rates, phase_schedule(phase, steps_per_epoch), clip_norm)
@@ -219,14 +224,16 @@ def run_plan(
         return before + time.monotonic() - started
 
     # copies: the first step is given this memory, and the caller may go on using its own
-    params, carry = jax.tree.map(lambda x: jnp.array(x, copy=True), (params, carry))
+    params, carry, key = jax.tree.map(lambda x: jnp.array(x, copy=True), (params, carry, key))
     state = TrainState.create(params, transformation(plan[first]), key=key, carry=carry, average=average)
     best: Any = jax.tree.map(np.array, {"params": params, "carry": carry}) if keep_best else ()
     if position:
         state, best = run.restore((state, best))
 
     def save(state: TrainState, phase: int) -> None:
-        run.save((state, best), {"stage": stage, "phase": phase, "epochs": epochs, "seconds": seconds()})
+        run.save(
+            (state, best), {"stage": stage, "phase": phase, "epochs": epochs, "best": best_epoch, "seconds": seconds()}
+        )
 
     with run.deferring_signals(), progress_bar(stage, total, initial=int(state.step)) as bar:
         for index in range(first, len(plan)):
@@ -240,11 +247,13 @@ def run_plan(
             begin = end - phase.epochs * steps_per_epoch
 
             def on_metrics(number: int, metrics: dict[str, float], phase: Phase = phase, begin: int = begin) -> None:
+                nonlocal bad
                 bar.update()
-                if metrics["skipped_in_a_row"] >= MOST_SKIPPED:
+                bad = 0 if math.isfinite(metrics["loss"]) else bad + 1
+                if max(bad, metrics["skipped_in_a_row"]) >= most:
                     kept = "" if run.folder is None else f"; the last checkpoint in {run.folder} is kept"
                     raise InputError(
-                        f"the gradient of stage {stage} was not finite for {MOST_SKIPPED} steps, the last of them step "
+                        f"the loss or gradient of {stage} was not finite for {most} steps, the last of them step "
                         f"{number + 1} of {total}: lower its peak rate{kept}"
                     )
                 if number % run.log_every == 0 or number == begin:
@@ -264,7 +273,8 @@ def run_plan(
                 metrics = evaluate(evaluated, state.carry)
                 if average is not None:
                     state = replace(state, average=average.observe(state.average, metrics["loss"]))
-                if keep_best and all(keep_best(metrics) >= keep_best(earlier) for earlier in epochs):
+                if keep_best and not (best_epoch and keep_best(epochs[best_epoch - 1]) > keep_best(metrics)):
+                    best_epoch = len(epochs) + 1
                     # copies: the next step is given the memory of these
                     best = jax.tree.map(np.array, {"params": evaluated, "carry": state.carry})
                 epochs.append({"epoch": len(epochs) + 1, "phase": phase.name, **metrics})
@@ -281,7 +291,7 @@ def run_plan(
         "epochs": epochs,
     }
     if keep_best:
-        report["best_epoch"] = max(epochs, key=lambda epoch: (keep_best(epoch), epoch["epoch"]))["epoch"]
+        report["best_epoch"] = best_epoch
         return StageResult(best["params"], best["carry"], report)
     final = state.params if average is None else average.value(state.average)
     return StageResult(final, state.carry, report)

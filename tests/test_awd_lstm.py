@@ -167,6 +167,29 @@ def test_logits_do_not_depend_on_padding_or_batch_mates(max_length):
         np.testing.assert_allclose(logits(parts, [text], width)[0], together[i], rtol=1e-5, atol=1e-6)
 
 
+def test_the_output_dropout_is_left_to_the_head():
+    texts, key = documents(2, [12] * 8), jax.random.key(0)
+
+    def classifier_logits(output):
+        dropouts = Dropouts(0.0, 0.0, output, 0.0, 0.0)
+        model = Classifier(CONFIG, 2, dropouts, nnx.Rngs(0), head_dropouts=(0.0, 0.0), max_length=6, bptt=3)
+        return model(*padded(texts, 12), key)
+
+    np.testing.assert_array_equal(classifier_logits(0.5), classifier_logits(0.0))
+
+
+def test_head_dropout_acts_on_pooled_and_hidden_features():
+    texts, key = documents(2, [12] * 8), jax.random.key(0)
+
+    def classifier_logits(*head_dropouts):
+        model = Classifier(CONFIG, 2, NO_DROPOUT, nnx.Rngs(0), head_dropouts=head_dropouts, max_length=6, bptt=3)
+        return np.asarray(model(*padded(texts, 12), key))
+
+    plain = classifier_logits(0.0, 0.0)
+    assert not np.allclose(classifier_logits(0.5, 0.0), plain)
+    assert not np.allclose(classifier_logits(0.0, 0.5), plain)
+
+
 def test_state_runs_through_the_whole_document_and_the_gradient_through_its_end():
     graphdef, params, statistics = classifier(max_length=6)
     text = np.arange(12)

@@ -13,10 +13,11 @@ import pytest
 
 import jaxft
 from jaxft import checkpoint, predict, stage, ulmfit
+from jaxft.data.corpus import open_corpus
 from jaxft.data.splits import split_texts
 from jaxft.errors import InputError, Stopped
+from jaxft.presets import PRESETS, parse
 from jaxft.report import read_json, read_metrics
-from jaxft.settings import PRESETS, parse
 
 SMALL = """
     --model.embedding-size 8 --model.hidden-size 12 --model.num-layers 2 --text.min-count 1 --log-every 1
@@ -178,7 +179,10 @@ def test_dry_run_trains_nothing(table, tmp_path, capsys):
         (["--limit-labels", "3"], r"--limit-labels 3 is too few for 2 classes"),
         (["--lm.batch-size", "4000"], r"too few for 4000 rows.*--lm\.batch-size"),
         (["--language-model", "NOWHERE"], r"NOWHERE holds no trained language model"),
-        (["--lm.peak-rate", "-1"], r"peak.rate"),
+        (["--lm.peak-rate", "-1"], r"--lm\.peak-rate -1\.0 is out of its range"),
+        (["--classifier.batch-size", "0"], r"--classifier\.batch-size 0 is out of its range: give a number at least 1"),
+        (["--lm.drop-mult", "10"], r"--lm\.dropout\.input 0\.25 times --lm\.drop-mult 10\.0"),
+        (["--limit-unlabelled", "-5"], r"--limit-unlabelled -5"),
     ],
 )
 def test_bad_flags_are_refused_in_one_sentence(table, tmp_path, arguments, message):
@@ -189,6 +193,7 @@ def test_bad_flags_are_refused_in_one_sentence(table, tmp_path, arguments, messa
     with pytest.raises(InputError, match=message) as error:
         ulmfit.main(["--data", str(table), *SMALL, *out, *paths])
     assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_misspelt_flag_fails_with_status_2(capsys):
@@ -226,7 +231,7 @@ def test_fewer_labels_are_a_balanced_part_of_more(table):
 
     def labelled(limit):
         options = {"seed": 0, "dev_fraction": 0.2, "valid_fraction": 0.1, "limit_labels": limit}
-        split = split_texts("t", texts.store, **options)
+        split = split_texts(open_corpus(str(table)), texts.store, **options)
         return set(split.train) | set(split.dev), split
 
     few, split = labelled(8)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxft.data.document import Corpus
 from jaxft.data.store import TokenStore
 from jaxft.errors import InputError
 
@@ -20,7 +21,7 @@ class Texts:
     """A corpus as ids, and which of its documents serve what: sorted arrays of document numbers.
 
     Attributes:
-      name: of the corpus.
+      name, fingerprint: of the corpus.
       store: the ids.
       train, dev: disjoint parts of the labelled training texts.
       test: labelled texts that are looked at once, at the end.
@@ -29,6 +30,7 @@ class Texts:
     """
 
     name: str
+    fingerprint: str
     store: TokenStore
     train: np.ndarray
     dev: np.ndarray
@@ -38,7 +40,7 @@ class Texts:
 
 
 def split_texts(
-    name: str,
+    corpus: Corpus,
     store: TokenStore,
     *,
     seed: int,
@@ -51,7 +53,7 @@ def split_texts(
     """Splits a corpus; the same seed gives the same splits, and fewer labels are a subset of more.
 
     Args:
-      name: of the corpus, for messages.
+      corpus: for its name and fingerprint.
       store: the ids.
       seed: of the splits.
       dev_fraction: share of the labelled texts that chooses the best epoch, the same of each class.
@@ -70,13 +72,15 @@ def split_texts(
     unlabelled = rng.permutation(np.concatenate([np.flatnonzero(store.splits == UNLABELLED), hidden]))
     test = np.flatnonzero(store.splits == TEST)
     if not len(test):
-        raise InputError(f"{name} has no test texts: mark some rows as test in the split column")
+        raise InputError(f"{corpus.name} has no test texts: mark some rows as test in the split column")
     if not len(dev):
-        raise InputError(f"{name} has too few labelled texts ({len(labelled)}) to hold some out: add texts")
+        raise InputError(f"{corpus.name} has too few labelled texts ({len(labelled)}) to hold some out: add texts")
     pool = np.concatenate([train, unlabelled[:limit_unlabelled], test if transductive else test[:0]])
     pool = rng.permutation(pool)
     held_out = max(1, min(MOST_VALIDATION_TEXTS, round(valid_fraction * len(pool))))
-    return Texts(name, store, train, dev, test, np.sort(pool[held_out:]), np.sort(pool[:held_out]))
+    return Texts(
+        corpus.name, corpus.fingerprint, store, train, dev, test, np.sort(pool[held_out:]), np.sort(pool[:held_out])
+    )
 
 
 def _limit_labels(store: TokenStore, limit: int | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

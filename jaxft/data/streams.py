@@ -82,7 +82,7 @@ class WindowStream:
         row_start = np.arange(self._batch_size)[:, None] * self._row
         within = window * self._bptt + np.arange(self._bptt + 1)[None, :]
         position = row_start + within  # (B, T + 1)
-        # Beyond its row or the stream a position holds no token of its own: word 0 stands there, and is no target.
+        # Beyond its row or the stream a position has no token of its own, and what stands there is no target.
         exists = (within <= self._row) & (position < self.tokens)
         position = np.minimum(position, self.tokens - 1)
         document = np.searchsorted(starts, position, side="right") - 1
@@ -161,19 +161,22 @@ class LengthBatches:
 
 
 def length_widths(longest: int, max_length: int, bptt: int, buckets: int = 3) -> tuple[int, ...]:
-    """Widths for `LengthBatches`: even steps up to `max_length`, then one width for everything longer.
+    """Widths for `LengthBatches`: even steps up to `max_length`, then 16, 128, 1,024 ... chunks of `bptt` more.
 
-    That one is `max_length` plus whole chunks of `bptt`, as the classifier reads what comes before `max_length`.
+    What comes before a document's last `max_length` words is read in such chunks, and only as many as there are words
+    for, so a width far above the documents costs memory for their ids and nothing else.
 
     Examples:
       >>> length_widths(longest=1000, max_length=300, bptt=70)
-      (100, 200, 300, 1000)
+      (100, 200, 300, 1420)
       >>> length_widths(longest=90, max_length=400, bptt=70, buckets=2)
       (45, 90)
     """
     top = min(longest, max_length)
     step = -(-top // buckets)
     widths = tuple(sorted({min(step * (i + 1), top) for i in range(buckets)}))
-    if longest > max_length:
-        widths += (max_length + -(-(longest - max_length) // bptt) * bptt,)
+    chunks = 16
+    while widths[-1] < longest:
+        widths += (max_length + chunks * bptt,)
+        chunks *= 8
     return widths

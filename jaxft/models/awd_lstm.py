@@ -201,7 +201,8 @@ def language_model_loss(
         loss = cross_entropy
         if key is not None:
             loss = loss + activation_penalty * jnp.mean(dropped**2)
-            loss = loss + temporal_penalty * jnp.mean((outputs[1:] - outputs[:-1]) ** 2)
+            if len(outputs) > 1:
+                loss = loss + temporal_penalty * jnp.mean((outputs[1:] - outputs[:-1]) ** 2)
         return loss, (carry, {"cross_entropy": cross_entropy})
 
     return loss_fn

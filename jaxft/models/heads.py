@@ -110,7 +110,8 @@ class Classifier(nnx.Module):
             first = (width - jnp.max(lengths)) // self.bptt
             carry = jax.lax.stop_gradient(jax.lax.fori_loop(first, before // self.bptt, read, carry))
         valid = valid[:, before:]
-        _, outputs, _ = self.encoder(tokens[:, before:], carry, valid, encoder_key)
+        # The head has a dropout of its own for the pooled features.
+        outputs, _, _ = self.encoder(tokens[:, before:], carry, valid, encoder_key)
         return self.head(concat_pool(outputs, valid.T), head_key)
 
 
