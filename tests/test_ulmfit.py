@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,6 +159,58 @@ def test_another_run_reuses_a_language_model(finished, table, tmp_path):
     summary = read_json(out / "summary.json")
     assert summary["data"]["sizes"]["train"] + summary["data"]["sizes"]["dev"] == 10
     assert summary["language_model"] == read_json(finished / "summary.json")["language_model"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", "1"], "another seed"),
+        (["--model.hidden-size", "16"], r"another model\.hidden_size \(12, here 16\)"),
+        (["--transductive"], "another transductive"),
+    ],
+)
+def test_a_language_model_that_does_not_fit_is_refused(finished, table, tmp_path, arguments, message):
+    out = tmp_path / "run"
+    with pytest.raises(InputError, match=message):
+        ulmfit.main(["--data", str(table), "--out", str(out), *SMALL, "--language-model", str(finished), *arguments])
+    assert not out.exists()
+
+
+def test_resume_refuses_texts_that_have_changed(finished, table, tmp_path):
+    changed = tmp_path / "reviews.csv"
+    changed.write_bytes(table.read_bytes() + b"one more,pos,train\r\n")
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    with pytest.raises(InputError, match="the texts have changed"):
+        ulmfit.main(["--data", str(changed), "--out", str(run), *SMALL, "--resume"])
+
+
+def test_three_classes_of_odd_names_with_an_average_and_test_texts_for_the_language_model(tmp_path):
+    rng = np.random.default_rng(1)
+    labels = ("$a_$", "höflich", "3")
+    rows = [{"text": review(rng, "pos"), "label": labels[i % 3]} for i in range(60)]
+    rows += [{"text": review(rng, "neg"), "label": ""} for _ in range(10)]
+    data, out = tmp_path / "rows.jsonl", tmp_path / "run"
+    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    flags = ["--classifier.plan", "full", "--lm.average", "ema", "--transductive", "--limit-unlabelled", "5"]
+    ulmfit.main(["--data", str(data), "--out", str(out), *SMALL, *flags])
+    summary = read_json(out / "summary.json")
+    assert sorted(summary["data"]["classes"]) == sorted(labels)
+    assert summary["data"]["transductive"]
+    sizes = summary["data"]["sizes"]
+    assert sizes["train"] + sizes["dev"] + sizes["test"] == 60
+    assert 0.75 * (sizes["train"] + 5 + sizes["test"]) < sizes["language-model texts"]
+    assert np.shape(summary["test"]["confusion_matrix"]) == (3, 3)
+    assert (out / "plots/confusion.png").exists()
+
+
+def test_texts_of_any_length_and_number_share_a_few_compilations(finished):
+    model = jaxft.load(finished)
+    for words in (1, 5, 9, 14, 30, 70, 100):
+        model.predict(["film " * words])
+    for texts in range(2, 9):
+        model.predict(["a fine film"] * texts)
+    assert model.logits._cache_size() <= 8
 
 
 def test_dry_run_trains_nothing(table, tmp_path, capsys):
