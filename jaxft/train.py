@@ -47,6 +47,13 @@ class TrainState:
     ) -> "TrainState":
         """A state at step 0 with fresh optimizer state and average.
 
+        Args:
+          params: a pytree of arrays; the state holds them, so donating it gives them away.
+          tx: the optax transformation whose state to make.
+          key: a typed PRNG key, as from `jax.random.key`.
+          carry: what else lives from step to step.
+          average: the average that the step will update.
+
         Examples:
           >>> state = TrainState.create({"w": jnp.ones(2)}, optax.sgd(0.1), key=jax.random.key(0))
           >>> int(state.step)
@@ -70,6 +77,15 @@ def make_train_step(
     Metrics are what `loss_fn` returns, `loss`, and, with `jaxft.discriminative`, the rates that were applied
     (`lr/<group>`), the gradient norm and the count of skipped updates. A step whose loss is not finite leaves the carry
     as it was.
+
+    Args:
+      loss_fn: `(params, carry, batch, key) -> (loss, (carry, metrics))`; the loss is a float32 scalar, metrics a dict
+        of scalars.
+      tx: an optax transformation.
+      average: an average of the parameters to keep in the state; None for none.
+
+    Returns:
+      The step; step n draws from `fold_in(state.key, n)`.
 
     Examples:
       >>> def loss_fn(params, carry, batch, key):
