@@ -7,7 +7,7 @@ the optimizer state.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -100,6 +100,10 @@ def discriminative(
         lambda _: labels,  # not the labels themselves: those of an Equinox model would be callable
     )
 
+    def training(tree: PyTree) -> list[tuple[jax.Array, str]]:
+        pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(labels), strict=True)
+        return [(leaf, group) for leaf, group in pairs if group not in frozen]
+
     def init(params: PyTree) -> PyTree:
         if jax.tree.structure(params) != jax.tree.structure(labels):
             raise ValueError("the parameters and their labels differ in structure")
@@ -117,33 +121,30 @@ def discriminative(
         updates: PyTree, state: PyTree, params: PyTree | None = None, **extra_args: Any
     ) -> tuple[PyTree, PyTree]:
         grads = jax.tree.map(lambda g, group: jnp.zeros_like(g) if group in frozen else g, updates, labels)
-        grad_norm = _norm([g for g, group in _pairs(grads, labels) if group not in frozen])
+        grad_norm = _norm([g for g, _ in training(grads)])
         finite = jnp.isfinite(grad_norm)
         learning_rates = {
             group: jnp.asarray(0.0 if rate is None else rate * schedules[group](state.step), jnp.float32) * state.scale
             for group, rate in rates.items()
         }
 
-        def step() -> tuple[PyTree, PyTree]:
+        def apply() -> tuple[list[jax.Array], PyTree]:
             clipped = grads
             if clip_norm is not None:
                 factor = clip_norm / jnp.maximum(grad_norm, clip_norm)
                 clipped = jax.tree.map(lambda g: _times(g, factor), grads)
             with jax.numpy_dtype_promotion("standard"):  # strict callers may use optax, which is not strict inside
                 updates, new_inner = inner.update(clipped, state.inner, params, **extra_args)
-            return [
-                _times(u, learning_rates[group]) for u, group in _pairs(updates, labels) if group not in frozen
-            ], new_inner
+            return [_times(u, learning_rates[group]) for u, group in training(updates)], new_inner
 
-        def skip() -> tuple[PyTree, PyTree]:
-            return [_still(g) for g, group in _pairs(grads, labels) if group not in frozen], state.inner
+        def skip() -> tuple[list[jax.Array], PyTree]:
+            return [_still(g) for g, _ in training(grads)], jax.tree.map(lambda x: _copy(x, finite), state.inner)
 
-        # A branch, not a choice between two results: on a CPU that would take three times as long.
-        moving, new_inner = jax.lax.cond(finite, step, skip)
+        # A branch and not a choice between two results, which would make a CPU read every moment once more.
+        moving, new_inner = jax.lax.cond(finite, apply, skip)
         moving = iter(moving)
-        return jax.tree.map(
-            lambda g, group: _still(g) if group in frozen else next(moving), grads, labels
-        ), DiscriminativeState(
+        updates = jax.tree.map(lambda g, group: _still(g) if group in frozen else next(moving), grads, labels)
+        return updates, DiscriminativeState(
             step=jnp.where(finite, optax.safe_increment(state.step), state.step),
             skipped=jnp.where(finite, state.skipped, optax.safe_increment(state.skipped)),
             skipped_in_a_row=jnp.where(finite, 0, optax.safe_increment(state.skipped_in_a_row)),
@@ -213,13 +214,14 @@ def rescale(opt_state: PyTree, scale: jax.typing.ArrayLike) -> PyTree:
     )
 
 
-def _pairs(tree: PyTree, labels: PyTree) -> Iterator[tuple[jax.Array, str]]:
-    return zip(jax.tree.leaves(tree), jax.tree.leaves(labels), strict=True)
-
-
 def _norm(leaves: Sequence[jax.Array]) -> jax.Array:
-    """The global norm in float32, by dot products, which are several times faster than sums of squares on a CPU."""
+    """The global norm in float32, by dot products: XLA would share the squares of a sum with Adam, and store them."""
     return jnp.sqrt(sum((jnp.vdot(x, x, preferred_element_type=jnp.float32) for x in leaves), jnp.zeros(())))
+
+
+def _copy(x: jax.Array, finite: jax.Array) -> jax.Array:
+    """`x`, where the step is skipped: handed through as it is, it would be copied where the step is taken as well."""
+    return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jnp.where(finite, jnp.zeros_like(x), x)
 
 
 def _still(x: jax.Array) -> jax.Array:
