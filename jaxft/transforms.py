@@ -83,18 +83,19 @@ def discriminative(
         Howard and Ruder, `Universal Language Model Fine-tuning for Text Classification
         <https://arxiv.org/abs/1801.06146>`_, 2018, section 3.2.
     """
-    groups = set(jax.tree.leaves(labels))
-    _check_names("rates", rates, groups)
+    groups = sorted(set(jax.tree.leaves(labels)))  # the order of a set, and of a program made by it, changes every run
+    _check_names("rates", rates, groups, groups)
     frozen = {group for group, rate in rates.items() if rate is None}
+    trained = [group for group in groups if group not in frozen]
     for group, rate in rates.items():
         if rate is not None and not (rate >= 0.0 and math.isfinite(rate)):
             raise ValueError(f"the rate of group {group!r} is finite and not negative, or None, not {rate}")
     if clip_norm is not None and not clip_norm > 0.0:
         raise ValueError(f"clip_norm is a positive norm, not {clip_norm}")
     optimizers = optimizer if isinstance(optimizer, Mapping) else dict.fromkeys(groups, optimizer)
-    _check_names("optimizers", optimizers, groups - frozen, groups)
+    _check_names("optimizers", optimizers, trained, groups)
     schedules = schedule if isinstance(schedule, Mapping) else dict.fromkeys(groups, schedule or _one)
-    _check_names("schedules", schedules, groups - frozen, groups)
+    _check_names("schedules", schedules, trained, groups)
     inner = optax.multi_transform(
         {group: optax.set_to_zero() if group in frozen else optimizers[group] for group in groups},
         lambda _: labels,  # not the labels themselves: those of an Equinox model would be callable
@@ -242,8 +243,8 @@ def _is_discriminative(state: PyTree) -> bool:
     return isinstance(state, DiscriminativeState)
 
 
-def _check_names(what: str, given: Mapping[str, Any], needed: set[str], allowed: set[str] | None = None) -> None:
-    if missing := sorted(needed - set(given)):
+def _check_names(what: str, given: Mapping[str, Any], needed: Sequence[str], allowed: Sequence[str]) -> None:
+    if missing := sorted(set(needed) - set(given)):
         raise ValueError(f"{what} miss the groups {', '.join(missing)}")
-    if unknown := sorted(set(given) - (allowed or needed)):
+    if unknown := sorted(set(given) - set(allowed)):
         raise ValueError(f"{what} name groups that label no parameter: {', '.join(unknown)}")

@@ -1,6 +1,9 @@
 """Optimizers: closed-form updates, parity with the published rules, what freezing costs, and what NaN may do."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +308,21 @@ def test_skipping_is_separate_for_each_model_under_vmap():
     assert state.skipped.tolist() == [1, 0]
     assert (updates["w"][0] == 0).all()
     assert (updates["w"][1] != 0).all()
+
+
+def test_program_is_the_same_in_every_process():
+    code = (
+        "import jax, optax, jaxft; p = {k: jax.numpy.ones(2) for k in 'abcdef'};"
+        "tx = jaxft.discriminative(optax.adam(1.0), {k: k for k in p}, dict.fromkeys(p, 0.1), clip_norm=1.0);"
+        "print(jax.jit(tx.update).lower(p, tx.init(p), p).as_text())"
+    )
+    programs = {
+        subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(programs) == 1
 
 
 # --- other pytrees ---
