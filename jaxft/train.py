@@ -7,6 +7,7 @@ is whatever lives from step to step without being trained: a recurrent state, ba
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,17 +24,23 @@ LossFn = Callable[[Any, Any, Any, jax.Array | None], tuple[jax.Array, tuple[Any,
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """Everything that a step changes, and nothing else: a pytree to donate, save and restore."""
+    """Everything that a step changes, and nothing else: a pytree to donate, save and restore.
+
+    Attributes:
+        step: () int32, steps taken, skipped ones included.
+        params: the parameters that train.
+        opt_state: the state of the optax transformation.
+        carry: what lives from step to step without being trained.
+        average: the state of the parameter average, `()` where there is none.
+        key: () PRNG key of the run; step n uses `fold_in(key, n)`.
+    """
 
     step: jax.Array
-    """() int32, steps taken"""
     params: Any
     opt_state: Any
     carry: Any
     average: Any
-    """state of the parameter average, `()` where there is none"""
     key: jax.Array
-    """PRNG key of the run; step n uses `fold_in(key, n)`"""
 
     @classmethod
     def create(
@@ -48,16 +55,19 @@ class TrainState:
         """A state at step 0 with fresh optimizer state and average.
 
         Args:
-          params: a pytree of arrays; the state holds them, so donating it gives them away.
-          tx: the optax transformation whose state to make.
-          key: a typed PRNG key, as from `jax.random.key`.
-          carry: what else lives from step to step.
-          average: the average that the step will update.
+            params: a pytree of arrays; the state holds them, so donating it gives them away.
+            tx: the optax transformation whose state to make.
+            key: a typed PRNG key, as from `jax.random.key`.
+            carry: what else lives from step to step.
+            average: the average that the step will update.
+
+        Returns:
+            A state; its arrays share no buffer but those of `params`, `carry` and `key`.
 
         Examples:
-          >>> state = TrainState.create({"w": jnp.ones(2)}, optax.sgd(0.1), key=jax.random.key(0))
-          >>> int(state.step)
-          0
+            >>> state = TrainState.create({"w": jnp.ones(2)}, optax.sgd(0.1), key=jax.random.key(0))
+            >>> int(state.step)
+            0
         """
         return cls(
             step=jnp.zeros((), jnp.int32),
@@ -76,26 +86,26 @@ def make_train_step(
 
     Metrics are what `loss_fn` returns, `loss`, and, with `jaxft.discriminative`, the rates that were applied
     (`lr/<group>`), the gradient norm and the count of skipped updates. A step whose loss is not finite leaves the carry
-    as it was.
+    as it was; a step that `jaxft.discriminative` skips leaves the average as it was.
 
     Args:
-      loss_fn: `(params, carry, batch, key) -> (loss, (carry, metrics))`; the loss is a float32 scalar, metrics a dict
-        of scalars.
-      tx: an optax transformation.
-      average: an average of the parameters to keep in the state; None for none.
+        loss_fn: `(params, carry, batch, key) -> (loss, (carry, metrics))`; the loss is a float32 scalar, metrics a dict
+            of scalars.
+        tx: an optax transformation.
+        average: an average of the parameters to keep in the state; None for none.
 
     Returns:
-      The step; step n draws from `fold_in(state.key, n)`.
+        The step; step n draws from `fold_in(state.key, n)`.
 
     Examples:
-      >>> def loss_fn(params, carry, batch, key):
-      ...     return jnp.mean((batch - params["w"]) ** 2), (carry, {})
-      >>> tx = optax.sgd(0.5)
-      >>> step = jax.jit(make_train_step(loss_fn, tx), donate_argnums=0)
-      >>> state = TrainState.create({"w": jnp.zeros(())}, tx, key=jax.random.key(0))
-      >>> state, metrics = step(state, jnp.full(3, 2.0))
-      >>> float(state.params["w"]), float(metrics["loss"])
-      (2.0, 4.0)
+        >>> def loss_fn(params, carry, batch, key):
+        ...     return jnp.mean((batch - params["w"]) ** 2), (carry, {})
+        >>> tx = optax.sgd(0.5)
+        >>> step = jax.jit(make_train_step(loss_fn, tx), donate_argnums=0)
+        >>> state = TrainState.create({"w": jnp.zeros(())}, tx, key=jax.random.key(0))
+        >>> state, metrics = step(state, jnp.full(3, 2.0))
+        >>> float(state.params["w"]), float(metrics["loss"])
+        (2.0, 4.0)
     """
     gradient = jax.value_and_grad(loss_fn, has_aux=True)
 
@@ -104,28 +114,34 @@ def make_train_step(
         (loss, (carry, metrics)), gradients = gradient(state.params, state.carry, batch, key)
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         params: Any = optax.apply_updates(state.params, updates)
-        carry = jax.tree.map(lambda new, old: jnp.where(jnp.isfinite(loss), new, old), carry, state.carry)
+        applied = applied_metrics(opt_state)
+        averaged = () if average is None else average.update(state.average, params, state.step)
         moved = TrainState(
             step=state.step + 1,
             params=params,
             opt_state=opt_state,
-            carry=carry,
-            average=() if average is None else average.update(state.average, params, state.step),
+            carry=_where(jnp.isfinite(loss), carry, state.carry),
+            # An equal average would count the weights of a skipped step twice.
+            average=_where(applied.get("skipped_in_a_row", 0) == 0, averaged, state.average),
             key=state.key,
         )
-        return moved, {"loss": loss, **metrics, **applied_metrics(opt_state)}
+        return moved, {"loss": loss, **metrics, **applied}
 
     return step
+
+
+def _where(condition: jax.typing.ArrayLike, chosen: Any, other: Any) -> Any:
+    return jax.tree.map(partial(jnp.where, condition), chosen, other)
 
 
 def make_eval_step(loss_fn: LossFn) -> Callable[[Any, Any, Any], tuple[Any, dict[str, jax.Array]]]:
     """Makes the pure step `(params, carry, batch) -> (carry, metrics)`: the loss without dropout.
 
     Examples:
-      >>> def loss_fn(params, carry, batch, key):
-      ...     return jnp.mean((batch - params) ** 2), (carry, {})
-      >>> make_eval_step(loss_fn)(jnp.zeros(()), (), jnp.full(3, 2.0))
-      ((), {'loss': Array(4., dtype=float32)})
+        >>> def loss_fn(params, carry, batch, key):
+        ...     return jnp.mean((batch - params) ** 2), (carry, {})
+        >>> make_eval_step(loss_fn)(jnp.zeros(()), (), jnp.full(3, 2.0))
+        ((), {'loss': Array(4., dtype=float32)})
     """
 
     def step(params: Any, carry: Any, batch: Any) -> tuple[Any, dict[str, jax.Array]]:
@@ -148,26 +164,26 @@ def fit(
     """Takes steps until `state.step` is `until`.
 
     Args:
-      state: where to start; it is given away (donated) to the first step.
-      step: the jitted train step.
-      batch: `batch(i)` makes the batch of step i; it runs in a thread, one step ahead of the device.
-      until: number of the step to stop before.
-      on_metrics: called with the number of each step and its metrics as floats, one step late, so that the device never
-        waits for the host. An exception that it raises ends the loop.
-      pause: asked after each step whether to call `on_pause`.
-      on_pause: called with the state between two steps, all metrics reported; the state must not be kept.
+        state: where to start; it is given away (donated) to the first step.
+        step: the jitted train step.
+        batch: `batch(i)` makes the batch of step i; it runs in a thread, one step ahead of the device.
+        until: number of the step to stop before.
+        on_metrics: called with the number of each step and its metrics as floats, one step late, so that the device
+            never waits for the host. An exception that it raises ends the loop.
+        pause: asked after each step whether to call `on_pause`.
+        on_pause: called with the state between two steps, all metrics reported; the state must not be kept.
 
     Returns:
-      The state after the last step.
+        The state after the last step.
 
     Examples:
-      >>> def step(state, batch):
-      ...     return TrainState(state.step + 1, state.params + batch, (), (), (), state.key), {"sum": state.params}
-      >>> seen = []
-      >>> state = TrainState(jnp.array(0), jnp.array(0), (), (), (), jax.random.key(0))
-      >>> state = fit(state, step, lambda i: i, 3, on_metrics=lambda i, metrics: seen.append((i, metrics["sum"])))
-      >>> int(state.params), seen
-      (3, [(0, 0.0), (1, 0.0), (2, 1.0)])
+        >>> def step(state, batch):
+        ...     return TrainState(state.step + 1, state.params + batch, (), (), (), state.key), {"sum": state.params}
+        >>> seen = []
+        >>> state = TrainState(jnp.array(0), jnp.array(0), (), (), (), jax.random.key(0))
+        >>> state = fit(state, step, lambda i: i, 3, on_metrics=lambda i, metrics: seen.append((i, metrics["sum"])))
+        >>> int(state.params), seen
+        (3, [(0, 0.0), (1, 0.0), (2, 1.0)])
     """
     start = int(state.step)
     late: list[tuple[int, Metrics]] = []
