@@ -20,7 +20,7 @@ def label_params(params: PyTree, rules: Rules) -> PyTree:
     """Gives every parameter the label of the first rule whose pattern matches its whole path.
 
     A path joins keys, attribute names and positions by slashes: `encoder/layer/0/attention/query/kernel`. The
-    `/value` that Flax NNX states carry at the end of each path is left out, so that a model has the same paths as
+    `/value` that JAX adds for the inside of a Flax NNX variable is left out, so that a model has the same paths as
     state and as plain dict.
 
     Args:
@@ -53,11 +53,13 @@ def label_params(params: PyTree, rules: Rules) -> PyTree:
     return jax.tree.unflatten(jax.tree.structure(params), labels)
 
 
-def path_name(path: jax.tree_util.KeyPath) -> str:
-    """A key path as `a/b/0/c`, without the `value` that ends the paths of Flax NNX variables."""
-    if len(path) > 1 and path[-1] == jax.tree_util.GetAttrKey("value"):
-        path = path[:-1]
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+def path_names(tree: PyTree) -> list[str]:
+    """The path of every leaf as `a/b/0/c`, in the order of the leaves; what an NNX variable holds has its path."""
+    return [
+        jax.tree_util.keystr(path + inside[1:], simple=True, separator="/")
+        for path, node in jax.tree.leaves_with_path(tree, is_leaf=_is_nnx_variable)
+        for inside, _ in jax.tree.leaves_with_path(node)
+    ]
 
 
 def discriminative_rates(groups: Sequence[str], peak_rate: float, divisor: float = 2.6) -> dict[str, float]:
@@ -147,17 +149,22 @@ def decay_mask(
     Returns:
         A function from parameters to a pytree of bools with the same structure.
 
+    Raises:
+        ValueError: for a string in place of a sequence, which would be read letter by letter.
+
     Examples:
         >>> decay_mask()({"dense": {"kernel": 1.0, "bias": 2.0}, "LayerNorm": {"scale": 3.0}})
         {'LayerNorm': {'scale': False}, 'dense': {'bias': False, 'kernel': True}}
     """
+    for patterns in (exclude, include):
+        if isinstance(patterns, str):
+            raise ValueError(f"what decays is told by a sequence of patterns, not the string {patterns!r}")
 
-    def decays(path: jax.tree_util.KeyPath, _: PyTree) -> bool:
-        name = path_name(path)
-        wanted = include is None or any(re.search(pattern, name) for pattern in include)
-        return wanted and not any(re.search(pattern, name) for pattern in exclude)
+    def decays(path: str) -> bool:
+        wanted = include is None or any(re.search(pattern, path) for pattern in include)
+        return wanted and not any(re.search(pattern, path) for pattern in exclude)
 
-    return lambda params: jax.tree.map_with_path(decays, params)
+    return lambda params: jax.tree.unflatten(jax.tree.structure(params), map(decays, path_names(params)))
 
 
 def describe(
@@ -233,8 +240,12 @@ def _pairs(rules: Rules) -> list[tuple[str, str]]:
 def _match(params: PyTree, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, int | None]]:
     """The path of every parameter, in the order of the leaves, and the position of the first rule that matches it."""
     patterns = [re.compile(pattern) for pattern, _ in pairs]
-    paths = [path_name(path) for path, _ in jax.tree.leaves_with_path(params)]
-    return [(path, next((i for i, p in enumerate(patterns) if p.fullmatch(path)), None)) for path in paths]
+    return [(path, next((i for i, p in enumerate(patterns) if p.fullmatch(path)), None)) for path in path_names(params)]
+
+
+def _is_nnx_variable(node: PyTree) -> bool:
+    """Whether JAX names the inside of this node `value`; told by name, since nothing here imports Flax."""
+    return any((t.__module__, t.__name__) == ("flax.nnx.variablelib", "Variable") for t in type(node).__mro__)
 
 
 def _check_groups(groups: Sequence[str]) -> None:

@@ -74,12 +74,46 @@ def as_equinox():
 MODELS = [as_dict, as_nnx_state, as_nnx_pure_dict, as_linen_params, as_dataclasses, as_equinox]
 
 
+class Attention(eqx.Module):
+    """Attributes that are called as the array inside a variable of NNX is."""
+
+    query: jax.Array
+    key: jax.Array
+    value: jax.Array
+
+
+class Scale(eqx.Module):
+    value: jax.Array
+
+
+class NNXAttention(nnx.Module):
+    def __init__(self):
+        self.query, self.key, self.value = (nnx.Param(jnp.ones(2)) for _ in range(3))
+
+
+@pytest.mark.parametrize(
+    ("params", "paths"),
+    [
+        ({"attention": Attention(*3 * [jnp.ones(2)])}, ["attention/query", "attention/key", "attention/value"]),
+        ([Scale(jnp.ones(2))], ["0/value"]),
+        ({"attention": nnx.split(NNXAttention())[1]}, ["attention/key", "attention/query", "attention/value"]),
+        (NNXAttention(), ["key", "query", "value"]),
+        ({"memory": nnx.Param({"a": jnp.ones(2), "b": jnp.ones(2)})}, ["memory/a", "memory/b"]),
+    ],
+    ids=["attributes", "only attribute", "nnx state", "nnx module", "nnx variable of several arrays"],
+)
+def test_only_the_value_inside_an_nnx_variable_has_no_name(params, paths):
+    assert groups.path_names(params) == paths
+    assert jax.tree.leaves(groups.label_params(params, [(path, path) for path in paths])) == paths
+    assert jax.tree.leaves(groups.decay_mask(exclude=[paths[-1]])(params)) == [path != paths[-1] for path in paths]
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_first_full_match_wins_on_every_kind_of_pytree(model):
     params = model()
     labels = groups.label_params(params, RULES)
     assert jax.tree.structure(labels) == jax.tree.structure(params)
-    by_path = {groups.path_name(path): label for path, label in jax.tree.leaves_with_path(labels)}
+    by_path = dict(zip(groups.path_names(params), jax.tree.leaves(labels), strict=True))
     assert by_path == {"body/kernel": "body", "body/bias": "small", "head/kernel": "head", "head/bias": "small"}
 
 
@@ -133,8 +167,10 @@ def test_layerwise_decay_without_a_head_decays_from_the_top():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_decay_mask_leaves_biases_out(model):
-    mask = groups.decay_mask()(model())
-    by_path = {groups.path_name(path): decays for path, decays in jax.tree.leaves_with_path(mask)}
+    params = model()
+    mask = groups.decay_mask()(params)
+    assert jax.tree.structure(mask) == jax.tree.structure(params)
+    by_path = dict(zip(groups.path_names(params), jax.tree.leaves(mask), strict=True))
     assert by_path == {"body/kernel": True, "body/bias": False, "head/kernel": True, "head/bias": False}
 
 
@@ -169,6 +205,8 @@ def test_description_needs_only_shapes():
         (lambda: groups.layerwise_decay_rates(["a"], 0.1, 0.9, head="b"), "none of the groups"),
         (lambda: groups.layerwise_decay_rates(["a"], 0.1, 0.9, head_rate=0.1), "head_rate"),
         (lambda: groups.describe(as_dict(), RULES, {"body": 0.1}), "without a rate: small, head"),
+        (lambda: groups.decay_mask("bias"), "a sequence of patterns, not the string 'bias'"),
+        (lambda: groups.decay_mask(include="kernel"), "a sequence of patterns, not the string 'kernel'"),
     ],
 )
 def test_bad_arguments_are_refused(call, message):
