@@ -18,7 +18,9 @@ from jaxft.schedules import (
     check_warmup,
     clock,
     keras_bert_warmup_schedule,
+    lenient,
     slanted_triangular_schedule,
+    warmed_up,
     warmup_linear_decay_schedule,
 )
 
@@ -32,19 +34,20 @@ def schedule_by_name(
     hold (transformers' cosine rises again). Their options are `num_cycles` (cosine_with_restarts), `end_value` and
     `power` (polynomial), `timescale` (inverse_sqrt), `min_value` (cosine_with_min_lr) and `decay_steps`, `min_ratio`,
     `decay_type` (warmup_stable_decay: "cosine", "linear" or "1-sqrt"; the last tenth of the steps unless told).
-    "linear", "bert", "keras_bert" and "slanted_triangular" take the options of their factories above, "one_cycle"
-    `peak_frac`, `div_factor` and `final_div_factor`. Where the peak of "slanted_triangular" and "one_cycle" is not
-    placed by its option, a positive `warmup_steps` places it.
+    Ours take the options of their own functions: `end_value` (linear, bert), `min_value` (keras_bert), `cut_frac` and
+    `ratio` (slanted_triangular); one_cycle takes `peak_frac`, `div_factor` and `final_div_factor`. The peak is at step
+    `warmup_steps`, but a step earlier for keras_bert, and bert never reaches it after a warm-up. Without warm-up it is
+    at step 0, but for slanted_triangular and one_cycle where `cut_frac` and `peak_frac` place it.
 
     Args:
         name: one of `SCHEDULE_NAMES`.
         peak_value: the largest learning rate.
         total_steps: steps, warm-up included.
-        warmup_steps: steps, from 0 to `total_steps`; "constant" takes none.
+        warmup_steps: steps, from 0 to `total_steps`, or below it for "one_cycle"; "constant" takes none.
         **options: as above.
 
     Returns:
-        A schedule.
+        An `optax.Schedule`: a step counted from 0 -> () float32 learning rate, held after the end.
 
     Raises:
         ValueError: for an unknown name or option, or an argument out of its range.
@@ -153,10 +156,9 @@ def _warmup_stable_decay(
 
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:
         t = clock(step, total_steps)
-        warm = between(min_ratio, 1.0, jnp.clip(t / max(warmup_steps, 1), 0.0, 1.0))
         progress = jnp.clip((t - warmup_steps - stable_steps) / max(decay_steps, 1), 0.0, 1.0)
         ended = jnp.where(t < total_steps, between(min_ratio, 1.0, shapes[decay_type](progress)), min_ratio)
-        return peak_value * jnp.where(t < warmup_steps, warm, ended)
+        return peak_value * warmed_up(t, warmup_steps, 1.0, ended, start_value=min_ratio)
 
     return schedule
 
@@ -176,16 +178,15 @@ def _one_cycle(
     div_factor: float = 25.0,
     final_div_factor: float = 1e4,
 ) -> Schedule:
-    peak_frac = _peak_place("peak_frac", peak_frac, 0.3, total_steps, warmup_steps)
+    place = _peak_place("peak_frac", peak_frac, 0.3, total_steps, warmup_steps)
+    if not place < 1.0:
+        raise ValueError(f"the peak of one_cycle leaves steps to come down in, unlike a peak at step {total_steps}")
+    if warmup_steps:
+        place += 0.5 / total_steps  # optax rounds down to a step, and 29 / 100 * 100 is below 29
     if not (div_factor >= 1.0 and final_div_factor >= 1.0):
         raise ValueError(f"div_factor and final_div_factor are at least 1, not {div_factor} and {final_div_factor}")
-    cycle = optax.cosine_onecycle_schedule(total_steps, 1.0, peak_frac, div_factor, final_div_factor)
-
-    def share(t: jax.Array) -> jax.Array:
-        with jax.numpy_dtype_promotion("standard"):  # optax multiplies booleans and floats here
-            return jnp.asarray(cycle(t))
-
-    return _after_warmup(share, peak_value, total_steps, 0)
+    cycle = optax.cosine_onecycle_schedule(total_steps, 1.0, place, div_factor, final_div_factor)
+    return _after_warmup(lenient(cycle), peak_value, total_steps, 0)
 
 
 def _peak_place(option: str, value: float | None, default: float, total_steps: int, warmup_steps: int) -> float:
@@ -224,6 +225,6 @@ def _after_warmup(
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:
         t = clock(step, total_steps)
         share = jnp.clip(jnp.asarray(decay(jnp.maximum(t - warmup_steps, 0.0)), jnp.float32), 0.0, 1.0)
-        return peak_value * jnp.where(t < warmup_steps, t / max(warmup_steps, 1), share)
+        return peak_value * warmed_up(t, warmup_steps, 1.0, share)
 
     return schedule

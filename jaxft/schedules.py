@@ -39,7 +39,7 @@ def slanted_triangular_schedule(
         ratio: how many times smaller the first and last rates are than the peak, at least 1.
 
     Returns:
-        A schedule.
+        An `optax.Schedule`: a step counted from 0 -> () float32 learning rate, held after the end.
 
     Raises:
         ValueError: where an argument is out of its range.
@@ -88,7 +88,7 @@ def warmup_linear_decay_schedule(
         end_value: the learning rate from step $T$ on, $\eta_{end}$, at most `peak_value`.
 
     Returns:
-        A schedule.
+        An `optax.Schedule`: a step counted from 0 -> () float32 learning rate, held after the end.
 
     Raises:
         ValueError: where an argument is out of its range.
@@ -106,9 +106,7 @@ def warmup_linear_decay_schedule(
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:
         t = clock(step, total_steps)
         left = (total_steps - t) / max(total_steps - warmup_steps, 1)
-        return jnp.where(
-            t < warmup_steps, peak_value * (t / max(warmup_steps, 1)), between(end_value, peak_value, left)
-        )
+        return warmed_up(t, warmup_steps, peak_value, between(end_value, peak_value, left))
 
     return schedule
 
@@ -119,7 +117,7 @@ def bert_warmup_schedule(peak_value: float, warmup_steps: int, total_steps: int,
     $$\eta_t = \eta_{max} \, t / W \;\text{ if } t < W, \;\text{ else }\;
       \eta_{end} + (\eta_{max} - \eta_{end}) (1 - t / T).$$
 
-    The jump at $t = W$ takes a share $W / T$ off the peak, which is reached on no step. Use
+    The jump at $t = W$ takes a share $W / T$ off the peak, which no step reaches unless $W = 0$. Use
     `warmup_linear_decay_schedule` unless the point is to repeat the original.
 
     Args:
@@ -129,7 +127,7 @@ def bert_warmup_schedule(peak_value: float, warmup_steps: int, total_steps: int,
         end_value: the learning rate from step $T$ on, $\eta_{end}$, at most `peak_value`.
 
     Returns:
-        A schedule.
+        An `optax.Schedule`: a step counted from 0 -> () float32 learning rate, held after the end.
 
     Raises:
         ValueError: where an argument is out of its range.
@@ -147,9 +145,7 @@ def bert_warmup_schedule(peak_value: float, warmup_steps: int, total_steps: int,
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:
         t = clock(step, total_steps)
         left = (total_steps - t) / total_steps
-        return jnp.where(
-            t < warmup_steps, peak_value * (t / max(warmup_steps, 1)), between(end_value, peak_value, left)
-        )
+        return warmed_up(t, warmup_steps, peak_value, between(end_value, peak_value, left))
 
     return schedule
 
@@ -171,10 +167,11 @@ def keras_bert_warmup_schedule(
         peak_value: the learning rate on the last step of warm-up, $\eta_{max}$.
         warmup_steps: $W$, in steps, from 0 to `decay_steps`.
         decay_steps: $D$, in steps, warm-up included: the total that `train_steps` gives.
-        min_value: the learning rate from step $D - 1$ on, $\eta_{min}$, at most `peak_value`.
+        min_value: the learning rate from step $D - 1$ on, or from step $D$ where warm-up takes all steps,
+            $\eta_{min}$, at most `peak_value`.
 
     Returns:
-        A schedule.
+        An `optax.Schedule`: a step counted from 0 -> () float32 learning rate, held after the end.
 
     Raises:
         ValueError: where an argument is out of its range.
@@ -190,10 +187,9 @@ def keras_bert_warmup_schedule(
     check_warmup(peak_value, warmup_steps, decay_steps, min_value)
 
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:
-        t = clock(jnp.asarray(step, jnp.float32) + 1.0, decay_steps)
-        left = (decay_steps - t) / decay_steps
-        warm = t <= warmup_steps
-        return jnp.where(warm, peak_value * (t / max(warmup_steps, 1)), between(min_value, peak_value, left))
+        t = clock(step, decay_steps)
+        left = jnp.maximum(decay_steps - (t + 1.0), 0.0) / decay_steps
+        return warmed_up(t, warmup_steps, peak_value, between(min_value, peak_value, left), first=1)
 
     return schedule
 
@@ -215,7 +211,7 @@ def swa_schedule(schedule: optax.Schedule, start_step: int, swa_value: float, an
         anneal_steps: $A$, steps over which a half cosine leads from one to the other; 0 switches at once.
 
     Returns:
-        A schedule.
+        An `optax.Schedule`: a step counted from 0 -> () float32 learning rate, `swa_value` held after the annealing.
 
     Raises:
         ValueError: where an argument is out of its range.
@@ -232,10 +228,11 @@ def swa_schedule(schedule: optax.Schedule, start_step: int, swa_value: float, an
     if start_step < 0 or anneal_steps < 0:
         raise ValueError(f"start_step and anneal_steps count steps from 0, not {start_step} and {anneal_steps}")
     _check_peak(swa_value, "swa_value")
+    schedule = lenient(schedule)
 
     def joined(step: jax.typing.ArrayLike) -> jax.Array:
         t = jnp.asarray(step, jnp.float32)
-        before = jnp.asarray(schedule(jnp.minimum(jnp.asarray(step), start_step)), jnp.float32)
+        before = schedule(jnp.minimum(jnp.asarray(step), start_step))
         # At A = 0 the quotient is 0 or a huge number, so the first averaging step needs its own branch below.
         share = 0.5 * (1.0 - jnp.cos(jnp.pi * jnp.clip((t - start_step) / max(anneal_steps, 1), 0.0, 1.0)))
         share = share if anneal_steps else jnp.ones_like(share)
@@ -286,7 +283,26 @@ def clock(step: jax.typing.ArrayLike, total_steps: int) -> jax.Array:
 
 def between(low: float | jax.Array, high: float, share: jax.Array) -> jax.Array:
     """`low` at share 0 and `high` at share 1, both exactly, which `low + (high - low) * share` would miss."""
-    return high * share + low * (1.0 - share)
+    mixed = high * share + low * (1.0 - share)  # an ulp outside the two where they are equal
+    return jnp.clip(mixed, jnp.minimum(low, high), jnp.maximum(low, high))
+
+
+def warmed_up(
+    t: jax.Array, warmup_steps: int, peak_value: float, after: jax.Array, start_value: float = 0.0, first: int = 0
+) -> jax.Array:
+    """Linear warm-up from `start_value` to the peak, then `after`; step 0 counts as step `first` of the warm-up."""
+    rise = between(start_value, peak_value, (t + first) / max(warmup_steps, 1))
+    return jnp.where(t < warmup_steps, rise, after)
+
+
+def lenient(schedule: optax.Schedule) -> Schedule:
+    """The schedule for callers under strict promotion, too: some of optax multiply integers and floats inside."""
+
+    def strict(step: jax.typing.ArrayLike) -> jax.Array:
+        with jax.numpy_dtype_promotion("standard"):
+            return jnp.asarray(schedule(step), jnp.float32)
+
+    return strict
 
 
 def _check_peak(value: float, name: str = "peak_value") -> None:
