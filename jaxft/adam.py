@@ -13,22 +13,28 @@ import jax.numpy as jnp
 import optax
 
 from jaxft.groups import decay_mask
-from jaxft.schedules import Schedule, keras_bert_warmup_schedule
+from jaxft.schedules import Schedule, keras_bert_warmup_schedule, lenient
 
 PyTree = Any
 
 
 class ScaleByUncorrectedAdamState(NamedTuple):
-    """Moments of `scale_by_uncorrected_adam`, in float32 whatever the parameters are."""
+    """Moments of `scale_by_uncorrected_adam`, in float32 whatever the parameters are.
+
+    Attributes:
+        mu: the first moments.
+        nu: the second moments.
+        nu_max: the largest second moments so far, with AMSGrad only.
+    """
 
     mu: PyTree
     nu: PyTree
-    nu_max: PyTree | None  # the largest nu so far, with AMSGrad only
+    nu_max: PyTree | None
 
 
 def scale_by_uncorrected_adam(
     b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6, amsgrad: bool = False
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     r"""Adam's scaling without bias correction, as in Google's BERT.
 
     $$m_t = \beta_1 m_{t-1} + (1 - \beta_1) g_t, \quad v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2, \quad
@@ -37,7 +43,8 @@ def scale_by_uncorrected_adam(
     Args:
         b1: decay of the first moment, from 0 to 1.
         b2: decay of the second moment, from 0 to 1.
-        eps: added to the root of the uncorrected second moment.
+        eps: added to the root of the uncorrected second moment; positive, since a gradient that is always 0 would
+            make 0 / 0 without it.
         amsgrad: whether the largest second moment so far divides.
 
     Returns:
@@ -47,7 +54,7 @@ def scale_by_uncorrected_adam(
         ValueError: where an argument is out of its range.
 
     Examples:
-        >>> tx = scale_by_uncorrected_adam(0.9, 0.999, eps=0.0)
+        >>> tx = scale_by_uncorrected_adam(0.9, 0.999, eps=1e-8)
         >>> updates, _ = tx.update(jnp.array([2.0]), tx.init(jnp.array([1.0])))
         >>> round(float(updates[0]), 4)  # 0.1 / sqrt(0.001)
         3.1623
@@ -55,11 +62,13 @@ def scale_by_uncorrected_adam(
     _check_adam(b1, b2, eps)
 
     def init(params: PyTree) -> PyTree:
-        mu, nu, nu_max = (optax.tree.zeros_like(params, dtype=jnp.float32) for _ in range(3))
-        return ScaleByUncorrectedAdamState(mu, nu, nu_max if amsgrad else None)
+        mu, nu, *nu_max = (optax.tree.zeros_like(params, dtype=jnp.float32) for _ in range(3 if amsgrad else 2))
+        return ScaleByUncorrectedAdamState(mu, nu, nu_max[0] if amsgrad else None)
 
-    def update(updates: PyTree, state: PyTree, params: PyTree | None = None) -> tuple[PyTree, PyTree]:
-        del params
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree | None = None, **extra_args: Any
+    ) -> tuple[PyTree, PyTree]:
+        del params, extra_args
         grads32 = optax.tree.cast(updates, jnp.float32)
         mu = optax.tree.update_moment(grads32, state.mu, b1, 1)
         nu = optax.tree.update_moment_per_elem_norm(grads32, state.nu, b2, 2)
@@ -69,7 +78,7 @@ def scale_by_uncorrected_adam(
         )
         return updates, ScaleByUncorrectedAdamState(mu, nu, nu_max)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def bert_adamw(
@@ -80,7 +89,7 @@ def bert_adamw(
     eps: float = 1e-6,
     exclude: Sequence[str] = ("LayerNorm", "layer_norm", "bias"),
     bias_correction: bool = False,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     r"""The optimizer that BERT was published with: Adam with decoupled weight decay and no bias correction.
 
     $$\theta_t = \theta_{t-1} - \eta_t \left( c_t \frac{m_t}{\sqrt{v_t} + \epsilon} + \lambda \theta_{t-1} \right),
@@ -94,7 +103,7 @@ def bert_adamw(
         weight_decay: $\lambda$.
         b1: $\beta_1$.
         b2: $\beta_2$.
-        eps: $\epsilon$, added to the root of the uncorrected second moment.
+        eps: $\epsilon$, added to the root of the uncorrected second moment, positive.
         exclude: regular expressions; parameters with one anywhere in their path do not decay.
         bias_correction: whether to correct the moments for their start at zero.
 
@@ -116,11 +125,12 @@ def bert_adamw(
         Fine-tuning <https://arxiv.org/abs/2006.05987>`_, 2021, on bias correction.
     """
     _check_adam(b1, b2, eps, weight_decay)
+    mask = decay_mask(exclude)
     return optax.chain(
         scale_by_uncorrected_adam(b1, b2, eps),
         optax.scale_by_schedule(_bias_correction(b1, b2)) if bias_correction else optax.identity(),
-        optax.add_decayed_weights(weight_decay, decay_mask(exclude)) if weight_decay else optax.identity(),
-        optax.scale_by_learning_rate(learning_rate),
+        optax.add_decayed_weights(weight_decay, mask) if weight_decay else optax.identity(),
+        optax.scale_by_learning_rate(lenient(learning_rate) if callable(learning_rate) else learning_rate),
     )
 
 
@@ -135,7 +145,7 @@ def adam_warmup(
     weight_decay: float = 0.0,
     weight_decay_pattern: Sequence[str] | None = None,
     amsgrad: bool = False,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     r"""keras-bert's `AdamWarmup`: Adam with warm-up and decay of the learning rate built in.
 
     $$\theta_t = \theta_{t-1} - \eta_t \frac{\sqrt{1 - \beta_2^t}}{1 - \beta_1^t}
@@ -151,9 +161,10 @@ def adam_warmup(
         min_lr: the learning rate after them.
         b1: $\beta_1$.
         b2: $\beta_2$.
-        eps: $\epsilon$.
+        eps: $\epsilon$, positive.
         weight_decay: $\lambda$.
-        weight_decay_pattern: regular expressions; only parameters with one anywhere in their path decay. `None`: all.
+        weight_decay_pattern: regular expressions, where keras-bert takes substrings; only parameters with one anywhere
+            in their path decay. `None`: all.
         amsgrad: whether the largest second moment so far divides.
 
     Returns:
@@ -200,5 +211,7 @@ def _bias_correction(b1: float, b2: float) -> Schedule:
 def _check_adam(b1: float, b2: float, eps: float, weight_decay: float = 0.0) -> None:
     if not (0.0 <= b1 < 1.0 and 0.0 <= b2 < 1.0):
         raise ValueError(f"b1 and b2 are decay rates from 0 to below 1, not {b1} and {b2}")
-    if not (eps >= 0.0 and weight_decay >= 0.0):
-        raise ValueError(f"eps and weight_decay are not negative, unlike {eps} and {weight_decay}")
+    if not eps >= jnp.finfo(jnp.float32).tiny:
+        raise ValueError(f"eps is positive, also in float32, unlike {eps}")
+    if not weight_decay >= 0.0:
+        raise ValueError(f"weight_decay is not negative, unlike {weight_decay}")

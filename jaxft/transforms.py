@@ -14,22 +14,33 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxft.schedules import lenient
+
 PyTree = Any
 
 
 class DiscriminativeState(NamedTuple):
     """The state of `discriminative`: counters, what was applied last, and the optimizer state of each group.
 
-    `inner.inner_states` maps the label of a group to its own optimizer state; a frozen group has an empty one.
+    Attributes:
+        step: () int32, updates applied since `init` or `migrate`, which is the step of the schedule.
+        skipped: () int32, updates skipped because a gradient was not finite.
+        skipped_in_a_row: () int32, of these, the ones since the last applied update.
+        scale: () float32, factor on all learning rates, 1 unless `rescale` changed it.
+        rates: () float32 for each group, the learning rates of the last update: 0 for frozen groups, and for all where
+            it was skipped.
+        grad_norm: () float32, global norm of the last trainable gradients, before clipping.
+        inner: the state of `optax.multi_transform`; `inner.inner_states` maps the label of a group to its own
+            optimizer state, an empty one for a frozen group.
     """
 
-    step: jax.Array  # () int32: updates applied, which is the step of the schedule
-    skipped: jax.Array  # () int32: updates skipped because a gradient was not finite
-    skipped_in_a_row: jax.Array  # () int32: of these, the ones since the last applied update
-    scale: jax.Array  # () float32: factor on all learning rates, 1 unless `rescale` changed it
-    rates: dict[str, jax.Array]  # () float32 each: learning rates of the last update, 0 for frozen groups
-    grad_norm: jax.Array  # () float32: global norm of the last trainable gradients, before clipping
-    inner: Any  # the state of `optax.multi_transform`
+    step: jax.Array
+    skipped: jax.Array
+    skipped_in_a_row: jax.Array
+    scale: jax.Array
+    rates: dict[str, jax.Array]
+    grad_norm: jax.Array
+    inner: Any
 
 
 def discriminative(
@@ -48,9 +59,12 @@ def discriminative(
     The order of things: gradients of frozen groups become zero first, so that they count for nothing below and the
     compiler drops the backward pass that made them; then the global norm of what trains; then the clip; then
     `optimizer`, per group (`optax.multi_transform`); then the rates, after Adam's scaling, which would undo a factor on
-    the gradients. Where the norm is not finite, parameters, moments and schedule stay as they are, however often that
-    happens, and `skipped` counts it. A frozen group has no optimizer state and no weight decay, and inside one jitted
-    step its bytes do not change.
+    the gradients. A frozen group has no optimizer state and no weight decay, and inside one jitted step its bytes do
+    not change.
+
+    Where the norm is not finite, parameters, moments and schedule stay as they are, however often that happens, and
+    `skipped` counts it. This looks at gradients alone, not at what `optimizer` makes of finite ones: an Adam with an
+    epsilon of 0 makes NaN of a gradient that is always 0.
 
     Args:
         optimizer: a complete optax optimizer with learning rate 1, for example `optax.adam(1.0)` or
@@ -94,8 +108,10 @@ def discriminative(
         raise ValueError(f"clip_norm is a positive norm, not {clip_norm}")
     optimizers = optimizer if isinstance(optimizer, Mapping) else dict.fromkeys(groups, optimizer)
     _check_names("optimizers", optimizers, trained, groups)
-    schedules = schedule if isinstance(schedule, Mapping) else dict.fromkeys(groups, schedule or _one)
+    schedule = optax.constant_schedule(1.0) if schedule is None else schedule
+    schedules = schedule if isinstance(schedule, Mapping) else dict.fromkeys(groups, schedule)
     _check_names("schedules", schedules, trained, groups)
+    schedules = {group: lenient(schedule) for group, schedule in schedules.items()}
     inner = optax.multi_transform(
         {group: optax.set_to_zero() if group in frozen else optimizers[group] for group in groups},
         lambda _: labels,  # not the labels themselves: those of an Equinox model would be callable
@@ -124,8 +140,9 @@ def discriminative(
         grads = jax.tree.map(lambda g, group: jnp.zeros_like(g) if group in frozen else g, updates, labels)
         grad_norm = _norm([g for g, _ in training(grads)])
         finite = jnp.isfinite(grad_norm)
+        scale = jnp.where(finite, state.scale, 0.0)  # so that a skipped step reports rates of 0
         learning_rates = {
-            group: jnp.asarray(0.0 if rate is None else rate * schedules[group](state.step), jnp.float32) * state.scale
+            group: jnp.zeros((), jnp.float32) if rate is None else rate * schedules[group](state.step) * scale
             for group, rate in rates.items()
         }
 
@@ -165,8 +182,8 @@ def applied_metrics(opt_state: PyTree) -> dict[str, jax.Array]:
         opt_state: an optimizer state, with a `DiscriminativeState` anywhere in it or not.
 
     Returns:
-        `lr/<group>` (0 for a frozen group), `grad_norm` (trainable gradients, before clipping), `skipped` and
-        `skipped_in_a_row` (updates, so far); nothing for another optimizer.
+        `lr/<group>` (0 for a frozen group, and for all on a skipped update), `grad_norm` (trainable gradients, before
+        clipping), `skipped` and `skipped_in_a_row` (updates, so far); nothing for another optimizer.
 
     Examples:
         >>> params = {"body": jnp.ones(2), "head": jnp.ones(1)}
@@ -217,7 +234,8 @@ def rescale(opt_state: PyTree, scale: jax.typing.ArrayLike) -> PyTree:
 
 def _norm(leaves: Sequence[jax.Array]) -> jax.Array:
     """The global norm in float32, by dot products: XLA would share the squares of a sum with Adam, and store them."""
-    return jnp.sqrt(sum((jnp.vdot(x, x, preferred_element_type=jnp.float32) for x in leaves), jnp.zeros(())))
+    squares = (jnp.vdot(x, x, precision="highest", preferred_element_type=jnp.float32) for x in leaves)
+    return jnp.sqrt(sum(squares, jnp.zeros((), jnp.float32)))
 
 
 def _copy(x: jax.Array, finite: jax.Array) -> jax.Array:
@@ -231,12 +249,9 @@ def _still(x: jax.Array) -> jax.Array:
 
 
 def _times(x: jax.Array, factor: jax.Array) -> jax.Array:
-    """The product in float32, in the dtype of `x`: a bfloat16 factor would have two digits."""
-    return (x.astype(jnp.float32) * factor).astype(x.dtype)
-
-
-def _one(count: jax.typing.ArrayLike) -> float:
-    return 1.0
+    """The product in the dtype of `x`, made in float32 at least as the factor is: one in bfloat16 has two digits."""
+    with jax.numpy_dtype_promotion("standard"):
+        return (x * factor).astype(x.dtype)
 
 
 def _is_discriminative(state: PyTree) -> bool:

@@ -128,6 +128,61 @@ def test_decoupled_decay_moves_weights_towards_zero_and_spares_biases():
     np.testing.assert_allclose(params["head"]["kernel"], [2.7], rtol=1e-6)
 
 
+def test_each_group_may_decay_on_its_own():
+    decays = {"body": 0.5, "head": 0.25}
+    optimizers = {group: optax.adamw(1.0, weight_decay=decay, mask=decay_mask()) for group, decay in decays.items()}
+    tx = discriminative(optimizers, LABELS, {"body": 0.1, "head": 0.2})
+    params, _, _ = run(tx, parameters(), jax.tree.map(jnp.zeros_like, gradients()))
+    np.testing.assert_allclose(params["body"]["kernel"], [[0.95, -1.9]], rtol=1e-6)  # 1 - 0.1 * 0.5
+    np.testing.assert_allclose(params["body"]["bias"], [0.5])
+    np.testing.assert_allclose(params["head"]["kernel"], [2.85], rtol=1e-6)  # 1 - 0.2 * 0.25
+
+
+def test_grouped_rates_of_the_article():
+    """Three blocks of layers and the head, each at a rate of its own, as a mapping from group to rate."""
+    params = {"embeddings": jnp.ones(2), "layer": [jnp.ones(2) for _ in range(12)], "head": jnp.ones(2)}
+    rules = [("embeddings|layer/[0-3]", "low"), ("layer/[4-7]", "middle"), ("layer/.*", "high"), ("head", "head")]
+    rates = {"low": 1e-6, "middle": 1.75e-6, "high": 3.5e-6, "head": 3.6e-6}
+    labels = label_params(params, rules)
+    tx = discriminative(optax.sgd(1.0), labels, rates, lambda step: 0.5)
+    updates, state = first_update(tx, jax.tree.map(jnp.ones_like, params), params)
+    blocks = ["low"] * 4 + ["middle"] * 4 + ["high"] * 4
+    assert labels == {"embeddings": "low", "layer": blocks, "head": "head"}
+    expected = [-0.5 * rates[group] * np.ones(2) for group in jax.tree.leaves(labels)]
+    np.testing.assert_allclose(jax.tree.leaves(updates), expected, rtol=1e-6)
+    assert {name: round(float(rate), 9) for name, rate in state.rates.items()} == {
+        group: round(0.5 * rate, 9) for group, rate in rates.items()
+    }
+
+
+def test_rates_of_a_skipped_step_are_zero():
+    tx = discriminative(optax.sgd(1.0), LABELS, {"body": None, "head": 0.2}, lambda step: 1.0)
+    _, skipped = first_update(tx, gradients(jnp.nan), parameters())
+    assert {name: float(rate) for name, rate in skipped.rates.items()} == {"body": 0.0, "head": 0.0}
+    after: Any = tx.update(gradients(), skipped, parameters())[1]
+    np.testing.assert_allclose(after.rates["head"], 0.2)
+    np.testing.assert_allclose(after.scale, 1.0)
+
+
+def test_schedules_that_strict_promotion_refuses_are_taken():
+    cycle = optax.cosine_onecycle_schedule(100, 1.0, div_factor=4.0)
+    _, state = first_update(
+        discriminative(optax.sgd(1.0), LABELS, {"body": 0.1, "head": 0.2}, cycle), gradients(), parameters()
+    )
+    np.testing.assert_allclose([state.rates["body"], state.rates["head"]], [0.025, 0.05], rtol=1e-6)
+    updates, _ = first_update(bert_adamw(cycle, weight_decay=0.0), gradients(), parameters())
+    np.testing.assert_allclose(updates["head"]["kernel"], [-0.25 * 0.1 / 0.001**0.5], rtol=1e-4)
+
+
+def test_float64_parameters_keep_their_digits():
+    with jax.enable_x64(True):
+        params = {"w": jnp.array([1.0 + 2.0**-40], jnp.float64)}
+        tx = discriminative(optax.sgd(1.0), {"w": "all"}, {"all": 1.0}, clip_norm=1e3)
+        updates, _ = first_update(tx, params, params)
+        assert updates["w"].dtype == jnp.float64
+        assert float(updates["w"][0]) == -(1.0 + 2.0**-40)
+
+
 def test_rescale_changes_the_rates_and_nothing_else():
     tx = discriminative(optax.sgd(1.0), LABELS, {"body": 0.1, "head": 0.2})
     _, once = first_update(tx, gradients(), parameters())
@@ -358,7 +413,7 @@ def assert_trajectory(tx: Any, trajectory: list[dict]):
         updates, state = update(unflatten(grads), state, params)
         params = optax.apply_updates(params, updates)
         if step in expected:
-            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), params, expected[step])
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=0), params, expected[step])
 
 
 @pytest.mark.parametrize("case", GOLDEN["adam_warmup"], ids=lambda case: str(case["arguments"]))
@@ -380,6 +435,14 @@ def test_bias_correction_makes_the_first_step_smaller():
         for tx in (bert_adamw(0.1, weight_decay=0.0), bert_adamw(0.1, weight_decay=0.0, bias_correction=True))
     ]
     np.testing.assert_allclose(first, [-0.1 * 0.1 / 0.001**0.5, -0.1], rtol=1e-4)
+
+
+def test_initial_moments_are_made_once():
+    params = jnp.ones((1000, 1000))
+    for amsgrad, moments in ((False, 2), (True, 3)):
+        tx = scale_by_uncorrected_adam(amsgrad=amsgrad)
+        made = [e for e in jax.make_jaxpr(tx.init)(params).eqns if e.outvars[0].aval.shape == params.shape]
+        assert len(made) == moments
 
 
 def test_moments_of_bfloat16_parameters_are_float32():
@@ -416,6 +479,10 @@ def test_published_optimizers_work_inside_discriminative():
         ),
         (lambda: bert_adamw(0.1, b1=1.0), "b1 and b2"),
         (lambda: bert_adamw(0.1, weight_decay=-1.0), "weight_decay"),
+        (lambda: bert_adamw(0.1, eps=0.0), "eps is positive"),
+        (lambda: adam_warmup(0.1, 1, 5, eps=1e-50), "eps is positive"),  # zero in float32
+        (lambda: bert_adamw(0.1, exclude="bias"), "not the string 'bias'"),
+        (lambda: adam_warmup(0.1, 1, 5, weight_decay_pattern="kernel"), "not the string 'kernel'"),
         (lambda: adam_warmup(0.1, 10, 5), "warm-up"),
     ],
 )
