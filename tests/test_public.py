@@ -106,8 +106,7 @@ def test_optimizers(name, dtype, tmp_path):
     assert types(state) == types(tx.init(params))
     assert (moved["head"]["kernel"] != params["head"]["kernel"]).all()
     round_trip(state, tx.init(params), tmp_path)
-    extra = optax.with_extra_args_support(tx)
-    updates, _ = extra.update(params, extra.init(params), params, value=jnp.float32(1.0), anything=None)
+    updates, _ = tx.update(params, tx.init(params), params, value=jnp.float32(1.0), anything=None)
     assert types(updates) == types(params)
 
 
