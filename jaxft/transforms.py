@@ -7,7 +7,7 @@ the optimizer state.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -223,11 +223,17 @@ def rescale(opt_state: PyTree, scale: jax.typing.ArrayLike) -> PyTree:
         >>> round(float(applied_metrics(state)["lr/all"]), 6)
         0.05
     """
+    return map_discriminative(lambda state: state._replace(scale=jnp.asarray(scale, jnp.float32)), opt_state)
+
+
+def map_discriminative(function: Callable[..., DiscriminativeState], opt_state: PyTree, *others: PyTree) -> PyTree:
+    """The optimizer state with every `DiscriminativeState` in it mapped, beside those of other states of its kind."""
     if not any(map(_is_discriminative, jax.tree.leaves(opt_state, is_leaf=_is_discriminative))):
-        raise ValueError("only the state of a discriminative optimizer has a scale")
+        raise ValueError("only the state of a discriminative optimizer can be rescaled or migrated, and here is none")
     return jax.tree.map(
-        lambda state: state._replace(scale=jnp.asarray(scale, jnp.float32)) if _is_discriminative(state) else state,
+        lambda state, *others: function(state, *others) if _is_discriminative(state) else state,
         opt_state,
+        *others,
         is_leaf=_is_discriminative,
     )
 

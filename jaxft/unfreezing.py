@@ -9,6 +9,7 @@ and hand the optimizer state from one to the next with `migrate`, which keeps th
 training. `groups` are always ordered bottom (next to the input) to top.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 from jaxft.groups import discriminative_rates, table
 from jaxft.named_schedules import schedule_by_name
 from jaxft.schedules import Schedule
-from jaxft.transforms import DiscriminativeState
+from jaxft.transforms import DiscriminativeState, map_discriminative
 
 PyTree = Any
 
@@ -31,10 +32,10 @@ class Phase:
 
     Attributes:
         name: for logs and plots.
-        rates: the peak learning rate of each group, bottom to top; `None` freezes it.
+        rates: the peak learning rate of each group, bottom to top, finite and not negative; `None` freezes it.
         epochs: how long the phase lasts.
         schedule: a name that `schedule_by_name` knows; it starts anew with the phase and spans all of it.
-        options: options of that schedule, such as `cut_frac` and `ratio`.
+        options: options of that schedule, such as `cut_frac` and `ratio`, and `warmup_steps`, in steps of the phase.
     """
 
     name: str
@@ -46,6 +47,9 @@ class Phase:
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"phase {self.name!r} lasts at least one epoch, not {self.epochs}")
+        for group, rate in self.rates.items():
+            if rate is not None and not (rate >= 0.0 and math.isfinite(rate)):
+                raise ValueError(f"phase {self.name!r} trains {group!r} at {rate}: a rate is finite and not negative")
         if all(rate is None for rate in self.rates.values()):
             raise ValueError(f"phase {self.name!r} trains nothing")
         phase_schedule(self, 10**9)  # a wrong name or option fails here, before anything runs
@@ -62,10 +66,10 @@ def phase_schedule(phase: Phase, steps_per_epoch: int) -> Schedule:
         steps_per_epoch: optimizer steps in an epoch.
 
     Returns:
-        A schedule of the steps since the phase began.
+        An `optax.Schedule`: a step since the phase began -> () float32, a share of the peak, held after the end.
 
     Raises:
-        ValueError: for a schedule that does not exist or options that it does not take.
+        ValueError: for a schedule that does not exist, or options that it does not take or that do not fit the steps.
 
     Examples:
         >>> phase = Phase("all", {"body": 0.001, "head": 0.01}, epochs=2)
@@ -73,6 +77,8 @@ def phase_schedule(phase: Phase, steps_per_epoch: int) -> Schedule:
         1.0
     """
     options: dict[str, Any] = dict(phase.options)
+    if own := {"name", "peak_value", "total_steps"} & options.keys():
+        raise ValueError(f"phase {phase.name!r} sets {', '.join(sorted(own))} itself: it is no option of a schedule")
     return schedule_by_name(phase.schedule, 1.0, phase.epochs * steps_per_epoch, **options)
 
 
@@ -200,12 +206,10 @@ def chain_thaw(
         Felbo et al., `Using millions of emoji occurrences to learn any-domain representations for detecting sentiment,
         emotion and sarcasm <https://arxiv.org/abs/1708.00524>`_, 2017.
     """
-    top = list(groups)[-1:]
-    rates = {**discriminative_rates(groups, rate, 1.0), **dict.fromkeys(top, last_rate)}
     together = discriminative_rates(groups, rate, 1.0)
-    alone = [
-        Phase(group, _only(rates, [group]), epochs_per_phase, schedule, options) for group in top + list(groups)[:-1]
-    ]
+    top = list(groups)[-1]
+    rates = {**together, top: last_rate}
+    alone = [Phase(group, _only(rates, [group]), epochs_per_phase, schedule, options) for group in (top, *groups[:-1])]
     return (*alone, _phase(together, list(groups), final_epochs, schedule, options))
 
 
@@ -244,6 +248,9 @@ def full(
 ) -> Plan:
     """Trains everything from the start.
 
+    The default rate is that of `last_layer` and `chain_thaw`'s first phase, Adam's usual one; Felbo et al. (2017), who
+    compare these plans, train everything at 1e-4.
+
     Args:
         groups: names of the groups, bottom to top.
         peak_rate: peak learning rate of the top group.
@@ -275,16 +282,19 @@ def format_plan(plan: Sequence[Phase], steps_per_epoch: int | None = None) -> st
     Returns:
         Lines of text.
 
+    Raises:
+        ValueError: where there is no phase, or phases have different groups.
+
     Examples:
         >>> print(format_plan(full(["body", "head"], 0.01, epochs=2), steps_per_epoch=50))
         phase  epochs  steps  body  head  schedule
         all         2    100  0.01  0.01  constant
     """
-    groups = list(plan[0].rates)
+    groups = _groups(plan)
     rows = [["phase", "epochs", *([] if steps_per_epoch is None else ["steps"]), *groups, "schedule"]]
     for phase in plan:
         steps = [] if steps_per_epoch is None else [f"{phase.epochs * steps_per_epoch:,}"]
-        rates = ["frozen" if rate is None else f"{rate:.4g}" for rate in phase.rates.values()]
+        rates = ["frozen" if rate is None else f"{rate:.4g}" for rate in map(phase.rates.get, groups)]
         schedule = " ".join([phase.schedule, *(f"{name}={_short(value)}" for name, value in phase.options.items())])
         rows.append([phase.name, str(phase.epochs), *steps, *rates, schedule])
     return table(rows)
@@ -300,11 +310,15 @@ def learning_rates(plan: Sequence[Phase], steps_per_epoch: int) -> dict[str, np.
     Returns:
         One float32 array of all steps per group; NaN where the group is frozen.
 
+    Raises:
+        ValueError: where there is no phase, or phases have different groups.
+
     Examples:
         >>> curves = learning_rates(chain_thaw(["body", "head"]), steps_per_epoch=1)
         >>> {group: [round(float(rate), 4) for rate in curve] for group, curve in curves.items()}
         {'body': [nan, 0.0001, 0.0001], 'head': [0.001, nan, 0.0001]}
     """
+    groups = _groups(plan)
     shapes = [
         np.asarray(jax.vmap(phase_schedule(phase, steps_per_epoch))(jnp.arange(phase.epochs * steps_per_epoch)))
         for phase in plan
@@ -316,7 +330,7 @@ def learning_rates(plan: Sequence[Phase], steps_per_epoch: int) -> dict[str, np.
                 for phase, shape in zip(plan, shapes, strict=True)
             ]
         )
-        for group in plan[0].rates
+        for group in groups
     }
 
 
@@ -342,17 +356,16 @@ def phase_at(plan: Sequence[Phase], steps_per_epoch: int, step: int) -> tuple[in
     return len(plan), 0
 
 
-def migrate(
-    opt_state: DiscriminativeState, old: Phase | Mapping[str, float | None], new: DiscriminativeState
-) -> DiscriminativeState:
+def migrate(opt_state: PyTree, old: Phase | Mapping[str, float | None], new: PyTree) -> PyTree:
     """Carries the optimizer state into the next phase: groups that were training keep theirs, others start fresh.
 
     A group that trained before and trains on keeps its moments and, with them, Adam's own count of steps. A group that
     has just been unfrozen starts from zero, one that has just been frozen keeps nothing. The step of the schedule
-    starts again, the counts of skipped updates go on.
+    starts again; the counts of skipped updates and the factor of `rescale` go on, and so do the states of transforms
+    around `discriminative`.
 
     Args:
-        opt_state: the state at the end of the finished phase.
+        opt_state: the state at the end of the finished phase, with a `DiscriminativeState` anywhere in it.
         old: the finished phase, or its rates.
         new: a fresh state of the next phase's optimizer, `tx.init(params)`.
 
@@ -361,7 +374,8 @@ def migrate(
         be used once it is donated.
 
     Raises:
-        ValueError: where a group that trains on has an optimizer of another kind, or the groups differ.
+        ValueError: where a group that trains on has an optimizer of another kind, the groups differ, or there is no
+            `DiscriminativeState`.
 
     Examples:
         >>> import optax
@@ -376,23 +390,39 @@ def migrate(
         [[0.0], [1.0]]
     """
     rates = old.rates if isinstance(old, Phase) else old
-    before, fresh = opt_state.inner.inner_states, new.inner.inner_states
-    if not set(before) == set(fresh) == set(rates):
-        raise ValueError(f"the phases have different groups: {sorted(before)}, {sorted(fresh)} and {sorted(rates)}")
 
-    def carried(group: str) -> PyTree:
-        nothing_left = not jax.tree.leaves(fresh[group])  # just frozen, or an optimizer without memory
+    def carried(before: PyTree, fresh: PyTree, group: str) -> PyTree:
+        nothing_left = not jax.tree.leaves(fresh)  # just frozen, or an optimizer without memory
         if rates[group] is None or nothing_left:
-            return fresh[group]
-        if _shapes(before[group]) != _shapes(fresh[group]):
+            return fresh
+        if _shapes(before) != _shapes(fresh):
             raise ValueError(f"group {group!r} trains on with another optimizer, which cannot take over its state")
-        return before[group]
+        return before
 
-    return new._replace(
-        skipped=opt_state.skipped,
-        skipped_in_a_row=opt_state.skipped_in_a_row,
-        inner=new.inner._replace(inner_states={group: carried(group) for group in fresh}),
-    )
+    def moved(state: DiscriminativeState, new: DiscriminativeState) -> DiscriminativeState:
+        before, fresh = state.inner.inner_states, new.inner.inner_states
+        if not set(before) == set(fresh) == set(rates):
+            raise ValueError(f"the phases have different groups: {sorted(before)}, {sorted(fresh)} and {sorted(rates)}")
+        inner_states = {group: carried(before[group], fresh[group], group) for group in fresh}
+        return new._replace(
+            skipped=state.skipped,
+            skipped_in_a_row=state.skipped_in_a_row,
+            scale=state.scale,
+            inner=new.inner._replace(inner_states=inner_states),
+        )
+
+    return map_discriminative(moved, opt_state, new)
+
+
+def _groups(plan: Sequence[Phase]) -> list[str]:
+    """The groups of a plan, in the order of its first phase."""
+    if not plan:
+        raise ValueError("a plan has at least one phase")
+    groups = list(plan[0].rates)
+    for phase in plan:
+        if set(phase.rates) != set(groups):
+            raise ValueError(f"phase {phase.name!r} has the groups {', '.join(phase.rates)}, not {', '.join(groups)}")
+    return groups
 
 
 def _phase(

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxft import unfreezing
-from jaxft.transforms import applied_metrics, discriminative
+from jaxft.transforms import applied_metrics, discriminative, rescale
 from jaxft.unfreezing import Phase, migrate
 
 GROUPS = ["embed", "lstm_1", "lstm_2", "head"]
@@ -94,6 +94,14 @@ def test_table_shows_phases_steps_rates_and_schedule():
     ]
     assert lines[3].split()[:3] == ["all", "3", "3,000"]
     assert "steps" not in unfreezing.format_plan(PLANS["full"])
+
+
+def test_table_reads_rates_by_group_and_not_by_order():
+    plan = [Phase("one", {"body": None, "head": 0.1}, 1), Phase("two", {"head": 0.2, "body": 0.01}, 1)]
+    lines = unfreezing.format_plan(plan).splitlines()
+    assert [line.split()[2:4] for line in lines] == [["body", "head"], ["frozen", "0.1"], ["0.01", "0.2"]]
+    curves = unfreezing.learning_rates(plan, steps_per_epoch=10)
+    np.testing.assert_allclose([np.nanmax(curves["body"]), np.nanmax(curves["head"])], [0.01, 0.2], rtol=1e-6)
 
 
 @settings(max_examples=50, deadline=None)
@@ -186,6 +194,28 @@ def test_skipped_updates_are_counted_over_the_whole_run():
     assert (int(moved.skipped), int(moved.skipped_in_a_row)) == (1, 1)
 
 
+def test_factor_of_a_plateau_holds_in_the_next_phase():
+    tx_head, tx_both = optimizer(HEAD), optimizer(BOTH)
+    state = rescale(tx_head.init(PARAMS), 0.5)
+    moved = migrate(state, HEAD, tx_both.init(PARAMS))
+    _, moved = walk(tx_both, PARAMS, moved, 1)
+    np.testing.assert_allclose(moved.rates["head"], 0.5 * 0.1, rtol=1e-6)
+
+
+def test_state_inside_a_chain_migrates_and_its_neighbours_go_on():
+    chains = [optax.chain(optax.trace(0.9), optimizer(phase), optax.identity()) for phase in (HEAD, BOTH)]
+    params, state = walk(chains[0], PARAMS, chains[0].init(PARAMS), 3)
+    fresh: Any = chains[1].init(params)
+    moved = migrate(state, HEAD, fresh)
+    alone = migrate(state[1], HEAD, fresh[1])
+    jax.tree.map(np.testing.assert_array_equal, moved[1], alone)
+    jax.tree.map(np.testing.assert_array_equal, moved[0], state[0])
+    _, moved = walk(chains[1], params, moved, 1)
+    assert int(moved[1].step) == 1
+    with pytest.raises(ValueError, match="only the state of a discriminative optimizer"):
+        migrate(optax.sgd(0.1).init(PARAMS), HEAD, optax.sgd(0.1).init(PARAMS))
+
+
 def test_migrated_state_can_be_donated():
     tx_head, tx_both = optimizer(HEAD), optimizer(BOTH)
     _, state = walk(tx_head, PARAMS, tx_head.init(PARAMS), 1)
@@ -210,8 +240,15 @@ def test_another_optimizer_cannot_take_over():
         (lambda: Phase("p", {"all": None}, 1), "phase 'p' trains nothing"),
         (lambda: Phase("p", {"all": 0.1}, 1, "triangle"), "no schedule 'triangle'"),
         (lambda: Phase("p", {"all": 0.1}, 1, "linear", {"ratio": 3.0}), "no option 'ratio'"),
+        (lambda: Phase("p", {"all": 0.1}, 1, "linear", {"peak_value": 3.0}), "phase 'p' sets peak_value itself"),
+        (lambda: Phase("p", {"all": -0.1}, 1), "phase 'p' trains 'all' at -0.1"),
+        (lambda: Phase("p", {"all": float("nan")}, 1), "phase 'p' trains 'all' at nan"),
         (lambda: unfreezing.gradual_unfreezing([], 0.1), "distinct names"),
         (lambda: unfreezing.full(["a"], -0.1), "positive"),
+        (lambda: unfreezing.chain_thaw(["a", "b"], last_rate=-1.0), "trains 'b' at -1.0"),
+        (lambda: unfreezing.format_plan([]), "a plan has at least one phase"),
+        (lambda: unfreezing.learning_rates([], 10), "a plan has at least one phase"),
+        (lambda: unfreezing.format_plan([HEAD, Phase("p", {"head": 0.1}, 1)]), "phase 'p' has the groups head, not"),
     ],
 )
 def test_bad_arguments_are_refused(call, message):
