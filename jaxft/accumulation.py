@@ -1,7 +1,8 @@
 """Gradient accumulation that equals the large batch: micro-batches weigh as many tokens as they hold.
 
-A training step calls `accumulate_gradients` where it would call `jax.value_and_grad`, and the optimizer sees one
-gradient per step, so that schedules, averages and logs count optimizer steps and nothing needs a factor.
+A training step calls `accumulate_gradients` where it would call `jax.value_and_grad` (`make_train_step` does, where it
+is told so), and the optimizer sees one gradient per step, so that schedules, averages and logs count optimizer steps
+and nothing needs a factor.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +30,8 @@ def accumulate_gradients(
     $$l = \sum_i w_i l_i / \sum_i w_i,$$
 
     which is the mean over all tokens of the batch, and likewise for the gradient; the mean of means is neither where
-    slices differ in padding. Sums are in float32. At any time one slice's activations are in memory.
+    slices differ in padding. Sums are in float32. At any time one slice's activations are in memory. For a step that
+    accumulates: `make_train_step(..., gradient=functools.partial(accumulate_gradients, num_microbatches=4))`.
 
     Args:
         loss_fn: `loss_fn(params, carry, batch, key) -> (loss, (carry, metrics))` with a loss that is a mean over
@@ -41,8 +43,8 @@ def accumulate_gradients(
 
     Returns:
         A function of the arguments of `loss_fn` that gives `((loss, (carry, metrics)), gradients)`, like
-        `jax.value_and_grad(loss_fn, has_aux=True)`. Metrics of an integer type and `metrics[weight]` are summed over
-        slices, others are weighted means. Each slice has a key of its own.
+        `jax.value_and_grad(loss_fn, has_aux=True)`, which one slice is. Metrics of an integer type and
+        `metrics[weight]` are summed over slices, others are weighted means. Each slice has a key of its own.
 
     Raises:
         ValueError: where the slices do not divide the batch or the metric is missing.
@@ -58,7 +60,14 @@ def accumulate_gradients(
     """
     if num_microbatches < 1:
         raise ValueError(f"a batch has at least one slice, not {num_microbatches}")
-    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+
+    def weighed(params: PyTree, carry: PyTree, batch: PyTree, key: jax.Array | None) -> Any:
+        loss, (carry, metrics) = loss_fn(params, carry, batch, key)
+        if weight not in metrics:
+            raise ValueError(f"the loss function counts no {weight!r} among its metrics: {', '.join(sorted(metrics))}")
+        return loss, (carry, metrics)
+
+    value_and_grad = jax.value_and_grad(weighed, has_aux=True)
     if num_microbatches == 1:
         return value_and_grad
 
@@ -70,9 +79,6 @@ def accumulate_gradients(
             (total, shared), (i, batch, own) = state, xs
             slice_key = None if key is None else jax.random.fold_in(key, i)
             (loss, (carry, metrics)), grads = value_and_grad(params, own if split else shared, batch, slice_key)
-            if weight not in metrics:
-                counted = ", ".join(sorted(metrics))
-                raise ValueError(f"the loss function counts no {weight!r} among its metrics: {counted}")
             w = metrics[weight].astype(jnp.float32)
             total = jax.tree.map(lambda t, g: t + _weighted(g, w), total, grads)
             return (total, None if split else carry), (loss, w, metrics, carry if split else None)

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxft.accumulation import GradFn, LossFn
 from jaxft.averaging import Average
 from jaxft.transforms import applied_metrics
 
 Metrics = Mapping[str, Any]
-LossFn = Callable[[Any, Any, Any, jax.Array | None], tuple[jax.Array, tuple[Any, Metrics]]]
 
 
 @jax.tree_util.register_dataclass
@@ -80,7 +80,10 @@ class TrainState:
 
 
 def make_train_step(
-    loss_fn: LossFn, tx: optax.GradientTransformation, average: Average | None = None
+    loss_fn: LossFn,
+    tx: optax.GradientTransformation,
+    average: Average | None = None,
+    gradient: Callable[[LossFn], GradFn] | None = None,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
     """Makes the pure step `(state, batch) -> (state, metrics)`; jit it with the state donated.
 
@@ -93,6 +96,8 @@ def make_train_step(
             of scalars.
         tx: an optax transformation.
         average: an average of the parameters to keep in the state; None for none.
+        gradient: what makes the function of `loss_fn` that gives `((loss, (carry, metrics)), gradients)`, for example
+            `functools.partial(accumulate_gradients, num_microbatches=4)`; None for `jax.value_and_grad`.
 
     Returns:
         The step; step n draws from `fold_in(state.key, n)`.
@@ -107,11 +112,11 @@ def make_train_step(
         >>> float(state.params["w"]), float(metrics["loss"])
         (2.0, 4.0)
     """
-    gradient = jax.value_and_grad(loss_fn, has_aux=True)
+    value_and_grad: GradFn = jax.value_and_grad(loss_fn, has_aux=True) if gradient is None else gradient(loss_fn)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(state.key, state.step)
-        (loss, (carry, metrics)), gradients = gradient(state.params, state.carry, batch, key)
+        (loss, (carry, metrics)), gradients = value_and_grad(state.params, state.carry, batch, key)
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         params: Any = optax.apply_updates(state.params, updates)
         applied = applied_metrics(opt_state)

@@ -1,11 +1,14 @@
 """The train step and the loop around it, with a loss simple enough to follow by hand."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from jaxft.accumulation import accumulate_gradients
 from jaxft.averaging import ema, nt_asgd, swa
 from jaxft.train import TrainState, fit, make_eval_step, make_train_step
 from jaxft.transforms import discriminative
@@ -76,6 +79,24 @@ def test_a_skipped_step_has_no_share_in_the_average(average):
         return average.value(state.average)["w"]
 
     np.testing.assert_array_equal(averaged([good[0], bad, bad, good[1]]), averaged(good))
+
+
+def test_a_step_in_slices_equals_the_step_of_the_large_batch():
+    def tokens_loss(params, carry, batch, key):
+        loss = jnp.sum(jnp.where(batch["mask"], (batch["x"] - params["w"][0]) ** 2, 0.0))
+        tokens = batch["mask"].sum()
+        return loss / tokens.astype(jnp.float32), ({"seen": carry["seen"] + 1.0}, {"tokens": tokens})
+
+    batch = {"x": jnp.arange(6.0), "mask": jnp.array([True, True, True, True, False, False])}
+    tx, average = trainable(clip_norm=10.0), swa(0)
+    slices = partial(accumulate_gradients, num_microbatches=3)
+    whole, metrics = jax.jit(make_train_step(tokens_loss, tx, average))(start(tx, average), batch)
+    sliced, same = jax.jit(make_train_step(tokens_loss, tx, average, gradient=slices))(start(tx, average), batch)
+    assert metrics.keys() == same.keys()
+    np.testing.assert_allclose(list(same.values()), list(metrics.values()), rtol=1e-6)
+    np.testing.assert_allclose(sliced.params["w"], whole.params["w"], rtol=1e-6)
+    np.testing.assert_allclose(average.value(sliced.average)["w"], sliced.params["w"])
+    assert (int(sliced.step), float(sliced.carry["seen"][0])) == (1, 3.0)  # one optimizer step, three slices
 
 
 def test_an_average_can_be_carried_beside_an_optimizer_of_optax():
