@@ -14,29 +14,49 @@ PyTree = Any
 
 
 class Monitor(NamedTuple):
-    """A controller: `init(...)` gives its state, `update(state, value)` the state after one more evaluation."""
+    """A controller: a pair of pure functions. Call `update` once per evaluation, never per training step.
+
+    Attributes:
+        init: `init(...)` gives a state of arrays, to be saved with the run.
+        update: `update(state, value)` gives the state after one more evaluation, of which `value` is the metric.
+    """
 
     init: Callable[..., Any]
     update: Callable[[Any, jax.typing.ArrayLike], Any]
 
 
 class PlateauState(NamedTuple):
-    """The state of `plateau`; `rate` is what it is for."""
+    """The state of `plateau`.
 
-    rate: jax.Array  # () float32
-    best: jax.Array  # () float32
-    wait: jax.Array  # () int32: evaluations without improvement
-    cooldown: jax.Array  # () int32: evaluations for which no waiting is counted
+    Attributes:
+        rate: () float32, what it is for: the learning rate, or the factor for `rescale`.
+        best: () float32, the best value so far.
+        wait: () int32, evaluations without improvement.
+        cooldown: () int32, evaluations for which no waiting is counted.
+    """
+
+    rate: jax.Array
+    best: jax.Array
+    wait: jax.Array
+    cooldown: jax.Array
 
 
 class EarlyStoppingState(NamedTuple):
-    """The state of `early_stopping`; `stop` is what it is for."""
+    """The state of `early_stopping`.
 
-    stop: jax.Array  # () bool
-    best: jax.Array  # () float32
-    best_evaluation: jax.Array  # () int32: which evaluation, counted from 0, had the best value; -1 before there is one
-    evaluations: jax.Array  # () int32
-    wait: jax.Array  # () int32: evaluations without improvement
+    Attributes:
+        stop: () bool, what it is for.
+        best: () float32, the best value so far.
+        best_evaluation: () int32, which evaluation, counted from 0, had it; -1 before there is one.
+        evaluations: () int32, how many there were.
+        wait: () int32, evaluations without improvement.
+    """
+
+    stop: jax.Array
+    best: jax.Array
+    best_evaluation: jax.Array
+    evaluations: jax.Array
+    wait: jax.Array
 
 
 def plateau(
@@ -44,26 +64,27 @@ def plateau(
     patience: int = 10,
     min_delta: float = 1e-4,
     cooldown: int = 0,
-    min_rate: float = 0.0,
+    min_lr: float = 0.0,
     mode: str = "min",
 ) -> Monitor:
     """Lowers a rate when evaluations stop improving, with the meaning of Keras' `ReduceLROnPlateau`.
 
     After `patience` evaluations in a row that do not better the best by more than `min_delta`, the rate becomes
-    `max(rate * factor, min_rate)`. For `cooldown` evaluations after that none is counted. NaN is no improvement.
+    `max(rate * factor, min_lr)`. For `cooldown` evaluations after that none is counted. NaN is no improvement.
 
-    `init(rate=1.0)` starts from a learning rate or, with the default, from a factor for `rescale`.
+    `init(rate=1.0)` starts from a learning rate or, with the default, from a factor for `rescale`; `update` is called
+    once per evaluation, for a plateau fed every training step is over at once.
 
     Args:
         factor: what the rate is multiplied with, from above 0 to below 1.
         patience: evaluations without improvement before the rate falls.
         min_delta: the least improvement that counts, in units of the value.
         cooldown: evaluations after a fall during which no waiting is counted.
-        min_rate: the lowest rate, in the unit of `init`.
+        min_lr: the lowest rate, in the unit of `init`: with a factor for `rescale`, the lowest factor.
         mode: "min" where lower values are better, "max" where higher ones are.
 
     Returns:
-        A `Monitor` with a `PlateauState`.
+        A `Monitor` with a `PlateauState`; its `rate` is what to train with until the next evaluation.
 
     Raises:
         ValueError: where an argument is out of its range.
@@ -81,8 +102,8 @@ def plateau(
     """
     if not 0.0 < factor < 1.0:
         raise ValueError(f"factor is between 0 and 1, not {factor}")
-    if cooldown < 0 or not min_rate >= 0.0:
-        raise ValueError(f"cooldown and min_rate are not negative, unlike {cooldown} and {min_rate}")
+    if cooldown < 0 or not min_lr >= 0.0:
+        raise ValueError(f"cooldown and min_lr are not negative, unlike {cooldown} and {min_lr}")
     better = _better(patience, min_delta, mode)
 
     def init(rate: float = 1.0) -> PlateauState:
@@ -95,9 +116,9 @@ def plateau(
         # Waiting restarts while it cools, and on the evaluation on which cooling ends.
         wait = jnp.where(state.cooldown > 0, 0, state.wait)
         wait = jnp.where(improved, 0, jnp.where(cooling > 0, wait, wait + 1))
-        falls = (wait >= patience) & (state.rate > min_rate) & ~improved & (cooling == 0)
+        falls = (wait >= patience) & (state.rate > min_lr)
         return PlateauState(
-            rate=jnp.where(falls, jnp.maximum(state.rate * factor, min_rate), state.rate),
+            rate=jnp.where(falls, jnp.maximum(state.rate * factor, min_lr), state.rate),
             best=jnp.where(improved, value, state.best),
             wait=jnp.where(falls, 0, wait),
             cooldown=jnp.where(falls, cooldown, cooling),
@@ -109,7 +130,8 @@ def plateau(
 def early_stopping(patience: int, min_delta: float = 0.0, mode: str = "min") -> Monitor:
     """Says when to stop: after so many evaluations in a row without improvement.
 
-    Keep the checkpoint of `best_evaluation`. NaN is no improvement. A state that says stop goes on saying it.
+    Keep the checkpoint of `best_evaluation`. NaN is no improvement. The first evaluation never stops, as in Keras. A
+    state that says stop goes on saying it.
 
     Args:
         patience: evaluations without improvement before it says stop, at least 1.
@@ -117,7 +139,7 @@ def early_stopping(patience: int, min_delta: float = 0.0, mode: str = "min") -> 
         mode: "min" where lower values are better, "max" where higher ones are.
 
     Returns:
-        A `Monitor` with an `EarlyStoppingState`.
+        A `Monitor` with an `EarlyStoppingState`; its `stop` says whether to.
 
     Raises:
         ValueError: where an argument is out of its range.
@@ -149,7 +171,7 @@ def early_stopping(patience: int, min_delta: float = 0.0, mode: str = "min") -> 
         improved = better(value, state.best)
         wait = jnp.where(improved, 0, state.wait + 1)
         return EarlyStoppingState(
-            stop=state.stop | (wait >= patience),
+            stop=state.stop | ((wait >= patience) & (state.evaluations > 0)),
             best=jnp.where(improved, value, state.best),
             best_evaluation=jnp.where(improved, state.evaluations, state.best_evaluation),
             evaluations=state.evaluations + 1,

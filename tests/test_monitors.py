@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jaxft.monitors import early_stopping, plateau
@@ -17,7 +17,7 @@ from jaxft.transforms import applied_metrics, discriminative, rescale
 VALUES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, float("nan")]), max_size=30)
 
 
-def keras_plateau(values, rate, factor, patience, min_delta, cooldown, min_rate, sign):
+def keras_plateau(values, rate, factor, patience, min_delta, cooldown, min_lr, sign):
     """ReduceLROnPlateau's bookkeeping in plain Python: the rate after each evaluation."""
     best, wait, cooling, rates = float("inf"), 0, 0, []
     for value in values:
@@ -28,8 +28,8 @@ def keras_plateau(values, rate, factor, patience, min_delta, cooldown, min_rate,
             best, wait = sign * value, 0
         elif cooling <= 0:
             wait += 1
-            if wait >= patience and rate > min_rate:
-                rate = max(rate * factor, min_rate)
+            if wait >= patience and rate > min_lr:
+                rate = max(rate * factor, min_lr)
                 cooling, wait = cooldown, 0
         rates.append(rate)
     return rates
@@ -40,22 +40,22 @@ def keras_plateau(values, rate, factor, patience, min_delta, cooldown, min_rate,
     values=VALUES,
     patience=st.integers(1, 4),
     cooldown=st.integers(0, 3),
-    min_rate=st.sampled_from([0.0, 0.25]),
+    min_lr=st.sampled_from([0.0, 0.25]),
     mode=st.sampled_from(["min", "max"]),
 )
-def test_plateau_decides_as_keras_does(values, patience, cooldown, min_rate, mode):
-    monitor = plateau(0.5, patience, min_delta=0.1, cooldown=cooldown, min_rate=min_rate, mode=mode)
+def test_plateau_decides_as_keras_does(values, patience, cooldown, min_lr, mode):
+    monitor = plateau(0.5, patience, min_delta=0.1, cooldown=cooldown, min_lr=min_lr, mode=mode)
     state, rates = monitor.init(1.0), []
     for value in values:
         state = monitor.update(state, value)
         rates.append(float(state.rate))
     sign = 1 if mode == "min" else -1
-    assert rates == keras_plateau(values, 1.0, 0.5, patience, 0.1, cooldown, min_rate, sign)
+    assert rates == keras_plateau(values, 1.0, 0.5, patience, 0.1, cooldown, min_lr, sign)
 
 
 def test_plateau_of_the_article():
     """min_delta 4e-4, patience 2, factor 0.1, min_lr 1e-6, on a loss that stalls."""
-    monitor = plateau(0.1, patience=2, min_delta=4e-4, min_rate=1e-6)
+    monitor = plateau(0.1, patience=2, min_delta=4e-4, min_lr=1e-6)
     state = monitor.init(1e-4)
     for loss in (0.5, 0.4998, 0.4997, 0.4, 0.41, 0.42, 0.43, 0.44):
         state = monitor.update(state, loss)
@@ -97,18 +97,29 @@ def test_plateau_lowers_the_rates_of_a_discriminative_optimizer_without_recompil
     assert update._cache_size() == 1
 
 
+def keras_early_stopping(values, patience, min_delta, sign):
+    """EarlyStopping's bookkeeping in plain Python: whether it has said stop, and the best epoch, after each epoch."""
+    best, best_epoch, wait, stopped = float("inf"), -1, 0, False
+    for epoch, value in enumerate(values):
+        wait += 1
+        if sign * value < best - min_delta:
+            best, best_epoch, wait = sign * value, epoch, 0
+        elif wait >= patience and epoch > 0:
+            stopped = True
+        yield stopped, best_epoch
+
+
 @settings(max_examples=60, deadline=None)
 @given(values=VALUES, patience=st.integers(1, 5), mode=st.sampled_from(["min", "max"]))
-def test_early_stopping_stops_after_patience_evaluations_without_improvement(values, patience, mode):
-    sign = 1 if mode == "min" else -1
+@example(values=[float("nan"), 1.0], patience=1, mode="min")
+def test_early_stopping_stops_when_keras_does(values, patience, mode):
     monitor = early_stopping(patience, min_delta=0.1, mode=mode)
-    state, best, best_at, stopped = monitor.init(), float("inf"), -1, False
-    for i, value in enumerate(values):
+    state = monitor.init()
+    for value, expected in zip(
+        values, keras_early_stopping(values, patience, 0.1, 1 if mode == "min" else -1), strict=True
+    ):
         state = monitor.update(state, value)
-        if sign * value < best - 0.1:
-            best, best_at = sign * value, i
-        stopped = stopped or i - best_at >= patience
-        assert (bool(state.stop), int(state.best_evaluation)) == (stopped, best_at)
+        assert (bool(state.stop), int(state.best_evaluation)) == expected
     assert int(state.evaluations) == len(values)
 
 
@@ -119,6 +130,7 @@ def test_early_stopping_stops_after_patience_evaluations_without_improvement(val
         (lambda: plateau(patience=0), "patience"),
         (lambda: plateau(cooldown=-1), "cooldown"),
         (lambda: plateau(min_delta=-1.0), "min_delta"),
+        (lambda: plateau(min_lr=float("nan")), "min_lr"),
         (lambda: early_stopping(2, mode="auto"), "mode is 'min' or 'max', not 'auto'"),
     ],
 )
