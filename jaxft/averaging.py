@@ -21,12 +21,17 @@ PyTree = Any
 
 
 class Average(NamedTuple):
-    """An average of parameters as pure functions.
+    """An average of parameters as pure functions, for a training step to carry; the raw weights go on training.
 
-    `init(params)` gives a state that shares no buffer with `params`, `update(state, params, step)` takes in the
-    parameters that step `step` produced (steps count from 0, as for a schedule), `value(state)` gives the averaged
-    parameters in the dtypes of the original, and `observe(state, loss)` tells the average of a validation loss, which
-    only `nt_asgd` heeds. All work under `jax.jit` and in `jax.lax.scan`.
+    All work under `jax.jit` and in `jax.lax.scan`. Outside `jit`, `value` hands out the float32 arrays of the state
+    themselves: copy what has to outlive the state, whose arrays are gone once a step has been given them (donated).
+
+    Attributes:
+        init: `init(params)` gives a state that shares no buffer with `params`.
+        update: `update(state, params, step)` takes in the parameters that step `step` produced; steps count from 0, as
+            for a schedule.
+        value: `value(state)` gives the averaged parameters in the dtypes of the original.
+        observe: `observe(state, loss)` tells the average of a validation loss, which only `nt_asgd` heeds.
     """
 
     init: Callable[[PyTree], PyTree]
@@ -38,20 +43,33 @@ class Average(NamedTuple):
 @partial(jax.tree_util.register_dataclass, data_fields=["mean", "count"], meta_fields=["dtypes"])
 @dataclass(frozen=True)
 class AverageState:
-    """A running mean of parameters, how many went into it, and the dtypes to give them back in."""
+    """A running mean of parameters, how many went into it, and the dtypes to give them back in.
+
+    Attributes:
+        mean: the parameters' pytree, in float32 where they have fewer bits.
+        count: () int32.
+        dtypes: names, of the leaves in order.
+    """
 
     mean: PyTree
-    count: jax.Array  # () int32
-    dtypes: tuple[str, ...]  # of the leaves, in order
+    count: jax.Array
+    dtypes: tuple[str, ...]
 
 
 class NTASGDState(NamedTuple):
-    """The state of `nt_asgd`: the average, and the validation losses that decide when it starts."""
+    """The state of `nt_asgd`: the average, and the validation losses that decide when it starts.
+
+    Attributes:
+        average: the running mean.
+        triggered: () bool.
+        best: () float32, the lowest of the losses older than `recent`.
+        recent: (patience,) float32, the last losses, oldest first.
+    """
 
     average: AverageState
-    triggered: jax.Array  # () bool
-    best: jax.Array  # () float32: lowest of the losses older than `recent`
-    recent: jax.Array  # (patience,) float32: the last losses, oldest first
+    triggered: jax.Array
+    best: jax.Array
+    recent: jax.Array
 
 
 def ema(decay: float) -> Average:
@@ -211,8 +229,9 @@ def _toward(state: AverageState, params: PyTree, weight: jax.Array, due: jax.Arr
         p = jnp.asarray(p).astype(mean.dtype)
         if not jnp.issubdtype(mean.dtype, jnp.floating):
             return p
-        # At weight 1 the sum below would round.
-        return jnp.where(weight < 1.0, mean + weight.astype(mean.dtype) * (p - mean), p)
+        moved = jnp.where(weight < 1.0, mean + weight.astype(mean.dtype) * (p - mean), p)  # at 1 the sum would round
+        # What stands still may be infinite, of which the difference is NaN; so is 0 times it.
+        return jnp.where((weight > 0.0) & (p != mean), moved, mean)
 
     return AverageState(jax.tree.map(move, state.mean, params), state.count + due.astype(jnp.int32), state.dtypes)
 

@@ -126,9 +126,17 @@ def test_value_before_any_update_is_the_start(name):
 @pytest.mark.parametrize("name", AVERAGES)
 def test_parameters_that_stand_still_average_to_themselves(name):
     average = AVERAGES[name]
-    params = {"w": jnp.array([0.1, 3e-30, -7.3e20, 1 / 3])}
+    params = {"w": jnp.array([0.1, 3e-30, -jnp.inf, 1 / 3])}  # infinite as in an additive mask among the parameters
     ours = follow(average, jnp.broadcast_to(params["w"], (20, 4)))
     np.testing.assert_array_equal(ours[-1], params["w"])
+
+
+def test_steps_that_swa_leaves_out_do_not_touch_it():
+    average = swa(0, every=2)
+    state = average.init({"w": jnp.zeros(3)})
+    state = average.update(state, {"w": jnp.ones(3)}, 0)
+    state = average.update(state, {"w": jnp.array([jnp.inf, jnp.nan, 5.0])}, 1)
+    np.testing.assert_array_equal(average.value(state)["w"], 1.0)
 
 
 @pytest.mark.parametrize("name", AVERAGES)
@@ -150,8 +158,7 @@ def test_bfloat16_average_does_not_stall():
     np.testing.assert_allclose(state.mean, 257.0, rtol=1e-6)
 
 
-def test_average_starts_from_the_raw_weights_and_leaves_them_alone():
-    """SWA along SGD on a noisy bowl ends nearer the minimum than the weights it averages."""
+def test_swa_ends_nearer_the_minimum_than_the_weights_it_averages():
     tx, average = optax.sgd(0.5), swa(start_step=20)
     params: Any = jnp.ones(8)
     opt_state, state = tx.init(params), average.init(params)
