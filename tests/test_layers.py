@@ -104,7 +104,8 @@ def test_the_optimisation_half_loads_no_model_tokenizer_or_plotting_code():
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     ours = {name.removeprefix("jaxft.") for name in loaded if name.startswith("jaxft.")}
     assert {layer(name) for name in ours - {"train"}} <= {"optimisation", "leaf"}, ours
-    heavy = {"flax", "matplotlib", "regex", "safetensors", "sklearn", "tokenizers", "torch", "transformers", "tyro"}
+    heavy = {"flax", "matplotlib", "orbax", "regex", "safetensors", "sklearn", "tokenizers", "torch", "tqdm"}
+    heavy |= {"transformers", "tyro"}
     assert not heavy & set(loaded)
 
 

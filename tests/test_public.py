@@ -1,8 +1,10 @@
 """What every public factory promises: one compilation, saved state, jit and scan, extra arguments, bfloat16, manual."""
 
 import inspect
+import re
 import subprocess
 import sys
+from functools import partial
 from typing import Any, cast
 
 import jax
@@ -35,12 +37,12 @@ OPTIMIZERS: dict[str, Any] = {
 }
 AVERAGES: dict[str, Any] = {"ema": jaxft.ema(0.9), "swa": jaxft.swa(2), "nt_asgd": jaxft.nt_asgd(2)}
 MONITORS: dict[str, Any] = {"plateau": jaxft.plateau(), "early_stopping": jaxft.early_stopping(2)}
-GRADIENTS = {"accumulate_gradients"}
+STEPS = {"make_train_step", "accumulate_gradients"}
 OTHERS = {  # plain functions and types, tested where they are defined
-    "SCHEDULE_NAMES", "Average", "DiscriminativeState", "Monitor", "Phase", "TrainState", "applied_metrics",
-    "chain_thaw", "decay_mask", "describe", "discriminative_rates", "fastai_unfreezing", "format_plan", "full",
-    "gradual_unfreezing", "label_params", "last_layer", "layerwise_decay_rates", "learning_rates", "load",
-    "make_train_step", "migrate", "phase_at", "rescale", "train_steps",
+    "SCHEDULE_NAMES", "Average", "DiscriminativeState", "EarlyStoppingState", "Monitor", "Phase", "PlateauState",
+    "TrainState", "applied_metrics", "chain_thaw", "decay_mask", "describe", "discriminative_rates",
+    "fastai_unfreezing", "format_plan", "full", "gradual_unfreezing", "label_params", "last_layer",
+    "layerwise_decay_rates", "learning_rates", "load", "migrate", "phase_at", "rescale", "train_steps",
 }  # fmt: skip
 DTYPES = [jnp.float32, jnp.bfloat16]
 
@@ -53,7 +55,7 @@ def parameters(dtype: Any = jnp.float32) -> Any:
 
 
 def types(tree: Any) -> Any:
-    return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
+    return jax.tree.map(lambda x: (x.shape, x.dtype, getattr(x, "weak_type", False)), tree)  # keys have none
 
 
 def compilations(step: Any, state: Any, *arguments: Any) -> int:
@@ -69,14 +71,16 @@ def round_trip(state: Any, fresh: Any, folder: Any) -> None:
     restored, _ = checkpoint.restore(folder / "state.safetensors", fresh)
     assert jax.tree.structure(restored) == jax.tree.structure(state)
     for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(state), strict=True):
-        assert (np.asarray(a).tobytes(), a.dtype) == (np.asarray(b).tobytes(), b.dtype)
+        assert (raw(a).tobytes(), a.dtype) == (raw(b).tobytes(), b.dtype)
+
+
+def raw(x: Any) -> np.ndarray:
+    return np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
 
 
 def test_tables_name_everything_that_is_public():
-    tables = [*SCHEDULES, *OPTIMIZERS, *AVERAGES, *MONITORS, *GRADIENTS, *OTHERS]
-    assert set(jaxft.__all__) <= set(tables)
-    assert set(tables) - set(jaxft.__all__) <= {"TrainState", "make_train_step", "load"}
-    assert sorted(jaxft.__all__) == sorted(set(jaxft.__all__))
+    tables = [*SCHEDULES, *OPTIMIZERS, *AVERAGES, *MONITORS, *STEPS, *OTHERS]
+    assert sorted(tables) == sorted(jaxft.__all__)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -136,22 +140,31 @@ def test_monitors(name, tmp_path):
     round_trip(state, monitor.init(), tmp_path)
 
 
-def test_accumulation_under_jit_and_scan():
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("slices", [None, 1, 2])
+def test_train_step(slices, dtype, tmp_path):
     def loss_fn(params, carry, batch, key):
-        loss = (params["w"] * batch).mean()
-        return loss.astype(jnp.float32), (carry, {"tokens": jnp.int32(batch.size)})
+        noise = jax.random.normal(key, batch.shape, batch.dtype)
+        hidden = (batch + noise) @ params["body"]["kernel"] + params["body"]["bias"][None]
+        loss = jnp.square((hidden @ params["head"]["kernel"]).astype(jnp.float32)).mean()
+        return loss, (carry + 1, {"tokens": jnp.int32(batch.shape[0])})
 
-    gradient = jaxft.accumulate_gradients(loss_fn, 2)
-    for dtype in DTYPES:
-        params, batch = {"w": jnp.ones((1, 3), dtype)}, jnp.ones((4, 3), dtype)
+    tx, average, batch = OPTIMIZERS["discriminative"], AVERAGES["swa"], jnp.ones((4, 2), dtype)
+    gradient = None if slices is None else partial(jaxft.accumulate_gradients, num_microbatches=slices)
+    step = jaxft.make_train_step(loss_fn, tx, average, gradient)
 
-        def step(params, batch):
-            _, grads = gradient(params, (), batch, None)
-            return jax.tree.map(lambda p, g: p - g, params, grads)
+    def start():
+        return jaxft.TrainState.create(
+            parameters(dtype), tx, key=jax.random.key(0), carry=jnp.int32(0), average=average
+        )
 
-        assert compilations(step, params, batch) == 1
-        moved, _ = jax.lax.scan(lambda params, _, batch=batch: (step(params, batch), None), params, length=2)
-        assert types(moved) == types(params)
+    assert compilations(lambda state, batch: step(state, batch)[0], start(), batch) == 1
+    state, metrics = jax.lax.scan(lambda state, _: step(state, batch), start(), length=3)
+    assert types(state) == types(start())
+    assert set(metrics) == {"loss", "tokens", "lr/body", "lr/head", "grad_norm", "skipped", "skipped_in_a_row"}
+    assert metrics["loss"].dtype == jnp.float32
+    assert (state.params["head"]["kernel"] != start().params["head"]["kernel"]).all()
+    round_trip(state, start(), tmp_path)
 
 
 def test_discriminative_hands_extra_arguments_to_the_optimizer():
@@ -167,20 +180,12 @@ def test_discriminative_hands_extra_arguments_to_the_optimizer():
 
 # --- the import ---
 
-HEAVY = ["transformers", "tokenizers", "matplotlib", "orbax", "flax", "sklearn", "tqdm", "safetensors"]
-
 
 def python(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_import_loads_no_model_tokenizer_or_plotting_code():
-    loaded = python(f"import sys, jaxft; print([name for name in {HEAVY} if name in sys.modules])")
-    assert loaded == "[]"
-
-
 def test_import_takes_under_a_second_on_top_of_jax():
-
     seconds = python("import jax, time; start = time.process_time(); import jaxft; print(time.process_time() - start)")
     assert float(seconds) < 1.0
 
@@ -192,16 +197,25 @@ def test_import_computes_nothing():
 # --- the manual ---
 
 
-@pytest.mark.parametrize("name", sorted(set(jaxft.__all__) - {"SCHEDULE_NAMES", "load"}))
+def test_help_names_everything_by_topic_and_runs():
+    manual = inspect.getdoc(jaxft) or ""
+    for name in set(jaxft.__all__):
+        assert re.search(rf"^ +{name} {{2,}}\S", manual, re.MULTILINE), f"no line of the manual says what {name} is"
+
+
+@pytest.mark.parametrize("name", sorted(set(jaxft.__all__) - {"SCHEDULE_NAMES"}))
 def test_docstrings_are_a_manual(name):
     thing = getattr(jaxft, name)
     text = inspect.getdoc(thing) or ""
     first = text.split("\n\n")[0]
-    assert first.endswith((".", ":")) or "\n" not in first
-    assert len(first.splitlines()) <= 2, "one line says what it is"
+    assert first.endswith((".", ":"))
+    assert len(first.splitlines()) == 1, "one line says what it is"
     if inspect.isfunction(thing):
         documented = text.partition("Args:")[2].partition("Returns:")[0]
         for parameter in inspect.signature(thing).parameters:
             assert f"{parameter}:" in documented, f"{name} does not explain {parameter}"
         for section in ("Returns:", "Examples:", ">>>"):
             assert section in text, f"{name} has no {section}"
+    else:
+        for attribute in inspect.get_annotations(thing):
+            assert re.search(rf"^    {attribute}: ", text, re.MULTILINE), f"{name} does not explain {attribute}"
