@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxft.commit import commit_if
 from jaxft.schedules import lenient
 
 PyTree = Any
@@ -146,21 +147,18 @@ def discriminative(
             for group, rate in rates.items()
         }
 
-        def apply() -> tuple[list[jax.Array], PyTree]:
-            clipped = grads
-            if clip_norm is not None:
-                factor = clip_norm / jnp.maximum(grad_norm, clip_norm)
-                clipped = jax.tree.map(lambda g: _times(g, factor), grads)
+        # Without a clip the factor is 1, which a compiler cannot know: it would share the squares of the norm with
+        # Adam, and store them.
+        factor = jnp.where(finite, 1.0, 0.0) if clip_norm is None else clip_norm / jnp.maximum(grad_norm, clip_norm)
+
+        def move(state: PyTree) -> tuple[PyTree, PyTree]:
+            scaled = jax.tree.map(lambda g: _times(g, factor), grads)
             with jax.numpy_dtype_promotion("standard"):  # strict callers may use optax, which is not strict inside
-                updates, new_inner = inner.update(clipped, state.inner, params, **extra_args)
-            return [_times(u, learning_rates[group]) for u, group in training(updates)], new_inner
+                updates, state = inner.update(scaled, state, params, **extra_args)
+            return state, updates
 
-        def skip() -> tuple[list[jax.Array], PyTree]:
-            return [_still(g) for g, _ in training(grads)], jax.tree.map(lambda x: _copy(x, finite), state.inner)
-
-        # A branch and not a choice between two results, which would make a CPU read every moment once more.
-        moving, new_inner = jax.lax.cond(finite, apply, skip)
-        moving = iter(moving)
+        new_inner, moved = commit_if(finite, move, state.inner)
+        moving = iter([jnp.where(finite, _times(u, learning_rates[group]), _still(u)) for u, group in training(moved)])
         updates = jax.tree.map(lambda g, group: _still(g) if group in frozen else next(moving), grads, labels)
         return updates, DiscriminativeState(
             step=jnp.where(finite, optax.safe_increment(state.step), state.step),
@@ -242,11 +240,6 @@ def _norm(leaves: Sequence[jax.Array]) -> jax.Array:
     """The global norm in float32, by dot products: XLA would share the squares of a sum with Adam, and store them."""
     squares = (jnp.vdot(x, x, precision="highest", preferred_element_type=jnp.float32) for x in leaves)
     return jnp.sqrt(sum(squares, jnp.zeros((), jnp.float32)))
-
-
-def _copy(x: jax.Array, finite: jax.Array) -> jax.Array:
-    """`x`, where the step is skipped: handed through as it is, it would be copied where the step is taken as well."""
-    return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jnp.where(finite, jnp.zeros_like(x), x)
 
 
 def _still(x: jax.Array) -> jax.Array:

@@ -494,3 +494,20 @@ def test_bad_arguments_are_refused(call, message):
 def test_optimizers_and_schedules_of_frozen_groups_may_be_left_out():
     tx = discriminative({"head": optax.adam(1.0)}, LABELS, {"body": None, "head": 0.1}, {"head": lambda step: 1.0})
     assert isinstance(tx.init(parameters()), DiscriminativeState)
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_a_donated_step_takes_no_memory_of_its_own(clip_norm):
+    """Skipping must not cost a copy of the moments, nor the norm a stored square of every gradient."""
+    size = 1 << 16
+    tx = discriminative(optax.adam(1.0), {"w": "all"}, {"all": 0.1}, clip_norm=clip_norm)
+    params = {"w": jax.ShapeDtypeStruct((size,), jnp.float32)}
+
+    def step(params, state, grads):
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    lowered = jax.jit(step, donate_argnums=(0, 1)).lower(params, jax.eval_shape(tx.init, params), params)
+    memory = lowered.compile().memory_analysis()
+    assert memory is not None
+    assert memory.temp_size_in_bytes < size
