@@ -117,6 +117,7 @@ from jaxft.averaging import Average, ema, nt_asgd, swa
 from jaxft.groups import decay_mask, describe, discriminative_rates, label_params, layerwise_decay_rates
 from jaxft.monitors import EarlyStoppingState, Monitor, PlateauState, early_stopping, plateau
 from jaxft.named_schedules import SCHEDULE_NAMES, schedule_by_name
+from jaxft.phases import Phase, format_plan, learning_rates, migrate, phase_at, phase_schedule
 from jaxft.schedules import (
     bert_warmup_schedule,
     keras_bert_warmup_schedule,
@@ -127,19 +128,7 @@ from jaxft.schedules import (
 )
 from jaxft.train import TrainState, make_train_step
 from jaxft.transforms import DiscriminativeState, applied_metrics, discriminative, rescale
-from jaxft.unfreezing import (
-    Phase,
-    chain_thaw,
-    fastai_unfreezing,
-    format_plan,
-    full,
-    gradual_unfreezing,
-    last_layer,
-    learning_rates,
-    migrate,
-    phase_at,
-    phase_schedule,
-)
+from jaxft.unfreezing import chain_thaw, fastai_unfreezing, full, gradual_unfreezing, last_layer
 
 if TYPE_CHECKING:
     from jaxft.predict import TextClassifier

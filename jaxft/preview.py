@@ -6,51 +6,54 @@ The time is a count of floating-point operations over the speed of a matrix prod
 import json
 import time
 from dataclasses import asdict
+from functools import partial
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxft.data.splits import Texts
 from jaxft.models.awd_lstm import AWDLSTMConfig
+from jaxft.models.products import Precision, operand, product
+from jaxft.phases import Phase, format_plan
 from jaxft.report import to_json
 from jaxft.settings import Settings
-from jaxft.unfreezing import Phase, format_plan
 
 EFFICIENCY = 0.5
 """share of the speed of a large matrix product that training reaches, as measured with the small preset on a CPU"""
 
 
-def layer_products(config: AWDLSTMConfig) -> int:
-    """Multiply-adds per token of the LSTM layers, forward.
+def flops_per_token(config: AWDLSTMConfig, softmax: bool, phase: Phase | None = None) -> int:
+    """Floating-point operations per token of the encoder's products and, on request, of the tied softmax.
 
-    >>> layer_products(AWDLSTMConfig(10_000, 128, 256, 2))
-    589824
-    """
-    pairs = zip(config.widths[:-1], config.widths[1:], strict=True)
-    return sum(4 * units * (inputs + units) for inputs, units in pairs)
-
-
-def training_flops(config: AWDLSTMConfig, phase: Phase, softmax: bool) -> int:
-    """Floating-point operations per token of a training step: three passes where the encoder trains, one where not.
+    Forward alone without a phase. In a phase, a layer takes one more pass where it or a layer below it trains, so that
+    a gradient has to get through, and one more where it trains itself.
 
     >>> config = AWDLSTMConfig(10_000, 128, 256, 2)
-    >>> training_flops(config, Phase("all", {"lstm_0": 1.0, "lstm_1": 1.0, "embedding": 1.0}, 1), softmax=True)
+    >>> flops_per_token(config, softmax=True)
+    3739648
+    >>> groups = ["embedding", "lstm_0", "lstm_1"]
+    >>> flops_per_token(config, softmax=True, phase=Phase("all", dict.fromkeys(groups, 1.0), 1))
     11218944
     """
-    frozen = all(phase.rates[group] is None for group in phase.rates if group != "head")
-    passes = 1 if frozen else 3
-    return 2 * passes * (layer_products(config) + softmax * config.vocabulary_size * config.embedding_size)
+    rates = {} if phase is None else phase.rates
+    below = rates.get("embedding") is not None
+    products = softmax * config.vocabulary_size * config.embedding_size * (1 + 2 * below)
+    for i, (inputs, units) in enumerate(pairwise(config.widths)):
+        trains = rates.get(f"lstm_{i}") is not None
+        below |= trains
+        products += 4 * units * (inputs + units) * (1 + below + trains)
+    return 2 * products
 
 
-def product_speed(size: int = 1536) -> float:
-    """Floating-point operations per second of a float32 matrix product on this device."""
-    x = jnp.ones((size, size))
-    product = jax.jit(jnp.matmul)
-    product(x, x).block_until_ready()
+def product_speed(precision: Precision, size: int = 1536) -> float:
+    """Floating-point operations per second of a large matrix product on this device."""
+    x = operand(jnp.ones((size, size)), precision)
+    timed = jax.jit(partial(product, precision=precision))
+    timed(x, x).block_until_ready()
     started = time.perf_counter()
     for _ in range(3):
-        product(x, x).block_until_ready()
+        timed(x, x).block_until_ready()
     return 3 * 2 * size**3 / (time.perf_counter() - started)
 
 
@@ -61,21 +64,17 @@ def preview(
     lengths = texts.store.lengths
     words = {"language_model": int(lengths[texts.lm_train].sum()), "classifier": int(lengths[texts.train].sum())}
     read = {"language_model": int(lengths[texts.lm_valid].sum()), "classifier": int(lengths[texts.dev].sum())}
-    speed = EFFICIENCY * product_speed()
+    speed = EFFICIENCY * product_speed(settings.precision)
     lines = [json.dumps(to_json(asdict(settings)), indent=2), "", _sizes(texts)]
-    total = 2 * int(lengths[texts.test].sum()) * layer_products(config) / speed
+    total = int(lengths[texts.test].sum()) * flops_per_token(config, softmax=False) / speed
     for stage, (plan, steps_per_epoch) in plans.items():
         softmax = stage == "language_model"
-        flops = sum(phase.epochs * words[stage] * training_flops(config, phase, softmax) for phase in plan)
-        evaluation = 2 * read[stage] * (layer_products(config) + softmax * np.prod(_table(config)))
-        seconds = (flops + float(evaluation) * sum(phase.epochs for phase in plan)) / speed
+        evaluation = read[stage] * flops_per_token(config, softmax)
+        flops = [words[stage] * flops_per_token(config, softmax, phase) + evaluation for phase in plan]
+        seconds = sum(phase.epochs * one for phase, one in zip(plan, flops, strict=True)) / speed
         total += seconds
         lines += ["", f"{stage}: about {_clock(seconds)}", format_plan(plan, steps_per_epoch)]
     return "\n".join([*lines, "", f"in all about {_clock(total)} on this machine; nothing was trained"])
-
-
-def _table(config: AWDLSTMConfig) -> tuple[int, int]:
-    return config.vocabulary_size, config.embedding_size
 
 
 def _sizes(texts: Texts) -> str:

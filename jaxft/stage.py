@@ -21,10 +21,10 @@ import optax
 from jaxft import checkpoint
 from jaxft.averaging import Average
 from jaxft.errors import InputError, Stopped
+from jaxft.phases import Phase, migrate, phase_schedule
 from jaxft.report import MetricsLog, progress_bar, show, truncate_metrics
 from jaxft.train import LossFn, TrainState, fit, make_train_step
 from jaxft.transforms import discriminative
-from jaxft.unfreezing import Phase, migrate, phase_schedule
 
 MOST_SKIPPED = 10
 """steps in a row with a loss or gradient that is not finite, after which a run gives up"""
@@ -59,6 +59,12 @@ class Run:
       folder: an existing folder; None keeps nothing and logs nothing, for use from a notebook.
       log_every: steps between two lines of the log.
       checkpoint_seconds: seconds between two checkpoints.
+
+    Examples:
+      >>> with Run(None) as run:
+      ...     run.write("stage", 0, loss=1.0)
+      ...     run.position("stage"), run.finished("stage")
+      ({}, None)
     """
 
     def __init__(self, folder: Path | None, *, log_every: int = 20, checkpoint_seconds: float = 120.0):
@@ -207,6 +213,19 @@ def run_plan(
     Raises:
       InputError: the loss was not finite for several steps in a row.
       Stopped: Ctrl-C or SIGTERM; the checkpoint is written.
+
+    Examples:
+      >>> from jaxft.unfreezing import full
+      >>> def loss_fn(params, carry, batch, key):
+      ...     return jnp.sum((params["w"] - batch) ** 2), (carry, {})
+      >>> result = run_plan(
+      ...     Run(None), "parabola", full(["all"], peak_rate=0.25, epochs=2), loss_fn=loss_fn, optimizer=optax.sgd(1.0),
+      ...     labels={"w": "all"}, clip_norm=None, params={"w": jnp.zeros(())}, carry=(), key=jax.random.key(0),
+      ...     batch=lambda step: jnp.ones(()), steps_per_epoch=8, tokens_per_epoch=8,
+      ...     evaluate=lambda params, carry: {"loss": float(abs(params["w"] - 1))},
+      ... )
+      >>> [round(epoch["loss"], 3) for epoch in result.report["epochs"]]
+      [0.004, 0.0]
     """
     position = run.position(stage)
     first = position.get("phase", 0)
@@ -222,6 +241,9 @@ def run_plan(
 
     def seconds() -> float:
         return before + time.monotonic() - started
+
+    def weights(state: TrainState) -> Any:
+        return state.params if average is None else average.value(state.average)
 
     # copies: the first step is given this memory, and the caller may go on using its own
     params, carry, key = jax.tree.map(lambda x: jnp.array(x, copy=True), (params, carry, key))
@@ -269,14 +291,13 @@ def run_plan(
             while len(epochs) * steps_per_epoch < end:
                 until = (len(epochs) + 1) * steps_per_epoch
                 state = fit(state, step, batch, until, on_metrics=on_metrics, pause=run.pausing, on_pause=on_pause)
-                evaluated = state.params if average is None else average.value(state.average)
-                metrics = evaluate(evaluated, state.carry)
+                metrics = evaluate(weights(state), state.carry)
                 if average is not None:
                     state = replace(state, average=average.observe(state.average, metrics["loss"]))
                 if keep_best and not (best_epoch and keep_best(epochs[best_epoch - 1]) > keep_best(metrics)):
                     best_epoch = len(epochs) + 1
                     # copies: the next step is given the memory of these
-                    best = jax.tree.map(np.array, {"params": evaluated, "carry": state.carry})
+                    best = jax.tree.map(np.array, {"params": weights(state), "carry": state.carry})
                 epochs.append({"epoch": len(epochs) + 1, "phase": phase.name, **metrics})
                 run.write(stage, until, split="held-out", **epochs[-1])
                 bar.write(f"{stage} epoch {len(epochs)} ({phase.name}): " + _listed(metrics), file=bar.fp)
@@ -293,8 +314,7 @@ def run_plan(
     if keep_best:
         report["best_epoch"] = best_epoch
         return StageResult(best["params"], best["carry"], report)
-    final = state.params if average is None else average.value(state.average)
-    return StageResult(final, state.carry, report)
+    return StageResult(weights(state), state.carry, report)
 
 
 def _listed(metrics: Mapping[str, float]) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxft import plots, report, summary, unfreezing
+from jaxft import phases, plots, report, summary
 from jaxft.data.splits import Texts
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError, run_job
@@ -182,7 +182,7 @@ def _draw(folder: Path, texts: Texts, settings: Settings, result: Mapping[str, A
     for stage, (plan, steps) in plans(texts, settings).items():
         starts = np.cumsum([0, *(phase.epochs * steps for phase in plan[:-1])])
         boundaries = [(int(start), phase.name) for start, phase in zip(starts, plan, strict=True)]
-        curves = unfreezing.learning_rates(plan, steps)
+        curves = phases.learning_rates(plan, steps)
         plots.plot_learning_rates(curves, boundaries, folder / f"plots/learning_rates_{stage}.png")
     plots.plot_confusion(result["test"]["confusion_matrix"], result["data"]["classes"], folder / "plots/confusion.png")
 

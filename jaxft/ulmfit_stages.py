@@ -31,11 +31,11 @@ from jaxft.models.awd_lstm import (
     language_model_rules,
 )
 from jaxft.models.heads import Classifier, classification_loss, classifier_rules
+from jaxft.phases import Phase
 from jaxft.predict import TextClassifier, class_logits, class_logits_fn
 from jaxft.settings import LanguageModelStage, Settings
 from jaxft.stage import Run, StageResult, run_plan
 from jaxft.train import make_eval_step
-from jaxft.unfreezing import Phase
 
 LANGUAGE_MODEL, CLASSIFIER = "language_model", "classifier"
 """the stages in logs and file names"""
@@ -242,7 +242,13 @@ def predict(model: TextClassifier, texts: Sequence[str]) -> np.ndarray:
 
 
 def lm_plan(settings: Settings) -> tuple[Phase, ...]:
-    """The language model's plan: one phase in which everything trains, or none where the stage is left out."""
+    """The language model's plan: one phase in which everything trains, or none where the stage is left out.
+
+    Examples:
+      >>> from jaxft.presets import PAPER
+      >>> [(phase.epochs, phase.rates["lstm_2"]) for phase in lm_plan(PAPER)]
+      [(15, 0.0015384615384615385)]
+    """
     stage = settings.lm
     if not stage.epochs:
         return ()
@@ -251,7 +257,13 @@ def lm_plan(settings: Settings) -> tuple[Phase, ...]:
 
 
 def classifier_plan(settings: Settings) -> tuple[Phase, ...]:
-    """The classifier's phases, as `settings.classifier.plan` names them."""
+    """The classifier's phases, as `settings.classifier.plan` names them.
+
+    Examples:
+      >>> from jaxft.presets import SMALL
+      >>> [phase.name for phase in classifier_plan(SMALL)]
+      ['last 1', 'last 2', 'last 3', 'all']
+    """
     stage = settings.classifier
     groups = [group for _, group in classifier_rules(settings.model.num_layers)]
     lengths = {"epochs_per_phase": stage.phase_epochs, "final_epochs": stage.epochs}
@@ -311,8 +323,8 @@ def _average(stage: LanguageModelStage, steps: int) -> averaging.Average | None:
 
 
 def encoder_config(texts: Texts, settings: Settings) -> AWDLSTMConfig:
-    """Sizes of the encoder over the vocabulary of `texts`."""
-    return AWDLSTMConfig(len(texts.store.vocabulary), **asdict(settings.model))
+    """Sizes and precision of the encoder over the vocabulary of `texts`."""
+    return AWDLSTMConfig(len(texts.store.vocabulary), **asdict(settings.model), precision=settings.precision)
 
 
 def _window_stream(texts: Texts, documents: np.ndarray, batch_size: int, bptt: int, seed: int | None) -> WindowStream:

@@ -15,7 +15,7 @@ import jaxft
 PACKAGE = Path(jaxft.__file__).parent
 TRAINER = {"train", "checkpoint", "report", "summary", "plots", "stage"}
 OPTIMISATION = {"schedules", "named_schedules", "groups", "transforms", "adam", "accumulation", "averaging", "monitors"}
-OPTIMISATION |= {"unfreezing"}
+OPTIMISATION |= {"phases", "unfreezing", "commit"}
 LEAVES = {"errors"}
 NOTHING_OF_OURS = {"schedules", "groups", "averaging", "monitors", "errors"}
 
