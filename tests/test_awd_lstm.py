@@ -145,7 +145,7 @@ def test_each_dropout_acts_alone_and_only_with_a_key(field):
     assert not np.allclose(one, other)
 
 
-def test_dropout_mask_is_one_per_sequence():
+def test_output_dropout_mask_is_one_per_sequence():
     graphdef, params = language_model(Dropouts(0.0, 0.0, 0.5, 0.0, 0.0))
     _, dropped, _ = nnx.merge(graphdef, params).encoder(
         windows(5)["inputs"], initial_carry(CONFIG, 4), key=jax.random.key(0)
@@ -154,6 +154,21 @@ def test_dropout_mask_is_one_per_sequence():
     assert zero.any()
     assert (zero == zero[:1]).all()
     assert not (zero[0] == zero[0, :1]).all()
+
+
+@pytest.mark.parametrize("dropouts", [Dropouts(0.5, 0.0, 0.0, 0.0, 0.0), Dropouts(0.0, 0.5, 0.0, 0.0, 0.0)])
+def test_input_and_hidden_dropout_masks_are_one_per_sequence(dropouts):
+    """Two windows that share a key must see one mask: read in one go or in halves, the outputs are the same."""
+    graphdef, params = language_model(dropouts)
+    encoder, key = nnx.merge(graphdef, params).encoder, jax.random.key(0)
+    tokens, carry = windows(5)["inputs"], initial_carry(CONFIG, 4)
+    whole, _, _ = encoder(tokens, carry, key=key)
+    first, _, middle = encoder(tokens[:, :2], carry, key=key)
+    second, _, _ = encoder(tokens[:, 2:], middle, key=key)
+    np.testing.assert_allclose(jnp.concatenate([first, second]), whole, rtol=1e-6, atol=1e-7)
+    same_rows = jnp.broadcast_to(tokens[:1], tokens.shape)
+    outputs, _, _ = encoder(same_rows, carry, key=key)
+    assert not np.allclose(outputs[:, 0], outputs[:, 1])
 
 
 @pytest.mark.parametrize("max_length", [6, 30])

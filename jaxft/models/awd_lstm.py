@@ -18,17 +18,19 @@ from flax import nnx
 
 from jaxft.models.dropout import keep_masks
 from jaxft.models.lstm import Carry, lstm
+from jaxft.models.products import Precision, product
 from jaxft.models.tied_softmax import tied_cross_entropy
 
 
 @dataclass(frozen=True)
 class AWDLSTMConfig:
-    """Sizes of the encoder."""
+    """Sizes of the encoder, and the precision of its products."""
 
     vocabulary_size: int
     embedding_size: int = 400
     hidden_size: int = 1152
     num_layers: int = 3
+    precision: Precision = "f32"
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -122,7 +124,8 @@ class Encoder(nnx.Module):
             recurrent = layer.recurrent[...]
             if masks is not None:
                 x, recurrent = x * masks.features[i], recurrent * masks.weights[i]
-            outputs, state = lstm(x, carry[i], layer.kernel[...], recurrent, layer.bias[...], valid)
+            weights = (layer.kernel[...], recurrent, layer.bias[...])
+            outputs, state = lstm(x, carry[i], *weights, valid, self.config.precision)
             carries.append(state)
             x = outputs
         return outputs, outputs if masks is None else outputs * masks.features[-1], tuple(carries)
@@ -167,7 +170,7 @@ class LanguageModel(nnx.Module):
     ) -> tuple[jax.Array, tuple[Carry, ...]]:
         """Logits (B, T, V) of the next word at each of the tokens (B, T), and the new carry."""
         _, hidden, carry = self.encoder(tokens, carry, key=key)
-        logits = jnp.einsum("tbe,ve->btv", hidden, self.encoder.embedding[...])
+        logits = product(hidden.swapaxes(0, 1), self.encoder.embedding[...].T, self.encoder.config.precision)
         return logits + self.decoder_bias[...][None, None, :], carry
 
 
@@ -197,7 +200,8 @@ def language_model_loss(
         outputs, dropped, carry = model.encoder(batch["inputs"], carry, key=key)
         flat = dropped.reshape(-1, dropped.shape[-1])
         embedding, bias = model.encoder.embedding[...], model.decoder_bias[...]
-        cross_entropy = tied_cross_entropy(flat, embedding, bias, batch["targets"].T.reshape(-1))
+        targets = batch["targets"].T.reshape(-1)
+        cross_entropy = tied_cross_entropy(flat, embedding, bias, targets, precision=model.encoder.config.precision)
         loss = cross_entropy
         if key is not None:
             loss = loss + activation_penalty * jnp.mean(dropped**2)

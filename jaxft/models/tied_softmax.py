@@ -11,11 +11,18 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from jaxft.models.products import Precision, operand, times, times_transposed, transposed_times
+
 ROWS = 256  # of a block: enough for a fast product, few enough that R x V logits stay near the processor
 
 
 def tied_cross_entropy(
-    hidden: jax.Array, embedding: jax.Array, bias: jax.Array, targets: jax.Array, rows: int = ROWS
+    hidden: jax.Array,
+    embedding: jax.Array,
+    bias: jax.Array,
+    targets: jax.Array,
+    rows: int = ROWS,
+    precision: Precision = "f32",
 ) -> jax.Array:
     """Mean negative log-likelihood in nats of `targets` under `softmax(hidden @ embedding.T + bias)`.
 
@@ -25,6 +32,7 @@ def tied_cross_entropy(
       bias: (V,).
       targets: (N,) int; a negative target has no share in the loss.
       rows: rows of a block; affects memory and speed only.
+      precision: of the matrix products; see `jaxft.models.products`.
 
     Returns:
       A scalar: the mean over the targets that count.
@@ -37,18 +45,19 @@ def tied_cross_entropy(
     References:
       Press & Wolf, Using the Output Embedding to Improve Language Models, EACL 2017.
     """
-    return _cross_entropy(hidden, embedding, bias, targets, rows)
+    return _cross_entropy(hidden, embedding, bias, targets, rows, precision)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def _cross_entropy(
-    hidden: jax.Array, embedding: jax.Array, bias: jax.Array, targets: jax.Array, rows: int
+    hidden: jax.Array, embedding: jax.Array, bias: jax.Array, targets: jax.Array, rows: int, precision: Precision
 ) -> jax.Array:
     blocks, weights = _blocks(hidden, targets, rows)
+    table = operand(embedding, precision)
 
     def add(total: jax.Array, block: tuple) -> tuple[jax.Array, None]:
         h, target, weight = block
-        logits = h @ embedding.T + bias[None, :]  # (R, V)
+        logits = times_transposed(h, table, precision) + bias[None, :]  # (R, V)
         return total + _negative_log_likelihood(logits, target, weight), None
 
     return jax.lax.scan(add, jnp.zeros((), hidden.dtype), (*blocks, weights))[0]
@@ -72,14 +81,15 @@ def _negative_log_likelihood(logits: jax.Array, targets: jax.Array, weights: jax
 
 
 def _forward(
-    hidden: jax.Array, embedding: jax.Array, bias: jax.Array, targets: jax.Array, rows: int
+    hidden: jax.Array, embedding: jax.Array, bias: jax.Array, targets: jax.Array, rows: int, precision: Precision
 ) -> tuple[jax.Array, tuple]:
     blocks, weights = _blocks(hidden, targets, rows)
+    table = operand(embedding, precision)
 
     def add(totals: tuple, block: tuple) -> tuple[tuple, jax.Array]:
-        loss, d_embedding, d_bias = totals
+        loss, d_table, d_bias = totals
         h, target, weight = block
-        logits = h @ embedding.T + bias[None, :]  # (R, V)
+        logits = times_transposed(h, table, precision) + bias[None, :]  # (R, V)
         top = jnp.max(logits, axis=1, keepdims=True)
         exponentials = jnp.exp(logits - top)
         normalizer = jnp.sum(exponentials, axis=1, keepdims=True)
@@ -88,21 +98,22 @@ def _forward(
         # The softmax half of the gradient; the half of the chosen words is added once, after the scan. The rows are
         # normalized on the narrow side of each product, which saves passes over all the logits.
         scale = weight[:, None] / normalizer
-        d_embedding = d_embedding + jnp.einsum("rv,rh->vh", exponentials, h * scale)
+        factors = operand(exponentials, precision)
+        d_table = d_table + transposed_times(h * scale, factors, precision)  # (H, V)
         d_bias = d_bias + scale[:, 0] @ exponentials
-        return (loss, d_embedding, d_bias), (exponentials @ embedding) * scale
+        return (loss, d_table, d_bias), times(factors, table, precision) * scale
 
-    zeros = (jnp.zeros((), hidden.dtype), jnp.zeros_like(embedding), jnp.zeros_like(bias))
-    (loss, d_embedding, d_bias), d_hidden = jax.lax.scan(add, zeros, (*blocks, weights))
+    zeros = (jnp.zeros((), hidden.dtype), jnp.zeros_like(embedding.T), jnp.zeros_like(bias))
+    (loss, d_table, d_bias), d_hidden = jax.lax.scan(add, zeros, (*blocks, weights))
     (h, target), weight = (x.reshape(-1, *x.shape[2:]) for x in blocks), weights.reshape(-1)
     d_hidden = d_hidden.reshape(h.shape) - weight[:, None] * embedding[target]
-    d_embedding = d_embedding.at[target].add(-weight[:, None] * h)
+    d_embedding = d_table.T.at[target].add(-weight[:, None] * h)
     d_bias = d_bias.at[target].add(-weight)
     return loss, (d_hidden[: hidden.shape[0]], d_embedding, d_bias)
 
 
-def _backward(rows: int, gradients: tuple, cotangent: jax.Array) -> tuple:
-    del rows
+def _backward(rows: int, precision: Precision, gradients: tuple, cotangent: jax.Array) -> tuple:
+    del rows, precision
     return (*jax.tree.map(lambda g: g * cotangent, gradients), None)
 
 

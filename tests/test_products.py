@@ -1,0 +1,61 @@
+"""Matrix products in either precision, in value and gradient."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxft.models.lstm import lstm
+from jaxft.models.products import product
+from jaxft.models.tied_softmax import tied_cross_entropy
+
+BF16 = 2.0**-8  # the largest relative error of rounding to bfloat16
+
+
+def normal(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+@pytest.mark.parametrize("leading", [(5,), (3, 2), (1, 4, 2)])
+def test_a_float32_product_and_its_derivative_are_those_of_jax(leading):
+    x, weight, direction = normal(0, *leading, 7), normal(1, 7, 6), normal(2, *leading, 6)
+    ours = jax.value_and_grad(lambda x, w: jnp.sum(product(x, w) * direction), (0, 1))(x, weight)
+    plain = jax.value_and_grad(lambda x, w: jnp.sum(jnp.matmul(x, w) * direction), (0, 1))(x, weight)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, plain)
+
+
+def test_bfloat16_rounds_the_operands_and_nothing_else():
+    x, weight, direction = normal(0, 4, 64), normal(1, 64, 8), normal(2, 4, 8)
+    rounded = [np.asarray(a.astype(jnp.bfloat16), np.float64) for a in (x, weight, direction)]
+    value = product(x, weight, "bf16")
+    assert value.dtype == jnp.float32
+    np.testing.assert_allclose(value, rounded[0] @ rounded[1], rtol=1e-5, atol=1e-5)
+    dx, dw = jax.grad(lambda x, w: jnp.sum(product(x, w, "bf16") * direction), (0, 1))(x, weight)
+    np.testing.assert_allclose(dx, rounded[2] @ rounded[1].T, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(dw, rounded[0].T @ rounded[2], rtol=1e-5, atol=1e-5)
+
+
+def relative(one, other):
+    return float(jnp.linalg.norm(one - other) / jnp.linalg.norm(other))
+
+
+def test_the_layers_differ_between_precisions_by_rounding_alone():
+    inputs, zeros = normal(0, 6, 3, 5), jnp.zeros((3, 8))
+    weights = (normal(1, 5, 32), 0.3 * normal(2, 8, 32), normal(3, 32))
+
+    def hidden(precision):
+        def scalar(kernel, recurrent, bias):
+            outputs, _ = lstm(inputs, (zeros, zeros), kernel, recurrent, bias, precision=precision)
+            return jnp.sum(outputs**2), outputs
+
+        return jax.grad(scalar, (0, 1, 2), has_aux=True)(*weights)
+
+    def loss(precision):
+        fixed = partial(tied_cross_entropy, targets=jnp.arange(9), rows=4, precision=precision)
+        return jax.value_and_grad(fixed, (0, 1, 2))(normal(4, 9, 5), normal(5, 11, 5), normal(6, 11))
+
+    for results in (hidden, loss):
+        for rounded, exact in zip(*map(jax.tree.leaves, (results("bf16"), results("f32"))), strict=True):
+            assert 0 < relative(rounded, exact) < 4 * BF16
