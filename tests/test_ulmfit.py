@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -14,10 +15,7 @@ import pytest
 
 import jaxft
 from jaxft import checkpoint, predict, stage, ulmfit
-from jaxft.data.corpus import open_corpus
-from jaxft.data.splits import split_texts
 from jaxft.errors import InputError, Stopped
-from jaxft.presets import PRESETS, parse
 from jaxft.report import read_json, read_metrics
 
 SMALL = """
@@ -132,13 +130,14 @@ def test_stopped_and_resumed_ends_with_the_same_bits(finished, table, tmp_path, 
     assert logs[0] == logs[1]
 
 
-def test_killed_without_warning_and_resumed_ends_with_the_same_bits(finished, table, tmp_path):
+@pytest.mark.parametrize("under_way", ["language_model", "classifier"])
+def test_killed_without_warning_and_resumed_ends_with_the_same_bits(finished, table, tmp_path, under_way):
     arguments = ["--data", str(table), "--out", str(tmp_path / "run"), *SMALL, "--checkpoint-minutes", "0"]
     command = [sys.executable, "-m", "jaxft.ulmfit", *arguments]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
         log = tmp_path / "run" / "metrics.jsonl"
-        while process.poll() is None and (not log.exists() or log.read_bytes().count(b"\n") < 6):
-            pass
+        while process.poll() is None and (not log.exists() or log.read_text().count(f'"{under_way}"') < 4):
+            time.sleep(0.01)
         process.kill()
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "run" / "summary.json").exists()
@@ -249,13 +248,6 @@ def test_bad_flags_are_refused_in_one_sentence(table, tmp_path, arguments, messa
     assert not (tmp_path / "run").exists()
 
 
-def test_a_misspelt_flag_fails_with_status_2(capsys):
-    with pytest.raises(SystemExit) as stop:
-        parse(["--lm.peek-rate", "0.1"])
-    assert stop.value.code == 2
-    assert "peek-rate" in capsys.readouterr().err
-
-
 def test_bad_input_ends_with_status_2_and_no_traceback(tmp_path):
     command = [
         sys.executable,
@@ -271,26 +263,3 @@ def test_bad_input_ends_with_status_2_and_no_traceback(tmp_path):
     assert ended.stderr.startswith("jaxft: ")
     assert "missing.csv" in ended.stderr
     assert ended.stderr.count("\n") == 1
-
-
-def test_every_preset_parses_back_to_itself():
-    for name, settings in PRESETS.items():
-        again = parse(["--preset", name, "--data", settings.data])
-        assert again == settings
-
-
-def test_fewer_labels_are_a_balanced_part_of_more(table):
-    texts = ulmfit.read_texts(parse(["--data", str(table), "--text.min-count", "1"]), progress=False)
-
-    def labelled(limit):
-        options = {"seed": 0, "dev_fraction": 0.2, "valid_fraction": 0.1, "limit_labels": limit}
-        split = split_texts(open_corpus(str(table)), texts.store, **options)
-        return set(split.train) | set(split.dev), split
-
-    few, split = labelled(8)
-    more, _ = labelled(20)
-    assert few < more
-    assert np.bincount(texts.store.labels[sorted(few)]).tolist() == [4, 4]
-    held = set(split.dev) | set(split.test)
-    assert not held & (set(split.lm_train) | set(split.lm_valid))
-    assert not set(split.train) & set(split.dev)

@@ -64,6 +64,17 @@ def split_texts(
 
     Raises:
       InputError: a split would be empty; the sentence names the flag.
+
+    Examples:
+      >>> import tempfile
+      >>> from jaxft.data.corpus import open_corpus
+      >>> from jaxft.data.store import build_store
+      >>> corpus = open_corpus("demo")
+      >>> with tempfile.TemporaryDirectory() as cache:
+      ...     store = build_store(corpus, cache, workers=1, progress=False)
+      ...     texts = split_texts(corpus, store, seed=0, dev_fraction=0.1, valid_fraction=0.05)
+      >>> len(texts.train), len(texts.dev), len(texts.test)
+      (90, 10, 1000)
     """
     rng = np.random.default_rng([seed, 0])
     labelled, hidden = _limit_labels(store, limit_labels, rng)

@@ -102,6 +102,14 @@ class LengthBatches:
       batch_size: B; fewer documents than that make one smaller batch.
       widths: ascending widths that batches are padded to; the last must hold the longest document.
       pad: id that padding is filled with.
+
+    Examples:
+      >>> ids, offsets = np.array([5, 6, 7, 8, 9, 5]), np.array([0, 1, 5, 6])
+      >>> batches = LengthBatches(ids, offsets, np.arange(3), np.array([1, 0, 1]), batch_size=2, widths=(2, 4), pad=0)
+      >>> [positions.tolist() for positions in batches.evaluation_batches()]
+      [[1, 0], [2]]
+      >>> batches.evaluation_batch(np.array([1, 0]))["tokens"].tolist()
+      [[6, 7, 8, 9], [0, 0, 0, 5]]
     """
 
     ids: np.ndarray

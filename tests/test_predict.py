@@ -1,0 +1,113 @@
+"""A model's folder: what is saved comes back, alone and elsewhere, and what is damaged is refused."""
+
+import shutil
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxft import load, predict
+from jaxft.data.vocabulary import Vocabulary
+from jaxft.errors import InputError
+from jaxft.models.awd_lstm import NO_DROPOUT, AWDLSTMConfig
+from jaxft.models.heads import Classifier
+from jaxft.predict import TextClassifier
+from jaxft.report import read_json, write_json
+
+WORDS = ["the", "film", "was", "fine", "dull"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    vocabulary = Vocabulary.build(dict.fromkeys(WORDS, 9))
+    config = AWDLSTMConfig(len(vocabulary), 4, 6, 2)
+    module = Classifier(config, 3, NO_DROPOUT, nnx.Rngs(0), head_hidden=5, max_length=12, bptt=4)
+    params, statistics = (nnx.to_pure_dict(nnx.state(module, kind)) for kind in (nnx.Param, nnx.BatchStat))
+    return TextClassifier(config, ("1", "two", "drei"), 5, 12, 4, vocabulary, params, statistics, batch_size=4)
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    model.save(tmp_path / "model")
+    return tmp_path
+
+
+def texts(seed, count, longest=40):
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS, rng.integers(1, longest))) for _ in range(count)]
+
+
+def test_a_saved_model_answers_as_before_wherever_its_folder_goes(model, folder, tmp_path):
+    elsewhere = shutil.move(folder / "model", tmp_path / "elsewhere")
+    again = load(elsewhere)
+    assert again.classes == model.classes
+    np.testing.assert_array_equal(again.probabilities(texts(0, 7)), model.probabilities(texts(0, 7)))
+
+
+def test_probabilities_are_those_of_each_text_whatever_comes_with_it(model):
+    many = texts(1, 11)
+    together = model.probabilities(many)
+    assert together.shape == (11, 3)
+    assert together.dtype == np.float32
+    np.testing.assert_allclose(together.sum(axis=1), 1, rtol=1e-6)
+    for text, row in zip(many, together, strict=True):
+        np.testing.assert_allclose(model.probabilities([text])[0], row, rtol=1e-5, atol=1e-6)
+    assert model.predict(many) == [model.classes[i] for i in together.argmax(axis=1)]
+
+
+def test_no_texts_give_no_rows(model):
+    assert model.probabilities([]).shape == (0, 3)
+
+
+def test_an_empty_text_is_refused_by_its_number(model):
+    with pytest.raises(InputError, match="text 2 is empty"):
+        model.probabilities(["fine", " \n"])
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no finished model"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["classes", "encoder", "bptt"])
+def test_a_damaged_description_is_refused(folder, missing):
+    path = folder / "model/model.json"
+    write_json(path, {name: value for name, value in read_json(path).items() if name != missing})
+    with pytest.raises(InputError, match=r"model\.json does not describe a classifier"):
+        load(folder)
+
+
+def test_damaged_weights_are_refused(folder):
+    path = folder / "model/model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(InputError, match=r"model\.safetensors"):
+        load(folder)
+
+
+def test_a_file_of_texts_comes_back_in_its_order(model, folder, tmp_path):
+    many = texts(2, 9)
+    (tmp_path / "in.csv").write_text("\n".join(["text", *many]), encoding="utf-8")
+    predict.main([str(folder), "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv")])
+    lines = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "label,p(1),p(two),p(drei)"
+    assert [line.split(",")[0] for line in lines[1:]] == model.predict(many)
+
+
+def test_a_bad_row_leaves_no_output(folder, tmp_path):
+    (tmp_path / "in.csv").write_text('text\nfine\n""\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"in\.csv.*(row|line) 3"):
+        predict.main([str(folder), "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv")])
+    assert not [path for path in tmp_path.iterdir() if "out.csv" in path.name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "either --text or --input"),
+        (["--text", "a", "--input", "b.csv"], "either --text or --input"),
+        (["--text", "a", "--output", "b.csv"], "--output names the file"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(folder, arguments, message):
+    with pytest.raises(InputError, match=message):
+        predict.main([str(folder), *arguments])

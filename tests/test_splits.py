@@ -1,0 +1,79 @@
+"""Which documents serve what: nothing held out is learnt from, and the same seed gives the same splits."""
+
+import numpy as np
+import pytest
+
+from jaxft.data.document import Corpus, Document
+from jaxft.data.splits import TRAIN, split_texts
+from jaxft.data.store import build_store
+from jaxft.errors import InputError
+
+LABELS = ["bad"] * 30 + ["good"] * 20 + ["odd"] * 10
+
+
+def corpus(train=LABELS, test=LABELS[25:35], unlabelled=15):
+    documents = [Document(f"train {i} {label}", label, "train") for i, label in enumerate(train)]
+    documents += [Document(f"test {i} {label}", label, "test") for i, label in enumerate(test)]
+    documents += [Document(f"unlabelled {i}", None, "unlabelled") for i in range(unlabelled)]
+    return Corpus("small", "0" * 64, lambda: iter(documents))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return build_store(corpus(), tmp_path_factory.mktemp("texts"), min_count=1, workers=1, progress=False)
+
+
+def split(store, **options):
+    return split_texts(corpus(), store, **{"seed": 0, "dev_fraction": 0.2, "valid_fraction": 0.1, **options})
+
+
+@pytest.mark.parametrize("transductive", [False, True])
+def test_what_is_held_out_is_learnt_from_nowhere(store, transductive):
+    texts = split(store, transductive=transductive)
+    learnt = set(texts.lm_train)
+    assert not set(texts.train) & set(texts.dev)
+    assert not learnt & set(texts.lm_valid)
+    assert not learnt & set(texts.dev)
+    read = learnt | set(texts.lm_valid)
+    assert bool(read & set(texts.test)) == transductive
+    assert len(read) == len(texts.train) + 15 + transductive * len(texts.test)
+
+
+def test_dev_has_its_share_of_every_class(store):
+    assert np.bincount(store.labels[split(store).dev]).tolist() == [6, 4, 2]
+
+
+def test_fewer_labels_are_a_balanced_part_of_more_and_so_are_their_dev_texts(store):
+    few, more = split(store, limit_labels=9), split(store, limit_labels=27)
+    labelled = set(few.train) | set(few.dev)
+    assert labelled < set(more.train) | set(more.dev)
+    assert set(few.dev) <= set(more.dev)
+    assert np.bincount(store.labels[sorted(labelled)]).tolist() == [3, 3, 3]
+    assert len(few.lm_train) + len(few.lm_valid) + len(few.dev) == (store.splits == TRAIN).sum() + 15
+
+
+def test_the_seed_decides(store):
+    first, again, other = split(store), split(store), split(store, seed=1)
+    for name in ("train", "dev", "lm_train", "lm_valid"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+    assert first.dev.tolist() != other.dev.tolist()
+
+
+def test_unlabelled_texts_can_be_limited(store):
+    texts = split(store, limit_unlabelled=5)
+    assert len(texts.lm_train) + len(texts.lm_valid) == len(texts.train) + 5
+
+
+def test_too_few_labels_for_the_classes_are_refused(store):
+    with pytest.raises(InputError, match="--limit-labels 5 is too few for 3 classes: give at least 6"):
+        split(store, limit_labels=5)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [({"test": []}, "no test texts"), ({"train": ["bad", "good"], "test": ["bad"]}, r"too few labelled texts \(2\)")],
+)
+def test_a_split_that_would_be_empty_is_refused(tmp_path, parts, message):
+    few = build_store(corpus(**parts), tmp_path, min_count=1, workers=1, progress=False)
+    with pytest.raises(InputError, match=message):
+        split(few)
