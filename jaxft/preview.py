@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxft.data.splits import Texts
 from jaxft.models.awd_lstm import AWDLSTMConfig
-from jaxft.models.products import Precision, operand, product
+from jaxft.models.products import Precision, matmul, operand
 from jaxft.phases import Phase, format_plan
 from jaxft.report import to_json
 from jaxft.settings import Settings
@@ -26,30 +26,38 @@ EFFICIENCY = 0.5
 def flops_per_token(config: AWDLSTMConfig, softmax: bool, phase: Phase | None = None) -> int:
     """Floating-point operations per token of the encoder's products and, on request, of the tied softmax.
 
-    Forward alone without a phase. In a phase, a layer takes one more pass where it or a layer below it trains, so that
-    a gradient has to get through, and one more where it trains itself.
+    Forward alone without a phase. In a phase, a weight's product is taken once more where it trains, and once more
+    where a gradient has to get through it, which is where something below trains.
 
-    >>> config = AWDLSTMConfig(10_000, 128, 256, 2)
-    >>> flops_per_token(config, softmax=True)
-    3739648
-    >>> groups = ["embedding", "lstm_0", "lstm_1"]
-    >>> flops_per_token(config, softmax=True, phase=Phase("all", dict.fromkeys(groups, 1.0), 1))
-    11218944
+    Args:
+      config: sizes of the encoder.
+      softmax: whether a softmax tied to the embedding stands on it, as in the language model.
+      phase: which of the groups `embedding`, `lstm_0`, ... train.
+
+    Examples:
+      >>> config = AWDLSTMConfig(10_000, 128, 256, 2)
+      >>> flops_per_token(config, softmax=True)
+      3739648
+      >>> groups = ["embedding", "lstm_0", "lstm_1"]
+      >>> flops_per_token(config, softmax=True, phase=Phase("all", dict.fromkeys(groups, 1.0), 1))
+      11218944
     """
     rates = {} if phase is None else phase.rates
-    below = rates.get("embedding") is not None
-    products = softmax * config.vocabulary_size * config.embedding_size * (1 + 2 * below)
+    below = embedding = rates.get("embedding") is not None
+    products = 0
     for i, (inputs, units) in enumerate(pairwise(config.widths)):
         trains = rates.get(f"lstm_{i}") is not None
+        products += 4 * units * inputs * (1 + below + trains)
         below |= trains
-        products += 4 * units * (inputs + units) * (1 + below + trains)
+        products += 4 * units * units * (1 + below + trains)
+    products += softmax * config.vocabulary_size * config.embedding_size * (1 + below + embedding)
     return 2 * products
 
 
 def product_speed(precision: Precision, size: int = 1536) -> float:
     """Floating-point operations per second of a large matrix product on this device."""
     x = operand(jnp.ones((size, size)), precision)
-    timed = jax.jit(partial(product, precision=precision))
+    timed = jax.jit(partial(matmul, precision=precision))
     timed(x, x).block_until_ready()
     started = time.perf_counter()
     for _ in range(3):

@@ -146,7 +146,7 @@ class Settings:
     resume: bool = False
     """continue the run in --out where it stopped"""
     precision: Precision = "f32"
-    """operands of matrix products: f32, or bf16 (sums and weights stay f32), twice as fast on hardware made for it"""
+    """operands of matrix products: f32, or bf16 (sums and weights stay f32), faster on hardware made for it"""
     seed: int = 0
     """seed of splits, weights, order and dropout"""
     limit_labels: int | None = None

@@ -191,6 +191,8 @@ def fit(
         (3, [(0, 0.0), (1, 0.0), (2, 1.0)])
     """
     start = int(state.step)
+    if start >= until:
+        return state
     late: list[tuple[int, Metrics]] = []
 
     def report() -> None:
@@ -202,7 +204,8 @@ def fit(
         upcoming = ahead.submit(batch, start)
         for number in range(start, until):
             ready = upcoming.result()
-            upcoming = ahead.submit(batch, min(number + 1, until - 1))
+            if number + 1 < until:
+                upcoming = ahead.submit(batch, number + 1)
             state, metrics = step(state, ready)
             report()
             late.append((number, metrics))

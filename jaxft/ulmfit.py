@@ -158,12 +158,19 @@ def _borrowed_language_model(texts: Texts, settings: Settings) -> StageResult | 
         raise InputError(f"--language-model {folder} holds no trained language model: name the folder of a run")
     theirs, ours = flatten(report.read_json(folder / "config.json")), flatten(_identity(texts, settings))
     # With other splits the language model could have read this run's dev texts.
-    for name in ("corpus", "seed", "transductive", *(name for name in ours if name.startswith(("model.", "text.")))):
+    same = ("corpus", "seed", "transductive", "classifier.dev_fraction")
+    for name in (*same, *(name for name in ours if name.startswith(("model.", "text.")))):
         if theirs.get(name) != ours[name]:
             raise InputError(
                 f"the language model in {folder} was trained with another {name} ({theirs.get(name)}, here "
                 f"{ours[name]}): give the same data and flags, or train one here"
             )
+    lent, wanted = theirs.get("limit_labels"), settings.limit_labels
+    if lent is not None and (wanted is None or wanted > lent):
+        raise InputError(
+            f"the language model in {folder} was trained with --limit-labels {lent} and may have read texts that this "
+            f"run holds out: give --limit-labels {lent} or fewer here"
+        )
     if Vocabulary.load(folder / "vocabulary.json") != texts.store.vocabulary:
         raise InputError(f"the language model in {folder} has another vocabulary: train one on these texts")
     return replace(result, report={**result.report, "seconds": 0.0, "tokens": 0})

@@ -75,6 +75,20 @@ def test_the_state_is_the_new_or_the_old_one(name, jitted):
             jax.tree.map(same, given, result)
 
 
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda s: ({"a": s["a"]}, ()),
+        lambda s: ({"a": s["a"], "b": s["b"].astype(jnp.bfloat16)}, ()),
+        lambda s: ({"a": s["a"], "b": jnp.stack([s["b"], s["b"]])}, ()),
+    ],
+    ids=["structure", "dtype", "shape"],
+)
+def test_a_state_of_another_kind_is_refused(move):
+    with pytest.raises(ValueError, match="differs from the old one"):
+        commit_if(jnp.array(True), move, PAIR)
+
+
 def numbers(tree):
     def plain(x):
         return jax.random.key_data(x) if jnp.issubdtype(jnp.asarray(x).dtype, jax.dtypes.prng_key) else x

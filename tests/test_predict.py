@@ -90,7 +90,9 @@ def test_a_file_of_texts_comes_back_in_its_order(model, folder, tmp_path):
     predict.main([str(folder), "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv")])
     lines = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "label,p(1),p(two),p(drei)"
-    assert [line.split(",")[0] for line in lines[1:]] == model.predict(many)
+    rows = [line.split(",") for line in lines[1:]]
+    assert [row[0] for row in rows] == model.predict(many)
+    np.testing.assert_allclose([[float(p) for p in row[1:]] for row in rows], model.probabilities(many), atol=1e-6)
 
 
 def test_a_bad_row_leaves_no_output(folder, tmp_path):

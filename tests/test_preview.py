@@ -19,21 +19,18 @@ def test_a_full_size_language_model_step_is_265_megaflop_per_token():
     assert flops_per_token(FULL_SIZE, softmax=True, phase=everything) == pytest.approx(265e6, rel=0.005)
 
 
-def test_each_layer_that_thaws_adds_its_own_two_backward_passes():
+def test_what_each_thaw_adds():
     costs = [flops_per_token(FULL_SIZE, softmax=False, phase=phase(trained)) for trained in range(1, 6)]
-    top, middle, bottom = 4 * 400 * (1152 + 400), 4 * 1152 * (1152 + 1152), 4 * 1152 * (400 + 1152)
-    forward = 2 * (top + middle + bottom)
-    assert costs == [
-        forward,
-        forward + 4 * top,
-        forward + 4 * (top + middle),
-        forward + 4 * (top + middle + bottom),
-        forward + 4 * (top + middle + bottom),
-    ]
+    forward = 2 * 4 * (400 * (1152 + 400) + 1152 * (1152 + 1152) + 1152 * (400 + 1152))
+    # A layer's own weights and its recurrence; then its inputs, on the way to the layer below.
+    top, to_middle = 4 * 400 * (1152 + 2 * 400), 4 * 400 * 1152
+    middle, to_bottom = 4 * 1152 * (1152 + 2 * 1152), 4 * 1152 * 1152
+    bottom, to_embedding = 4 * 1152 * (400 + 2 * 1152), 4 * 1152 * 400
+    added = [0, 2 * top, 2 * (to_middle + middle), 2 * (to_bottom + bottom), 2 * to_embedding]
+    assert costs == [forward + sum(added[: i + 1]) for i in range(5)]
 
 
-def test_a_layer_below_that_trains_costs_the_frozen_ones_above_a_pass():
-    thawed = Phase("", {**dict.fromkeys(GROUPS), "lstm_1": 1.0}, 1)
-    frozen = flops_per_token(FULL_SIZE, softmax=False)
-    more = flops_per_token(FULL_SIZE, softmax=False, phase=thawed) - frozen
-    assert more == 2 * 4 * (2 * 1152 * (1152 + 1152) + 400 * (1152 + 400))
+def test_a_frozen_softmax_passes_the_gradient_on():
+    thawed = Phase("", {**dict.fromkeys(GROUPS), "lstm_2": 1.0}, 1)
+    softmax = [flops_per_token(FULL_SIZE, True, p) - flops_per_token(FULL_SIZE, False, p) for p in (None, thawed)]
+    assert softmax == [2 * 60_000 * 400, 2 * 2 * 60_000 * 400]

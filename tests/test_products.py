@@ -1,14 +1,17 @@
 """Matrix products in either precision, in value and gradient."""
 
 from functools import partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+from jaxft.models.awd_lstm import NO_DROPOUT, AWDLSTMConfig, LanguageModel, initial_carry
 from jaxft.models.lstm import lstm
-from jaxft.models.products import product
+from jaxft.models.products import matmul
 from jaxft.models.tied_softmax import tied_cross_entropy
 
 BF16 = 2.0**-8  # the largest relative error of rounding to bfloat16
@@ -21,7 +24,7 @@ def normal(seed, *shape):
 @pytest.mark.parametrize("leading", [(5,), (3, 2), (1, 4, 2)])
 def test_a_float32_product_and_its_derivative_are_those_of_jax(leading):
     x, weight, direction = normal(0, *leading, 7), normal(1, 7, 6), normal(2, *leading, 6)
-    ours = jax.value_and_grad(lambda x, w: jnp.sum(product(x, w) * direction), (0, 1))(x, weight)
+    ours = jax.value_and_grad(lambda x, w: jnp.sum(matmul(x, w) * direction), (0, 1))(x, weight)
     plain = jax.value_and_grad(lambda x, w: jnp.sum(jnp.matmul(x, w) * direction), (0, 1))(x, weight)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, plain)
 
@@ -29,10 +32,10 @@ def test_a_float32_product_and_its_derivative_are_those_of_jax(leading):
 def test_bfloat16_rounds_the_operands_and_nothing_else():
     x, weight, direction = normal(0, 4, 64), normal(1, 64, 8), normal(2, 4, 8)
     rounded = [np.asarray(a.astype(jnp.bfloat16), np.float64) for a in (x, weight, direction)]
-    value = product(x, weight, "bf16")
+    value = matmul(x, weight, "bf16")
     assert value.dtype == jnp.float32
     np.testing.assert_allclose(value, rounded[0] @ rounded[1], rtol=1e-5, atol=1e-5)
-    dx, dw = jax.grad(lambda x, w: jnp.sum(product(x, w, "bf16") * direction), (0, 1))(x, weight)
+    dx, dw = jax.grad(lambda x, w: jnp.sum(matmul(x, w, "bf16") * direction), (0, 1))(x, weight)
     np.testing.assert_allclose(dx, rounded[2] @ rounded[1].T, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(dw, rounded[0].T @ rounded[2], rtol=1e-5, atol=1e-5)
 
@@ -43,19 +46,37 @@ def relative(one, other):
 
 def test_the_layers_differ_between_precisions_by_rounding_alone():
     inputs, zeros = normal(0, 6, 3, 5), jnp.zeros((3, 8))
+    valid = jnp.arange(6)[:, None] >= jnp.array([0, 2, 5])[None, :]
     weights = (normal(1, 5, 32), 0.3 * normal(2, 8, 32), normal(3, 32))
 
     def hidden(precision):
         def scalar(kernel, recurrent, bias):
-            outputs, _ = lstm(inputs, (zeros, zeros), kernel, recurrent, bias, precision=precision)
+            outputs, _ = lstm(inputs, (zeros, zeros), kernel, recurrent, bias, valid, precision)
             return jnp.sum(outputs**2), outputs
 
-        return jax.grad(scalar, (0, 1, 2), has_aux=True)(*weights)
+        return jax.jit(jax.grad(scalar, (0, 1, 2), has_aux=True))(*weights)
 
-    def loss(precision):
-        fixed = partial(tied_cross_entropy, targets=jnp.arange(9), rows=4, precision=precision)
-        return jax.value_and_grad(fixed, (0, 1, 2))(normal(4, 9, 5), normal(5, 11, 5), normal(6, 11))
+    def loss(precision, rows):
+        fixed = partial(tied_cross_entropy, targets=jnp.arange(9), rows=rows, precision=precision)
+        return jax.jit(jax.value_and_grad(fixed, (0, 1, 2)))(normal(4, 9, 5), normal(5, 11, 5), normal(6, 11))
 
-    for results in (hidden, loss):
+    for results in (hidden, partial(loss, rows=4), partial(loss, rows=256)):
         for rounded, exact in zip(*map(jax.tree.leaves, (results("bf16"), results("f32"))), strict=True):
             assert 0 < relative(rounded, exact) < 4 * BF16
+
+
+def test_logits_of_bfloat16_operands_have_a_gradient():
+    config = AWDLSTMConfig(50, 16, 16, 1, "bf16")
+    graphdef, state = nnx.split(LanguageModel(config, NO_DROPOUT, nnx.Rngs(0)))
+
+    def total(params):
+        logits, _ = nnx.merge(graphdef, params)(jnp.ones((2, 8), jnp.int32), initial_carry(config, 2))
+        return jnp.sum(logits**2)
+
+    for gradient in jax.tree.leaves(jax.jit(jax.grad(total))(nnx.to_pure_dict(state))):
+        assert bool(jnp.isfinite(gradient).all() & (gradient != 0).any())
+
+
+def test_another_precision_is_refused():
+    with pytest.raises(ValueError, match="precision is 'f32' or 'bf16', not 'bfloat16'"):
+        matmul(normal(0, 2, 2), normal(1, 2, 2), cast(Any, "bfloat16"))

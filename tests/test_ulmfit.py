@@ -164,6 +164,7 @@ def test_another_run_reuses_a_language_model(finished, table, tmp_path):
     ("arguments", "message"),
     [
         (["--seed", "1"], "another seed"),
+        (["--classifier.dev-fraction", "0.3"], r"another classifier\.dev_fraction \(0\.2, here 0\.3\)"),
         (["--model.hidden-size", "16"], r"another model\.hidden_size \(12, here 16\)"),
         (["--transductive"], "another transductive"),
     ],

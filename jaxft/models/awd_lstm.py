@@ -18,7 +18,7 @@ from flax import nnx
 
 from jaxft.models.dropout import keep_masks
 from jaxft.models.lstm import Carry, lstm
-from jaxft.models.products import Precision, product
+from jaxft.models.products import Precision, matmul
 from jaxft.models.tied_softmax import tied_cross_entropy
 
 
@@ -170,7 +170,7 @@ class LanguageModel(nnx.Module):
     ) -> tuple[jax.Array, tuple[Carry, ...]]:
         """Logits (B, T, V) of the next word at each of the tokens (B, T), and the new carry."""
         _, hidden, carry = self.encoder(tokens, carry, key=key)
-        logits = product(hidden.swapaxes(0, 1), self.encoder.embedding[...].T, self.encoder.config.precision)
+        logits = matmul(hidden.swapaxes(0, 1), self.encoder.embedding[...].T, self.encoder.config.precision)
         return logits + self.decoder_bias[...][None, None, :], carry
 
 

@@ -11,7 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxft.models.products import Precision, operand, times, times_transposed, transposed_times
+from jaxft.models.products import Precision, matmul_nn, matmul_nt, matmul_tn, operand
 
 ROWS = 256  # of a block: enough for a fast product, few enough that R x V logits stay near the processor
 
@@ -57,7 +57,7 @@ def _cross_entropy(
 
     def add(total: jax.Array, block: tuple) -> tuple[jax.Array, None]:
         h, target, weight = block
-        logits = times_transposed(h, table, precision) + bias[None, :]  # (R, V)
+        logits = matmul_nt(h, table, precision) + bias[None, :]  # (R, V)
         return total + _negative_log_likelihood(logits, target, weight), None
 
     return jax.lax.scan(add, jnp.zeros((), hidden.dtype), (*blocks, weights))[0]
@@ -89,7 +89,7 @@ def _forward(
     def add(totals: tuple, block: tuple) -> tuple[tuple, jax.Array]:
         loss, d_table, d_bias = totals
         h, target, weight = block
-        logits = times_transposed(h, table, precision) + bias[None, :]  # (R, V)
+        logits = matmul_nt(h, table, precision) + bias[None, :]  # (R, V)
         top = jnp.max(logits, axis=1, keepdims=True)
         exponentials = jnp.exp(logits - top)
         normalizer = jnp.sum(exponentials, axis=1, keepdims=True)
@@ -99,9 +99,9 @@ def _forward(
         # normalized on the narrow side of each product, which saves passes over all the logits.
         scale = weight[:, None] / normalizer
         factors = operand(exponentials, precision)
-        d_table = d_table + transposed_times(h * scale, factors, precision)  # (H, V)
+        d_table = d_table + matmul_tn(h * scale, factors, precision)  # (H, V)
         d_bias = d_bias + scale[:, 0] @ exponentials
-        return (loss, d_table, d_bias), times(factors, table, precision) * scale
+        return (loss, d_table, d_bias), matmul_nn(factors, table, precision) * scale
 
     zeros = (jnp.zeros((), hidden.dtype), jnp.zeros_like(embedding.T), jnp.zeros_like(bias))
     (loss, d_table, d_bias), d_hidden = jax.lax.scan(add, zeros, (*blocks, weights))

@@ -45,7 +45,8 @@ def main() -> None:
         sizes = tested["data"]["sizes"]
         count = sizes["train"] + sizes["dev"]
         results[ULMFIT][count] = score(tested)
-        results[SCRATCH][count] = score(run_job(options.out / f"scratch-{labels}", [*common, "--lm.epochs", "0"]))
+        scratch = run_job(options.out / f"scratch-{labels or 'all'}", [*common, "--lm.epochs", "0"])
+        results[SCRATCH][count] = score(scratch)
         results[BASELINE][count] = baseline(common)
         write_json(options.out / "low_labels.json", results)
     print_table(results)
@@ -71,7 +72,8 @@ def baseline(flags: list[str]) -> tuple[float, float, float]:
     texts = read_texts(settings, progress=False)
     rows = {"train": np.union1d(texts.train, texts.dev), "test": texts.test}
     wanted = set(np.concatenate(list(rows.values())).tolist())
-    documents = {i: d for i, d in enumerate(open_corpus(settings.data).documents()) if i in wanted}
+    columns = {f"{name}_column": getattr(settings, f"{name}_column") for name in ("text", "label", "split")}
+    documents = {i: d for i, d in enumerate(open_corpus(settings.data, **columns).documents()) if i in wanted}
     (train, train_labels), (test, test_labels) = (
         ([documents[i].text for i in part], [documents[i].label for i in part]) for part in rows.values()
     )
