@@ -77,6 +77,19 @@ def test_logits_of_bfloat16_operands_have_a_gradient():
         assert bool(jnp.isfinite(gradient).all() & (gradient != 0).any())
 
 
+def test_a_word_foreseen_well_keeps_its_small_gradient():
+    """Softmax minus one is small there; rounding its two halves apart would leave little of it."""
+    hidden, embedding = jnp.full((1, 2), 2.0), jnp.array([[1.0, 1.0], [-0.1, 0.0], [0.0, -0.1]]) * 1.3
+
+    def gradient(precision):
+        return jax.jit(jax.grad(partial(tied_cross_entropy, precision=precision)))(
+            hidden, embedding, jnp.zeros(3), jnp.zeros(1, jnp.int32)
+        )
+
+    assert float(jnp.abs(gradient("f32")).max()) < 0.05
+    assert relative(gradient("bf16"), gradient("f32")) < 4 * BF16
+
+
 def test_another_precision_is_refused():
     with pytest.raises(ValueError, match="precision is 'f32' or 'bf16', not 'bfloat16'"):
         matmul(normal(0, 2, 2), normal(1, 2, 2), cast(Any, "bfloat16"))

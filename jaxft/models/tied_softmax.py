@@ -95,21 +95,18 @@ def _forward(
         normalizer = jnp.sum(exponentials, axis=1, keepdims=True)
         chosen = jnp.take_along_axis(logits, target[:, None], axis=1)
         loss = loss + jnp.sum(weight[:, None] * (jnp.log(normalizer) + top - chosen))
-        # The softmax half of the gradient; the half of the chosen words is added once, after the scan. The rows are
-        # normalized on the narrow side of each product, which saves passes over all the logits.
-        scale = weight[:, None] / normalizer
-        factors = operand(exponentials, precision)
+        # The gradient of a row times its normalizer: rows are normalized on the narrow side of each product, which
+        # saves a pass over all the logits.
+        words = jnp.arange(logits.shape[1])[None, :]
+        rising = jnp.where(words == target[:, None], exponentials - normalizer, exponentials)
+        factors, scale = operand(rising, precision), weight[:, None] / normalizer
         d_table = d_table + matmul_tn(h * scale, factors, precision)  # (H, V)
-        d_bias = d_bias + scale[:, 0] @ exponentials
+        d_bias = d_bias + scale[:, 0] @ rising
         return (loss, d_table, d_bias), matmul_nn(factors, table, precision) * scale
 
     zeros = (jnp.zeros((), hidden.dtype), jnp.zeros_like(embedding.T), jnp.zeros_like(bias))
     (loss, d_table, d_bias), d_hidden = jax.lax.scan(add, zeros, (*blocks, weights))
-    (h, target), weight = (x.reshape(-1, *x.shape[2:]) for x in blocks), weights.reshape(-1)
-    d_hidden = d_hidden.reshape(h.shape) - weight[:, None] * embedding[target]
-    d_embedding = d_table.T.at[target].add(-weight[:, None] * h)
-    d_bias = d_bias.at[target].add(-weight)
-    return loss, (d_hidden[: hidden.shape[0]], d_embedding, d_bias)
+    return loss, (d_hidden.reshape(-1, hidden.shape[1])[: hidden.shape[0]], d_table.T, d_bias)
 
 
 def _backward(rows: int, precision: Precision, gradients: tuple, cotangent: jax.Array) -> tuple:
