@@ -147,7 +147,11 @@ def load(run: str | os.PathLike[str]) -> "TextClassifier":
         jaxft.errors.InputError: there is no finished model, or it is damaged.
 
     Examples:
-        >>> load("runs/ulmfit").predict(["A lovely film."])  # doctest: +SKIP
+        A finished run answers `load(run).predict(["A lovely film."])`; anything else is refused:
+
+        >>> load("runs/of-tomorrow")
+        Traceback (most recent call last):
+        jaxft.errors.InputError: runs/of-tomorrow holds no finished model: name the folder of a run that has ended
     """
     from jaxft.predict import load as load_model  # brings in models and tokenizer
 
