@@ -1,5 +1,6 @@
 """The errors that end a job with one sentence: every module raises the first, and `run_job` prints both."""
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -13,9 +14,15 @@ class Stopped(Exception):
 
 
 def run_job(job: Callable[[], None]) -> None:
-    """Runs `job`; `InputError` ends it with one line on standard error and status 2, a stop with status 130."""
+    """Runs `job`; `InputError` ends it with one line on standard error and status 2, a stop with status 130.
+
+    A reader of standard output that goes away early, such as `head`, is no error.
+    """
     try:
         job()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail again
     except InputError as error:
         print(f"jaxft: {error}", file=sys.stderr)
         sys.exit(2)

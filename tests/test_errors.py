@@ -1,0 +1,36 @@
+"""How a job ends, seen from outside."""
+
+import subprocess
+import sys
+
+import pytest
+
+START = "from jaxft.errors import InputError, Stopped, run_job\n"
+
+
+def ended(job):
+    return subprocess.run([sys.executable, "-c", START + job], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        ('InputError("a.csv is empty: fill it")', 2, "jaxft: a.csv is empty: fill it\n"),
+        ('Stopped("stopped by SIGTERM")', 130, "jaxft: stopped by SIGTERM\n"),
+        ("KeyboardInterrupt()", 130, "jaxft: stopped\n"),
+    ],
+)
+def test_an_end_is_one_line_and_a_status(error, status, line):
+    process = ended(f"def job():\n    raise {error}\nrun_job(job)")
+    assert (process.returncode, process.stderr, process.stdout) == (status, line, "")
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    command = [sys.executable, "-c", START + "run_job(lambda: print('line\\n' * 10**6))"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "line\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
