@@ -68,7 +68,7 @@ def test_contract_for_every_number_of_steps(name, total_steps, warmup, peak_valu
     name=st.sampled_from(SCHEDULE_NAMES),
     start=st.integers(0, 400),
     anneal_steps=st.sampled_from([0, 1, 2, 37]),
-    share=st.sampled_from([0.0, 0.1, 1.0]) | st.floats(0.0, 2.0),
+    share=st.sampled_from([0.0, 0.1, 1.0]) | st.floats(1e-6, 2.0),  # XLA flushes subnormal numbers to 0
     **NUMBERS,
 )
 def test_contract_of_swa_over_every_schedule(name, start, anneal_steps, share, total_steps, warmup, peak_value, end):
@@ -131,7 +131,7 @@ def test_start_peak_and_end(name, data, total_steps, end):
     ours = [schedule(step) for step in (0, top, total_steps, 10_000)]
     np.testing.assert_allclose(ours, [start, peak, last, last], rtol=2e-5, atol=1e-9)
     if name != "bert":
-        assert values(schedule).max() == values(schedule)[top]
+        np.testing.assert_allclose(values(schedule).max(), values(schedule)[top], rtol=1.2e-7)  # 61 * (1 / 61) rounds
 
 
 @pytest.mark.parametrize("total_steps", [2, 3, 19, 100])
