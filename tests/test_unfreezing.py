@@ -1,12 +1,18 @@
-"""The published plans: what each trains, and at which rates."""
+"""The published plans: what each trains, at which rates, and what it prints and draws."""
 
 import dataclasses
 import json
+from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
 from jaxft import unfreezing
-from jaxft.phases import Phase
+from jaxft.phases import Phase, format_plan, learning_rates, migrate, phase_schedule
+from jaxft.transforms import applied_metrics, discriminative
 
 GROUPS = ["embed", "lstm_1", "lstm_2", "head"]
 PLANS = {
@@ -52,6 +58,40 @@ def test_rates_and_schedules_of_the_published_baselines():
 def test_plans_survive_json(name):
     phases = json.loads(json.dumps([dataclasses.asdict(phase) for phase in PLANS[name]]))
     assert tuple(Phase(**phase) for phase in phases) == PLANS[name]
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_curves_are_the_rates_that_training_applies(name):
+    plan, steps_per_epoch = PLANS[name], 3
+    curves = learning_rates(plan, steps_per_epoch)
+    params = {group: jnp.ones(1) for group in GROUPS}
+    labels = {group: group for group in GROUPS}
+    applied = {group: [] for group in GROUPS}
+    opt_state: Any = None
+    for previous, phase in zip((None, *plan), plan, strict=False):
+        schedule = phase_schedule(phase, steps_per_epoch)
+        tx = discriminative(optax.sgd(1.0), labels, phase.rates, schedule)
+        fresh: Any = tx.init(params)
+        opt_state = fresh if previous is None else migrate(opt_state, previous, fresh)
+        update = jax.jit(tx.update)
+        for _ in range(phase.epochs * steps_per_epoch):
+            _, opt_state = update(params, opt_state, params)
+            for group in GROUPS:
+                applied[group].append(float(applied_metrics(opt_state)[f"lr/{group}"]))
+    for group in GROUPS:
+        np.testing.assert_allclose(np.nan_to_num(curves[group]), applied[group], rtol=1e-6)
+    lengths = {len(curve) for curve in curves.values()}
+    assert lengths == {sum(phase.epochs for phase in plan) * steps_per_epoch}
+
+
+def test_table_shows_phases_steps_rates_and_schedule():
+    lines = format_plan(PLANS["fastai"], steps_per_epoch=1000).splitlines()
+    assert lines[0].split() == ["phase", "epochs", "steps", *GROUPS, "schedule"]
+    assert lines[1].split() == [
+        *["last", "1", "1", "1,000", *3 * ["frozen"], "0.01", "slanted_triangular", "cut_frac=0.3333", "ratio=8"]
+    ]
+    assert lines[3].split()[:3] == ["all", "3", "3,000"]
+    assert "steps" not in format_plan(PLANS["full"])
 
 
 @pytest.mark.parametrize(

@@ -144,9 +144,7 @@ def _backward(precision: Precision, residuals: tuple, cotangents: tuple[jax.Arra
         step, start, (d_hidden, cells, previous_cells, activations), reverse=True
     )
     previous_hidden = jnp.concatenate([h0[None], hidden[:-1]])
-    flat_hidden, flat_gates = (x.reshape(-1, x.shape[-1]) for x in (previous_hidden, d_gates))
-    d_recurrent = matmul_tn(flat_hidden, flat_gates, precision)
-    return d_gates, d_recurrent, d_bias, None, dh0, dc0
+    return d_gates, matmul_tn(previous_hidden, d_gates, precision), d_bias, None, dh0, dc0
 
 
 _recurrence.defvjp(_forward, _backward)

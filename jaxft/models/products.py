@@ -59,8 +59,8 @@ def matmul_nt(x: jax.Array, weight: jax.Array, precision: Precision) -> jax.Arra
 
 
 def matmul_tn(x: jax.Array, y: jax.Array, precision: Precision) -> jax.Array:
-    """(M, K).T @ (M, N) -> (K, N) float32: the gradient of a weight, from its inputs and those of its outputs."""
-    x, y = operand(x, precision), operand(y, precision)
+    """(..., K).T @ (..., N) -> (K, N) float32, over all rows: a weight's gradient of its inputs and its outputs'."""
+    x, y = operand(_rows(x), precision), operand(_rows(y), precision)
     if precision == "f32":
         return _dot(x, y, 0, 0)
     # XLA's fast bfloat16 product on a CPU reads rows: the transpose has to be stored as such, not just relabelled. And
@@ -83,9 +83,9 @@ def _forward(x: jax.Array, weight: jax.Array, precision: Precision) -> tuple[jax
 
 def _backward(precision: Precision, operands: tuple[jax.Array, jax.Array], d_result: jax.Array) -> tuple:
     x, weight = operands
-    d_rows = operand(_rows(d_result), precision)
-    d_x = matmul_nt(d_rows, weight, precision).reshape(x.shape)
-    return d_x, matmul_tn(_rows(x), d_rows, precision)
+    d_result = operand(d_result, precision)
+    d_x = matmul_nt(_rows(d_result), weight, precision).reshape(x.shape)
+    return d_x, matmul_tn(x, d_result, precision)
 
 
 def _rows(x: jax.Array) -> jax.Array:
