@@ -1,0 +1,306 @@
+"""fastai's AWD-LSTM weights as ours, by a table of names in which every key of the file and every parameter must occur.
+
+`load_language_model` and `load_classifier` give a model to call; `jaxft.pretrained` starts a training job from
+`language_model_params`. The files are parsed by `jaxft.models.torch_file`, which needs no torch and runs no pickle.
+
+References:
+  `fastai/text/models/awdlstm.py` and `fastai/text/models/core.py`, for the layout of fastai 2; fastai 1 names the same
+  encoder in the same way, and numbers the layers of the classifier's head otherwise.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx, traverse_util
+
+from jaxft.data.vocabulary import Vocabulary
+from jaxft.errors import InputError
+from jaxft.models.awd_lstm import AWDLSTMConfig, Dropouts, LanguageModel, initial_carry
+from jaxft.models.heads import Classifier
+from jaxft.models.torch_file import read_pickle, read_tensors
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Where the keys that match `pattern` go: `ours` is a path, into which the groups of the pattern are filled.
+
+    A "sum" adds several keys up, and a "tie" has to hold the same numbers as the parameter that it is tied to.
+    """
+
+    pattern: str
+    ours: str
+    how: Literal["same", "transpose", "sum", "tie", "ignore"] = "same"
+
+
+ENCODER = (
+    Row(r"0\.(?:module\.)?encoder\.weight", "encoder/embedding"),
+    Row(r"0\.(?:module\.)?encoder_dp\.emb\.weight", "encoder/embedding", "tie"),
+    Row(r"0\.(?:module\.)?rnns\.(\d+)\.(?:module\.)?weight_ih_l0", r"encoder/lstm_\1/kernel", "transpose"),
+    Row(r"0\.(?:module\.)?rnns\.(\d+)\.weight_hh_l0_raw", r"encoder/lstm_\1/recurrent", "transpose"),
+    Row(r"0\.(?:module\.)?rnns\.(\d+)\.(?:module\.)?bias_(?:ih|hh)_l0", r"encoder/lstm_\1/bias", "sum"),
+)
+LANGUAGE_MODEL = (
+    *ENCODER,
+    Row(r"1\.decoder\.weight", "encoder/embedding", "tie"),
+    Row(r"1\.decoder\.bias", "decoder_bias"),
+)
+
+
+def _head(norm: str, linear: str, i: int) -> tuple[Row, ...]:
+    return (
+        Row(rf"1\.layers\.{norm}\.weight", f"head/norm_{i}/scale"),
+        Row(rf"1\.layers\.{norm}\.bias", f"head/norm_{i}/bias"),
+        Row(rf"1\.layers\.{norm}\.running_mean", f"head/norm_{i}/mean"),
+        Row(rf"1\.layers\.{norm}\.running_var", f"head/norm_{i}/var"),
+        Row(rf"1\.layers\.{norm}\.num_batches_tracked", "", "ignore"),
+        Row(rf"1\.layers\.{linear}\.weight", f"head/linear_{i}/kernel", "transpose"),
+        Row(rf"1\.layers\.{linear}\.bias", f"head/linear_{i}/bias"),
+    )
+
+
+CLASSIFIER_1 = (*ENCODER, *_head("0", "2", 0), *_head("4", "6", 1))
+"""fastai 1 puts the head's layers in one row"""
+CLASSIFIER_2 = (*ENCODER, *_head(r"0\.0", r"0\.2", 0), *_head(r"1\.0", r"1\.2", 1))
+"""fastai 2 puts them in two blocks, whose linear layers have no bias"""
+
+
+def load_language_model(
+    weights: str | os.PathLike[str], itos: str | os.PathLike[str] | Sequence[str]
+) -> tuple[Callable[..., Any], Any, Vocabulary]:
+    """A language model that fastai has written.
+
+    Args:
+      weights: a `.pth` file of fastai 1 or 2.
+      itos: the tokens in the order of their ids, or the pickle that holds them.
+
+    Returns:
+      `apply(params, tokens, carry=None, key=None) -> (logits, carry)` with tokens (B, T) int and logits (B, T, V)
+      float32, its parameters, and the vocabulary. `key` turns fastai's dropouts for language models on.
+
+    Raises:
+      InputError: files that are damaged, that hold anything but tensors, or that do not fit the model; one sentence
+        names all that is wrong.
+    """
+    config, params = language_model_params(read_state(Path(weights)), str(weights))
+    vocabulary = read_vocabulary(itos)
+    _refuse_other_size(vocabulary, config, str(weights))
+    graphdef = nnx.graphdef(nnx.eval_shape(lambda: LanguageModel(config, Dropouts(), nnx.Rngs(0))))
+
+    def apply(params: Any, tokens: jax.Array, carry: Any = None, key: jax.Array | None = None) -> tuple[jax.Array, Any]:
+        model: LanguageModel = nnx.merge(graphdef, params)
+        return model(tokens, initial_carry(config, len(tokens)) if carry is None else carry, key)
+
+    return apply, params, vocabulary
+
+
+def load_classifier(
+    weights: str | os.PathLike[str],
+    itos: str | os.PathLike[str] | Sequence[str],
+    max_length: int = 1440,
+    bptt: int = 72,
+) -> tuple[Callable[..., jax.Array], Any, Vocabulary]:
+    """A text classifier that fastai has written.
+
+    Args:
+      weights, itos: as for `load_language_model`.
+      max_length, bptt: of fastai's `text_classifier_learner` (`max_len`, `seq_len`), which the file does not tell.
+
+    Returns:
+      `apply(params, tokens, lengths, key=None) -> logits` with tokens (B, T) int, padded with the vocabulary's `xxpad`
+      on either side, lengths (B,) int and logits (B, C) float32; its parameters, those of the batch norms' statistics
+      included; and the vocabulary.
+
+    Raises:
+      InputError: as `load_language_model`.
+    """
+    config, params, classifier = _classifier(read_state(Path(weights)), str(weights), max_length, bptt)
+    vocabulary = read_vocabulary(itos)
+    _refuse_other_size(vocabulary, config, str(weights))
+    graphdef, pad = nnx.graphdef(classifier), vocabulary.pad
+
+    def apply(params: Any, tokens: jax.Array, lengths: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        tokens, lengths = jnp.asarray(tokens), jnp.asarray(lengths)
+        width = tokens.shape[1]
+        beyond = max(0, width - max_length)
+        on_the_right = tokens[:, -1] == pad
+        shift = jnp.where(on_the_right, lengths, jnp.zeros_like(lengths))
+        columns = (jnp.arange(width, dtype=lengths.dtype)[None, :] + shift[:, None]) % width
+        tokens = jnp.take_along_axis(tokens, columns, axis=1)
+        tokens = jnp.pad(tokens, ((0, 0), (-beyond % bptt, 0)), constant_values=pad)
+        return nnx.merge(graphdef, params["params"], params["statistics"])(tokens, lengths, key)
+
+    return apply, params, vocabulary
+
+
+def language_model_params(state: Arrays, name: str) -> tuple[AWDLSTMConfig, dict[str, Any]]:
+    """Sizes and parameters of the language model in a state dict; raises as `load_language_model`."""
+    found, problems = _assemble(state, LANGUAGE_MODEL)
+    config = _config(found, name, problems)
+    model = nnx.eval_shape(lambda: LanguageModel(config, Dropouts(), nnx.Rngs(0)))
+    return config, _filled(found, nnx.to_pure_dict(nnx.state(model)), name, problems)
+
+
+def _classifier(
+    state: Arrays, name: str, max_length: int, bptt: int
+) -> tuple[AWDLSTMConfig, dict[str, Any], Classifier]:
+    in_blocks = "1.layers.0.0.weight" in state
+    found, problems = _assemble(state, CLASSIFIER_2 if in_blocks else CLASSIFIER_1)
+    config = _config(found, name, problems)
+    kernels = [found.get(f"head/linear_{i}/kernel", np.zeros((1, 1))) for i in range(2)]
+    if in_blocks:
+        biases = {f"head/linear_{i}/bias": np.zeros(kernel.shape[1], np.float32) for i, kernel in enumerate(kernels)}
+        found = {**biases, **found}
+    hidden, classes = (kernel.shape[-1] for kernel in kernels)
+    model = nnx.eval_shape(
+        lambda: Classifier(
+            config, classes, Dropouts(0.4, 0.3, 0.4, 0.5, 0.05), nnx.Rngs(0),
+            head_hidden=hidden, max_length=max_length, bptt=bptt,
+        )
+    )  # fmt: skip
+    _, params, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
+    params, statistics = nnx.to_pure_dict(params), nnx.to_pure_dict(statistics)
+    filled = _filled(found, {"params": params, "statistics": statistics}, name, problems)
+    return config, filled, model
+
+
+def read_state(path: Path) -> dict[str, np.ndarray]:
+    """The weights in a file that fastai's `save` or torch's has written, by their names there.
+
+    Raises:
+      InputError: as `load_language_model`.
+    """
+    try:
+        return state_dict(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): name a .pth file") from error
+
+
+def state_dict(content: bytes, name: str) -> dict[str, np.ndarray]:
+    """The weights in the bytes of such a file."""
+    tree = read_tensors(content, name)
+    if isinstance(tree, dict) and isinstance(tree.get("model"), dict):  # beside it fastai keeps the optimizer
+        tree = tree["model"]
+    if not isinstance(tree, dict) or not tree or not all(isinstance(value, np.ndarray) for value in tree.values()):
+        raise InputError(f"{name} holds no state_dict of tensors: save the model with fastai's learn.save")
+    if any(key.startswith("encoder.") for key in tree):
+        raise InputError(f"{name} holds an encoder without its decoder: save the whole model with fastai's learn.save")
+    # Beside the raw weights of DropConnect some versions keep the last dropped ones.
+    dropped = re.compile(r"(.*rnns\.\d+\.)module\.(weight_hh_l0)")
+    raw = {key: match and f"{match[1]}{match[2]}_raw" for key in tree for match in [dropped.fullmatch(key)]}
+    kept = {key: value for key, value in tree.items() if raw[key] not in tree}
+    return {raw[key] or key: value for key, value in kept.items()}
+
+
+def read_vocabulary(itos: str | os.PathLike[str] | Sequence[str]) -> Vocabulary:
+    """The vocabulary in a pickle of a list of tokens, or in the list itself.
+
+    Raises:
+      InputError: no list of strings, or one without fastai's special tokens.
+    """
+    if not isinstance(itos, str | os.PathLike):
+        return Vocabulary(tuple(itos))
+    path = Path(itos)
+    try:
+        return vocabulary_from_pickle(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): name the itos pickle of the weights") from error
+
+
+def vocabulary_from_pickle(content: bytes, name: str) -> Vocabulary:
+    """The vocabulary in the bytes of such a pickle."""
+    tokens = read_pickle(content, name)
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        raise InputError(f"{name} holds no list of tokens: name the itos pickle that belongs to the weights")
+    try:
+        return Vocabulary(tuple(tokens))
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def _assemble(state: Arrays, rows: Sequence[Row]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Our parameters by path, float32, and what is wrong with the names."""
+    found: dict[str, np.ndarray] = {}
+    ties: list[tuple[str, str]] = []
+    parts: dict[str, int] = {}
+    problems = []
+    for key, array in state.items():
+        row, match = next(((r, m) for r in rows if (m := re.fullmatch(r.pattern, key))), (None, None))
+        if row is None or match is None:
+            problems.append(f"{key} is unknown")
+            continue
+        path = match.expand(row.ours)
+        if row.how == "tie":
+            ties.append((key, path))
+        elif row.how != "ignore":
+            if array.dtype.kind not in "fV" or array.ndim not in (1, 2):  # bfloat16 calls itself V
+                problems.append(f"{key} is {array.dtype} {array.shape}")
+                continue
+            value = array.astype(np.float32)
+            parts[path] = parts.get(path, 0) + 1
+            if row.how == "sum" and path in found and found[path].shape == value.shape:
+                value = found[path] + value
+            elif path in found:
+                problems.append(f"{key} comes twice or in two shapes")
+            found[path] = value.T if row.how == "transpose" else value
+            if row.how == "transpose" and value.ndim != 2:
+                problems.append(f"{key} has the shape {value.shape}")
+    for key, path in ties:
+        if path not in found or not np.array_equal(state[key].astype(np.float32), found[path]):
+            problems.append(f"{key} differs from the embedding that it is tied to")
+    sums = {row.ours.replace(r"\1", "") for row in rows if row.how == "sum"}
+    for path, count in parts.items():
+        if re.sub(r"\d+", "", path) in sums and count != 2:
+            problems.append(f"{path} needs two parts (ih, hh) and has {count}")
+    return found, problems
+
+
+def _config(found: Arrays, name: str, problems: Sequence[str]) -> AWDLSTMConfig:
+    """The sizes that the embedding and the layers tell."""
+    embedding = found.get("encoder/embedding")
+    layers = sum(path.startswith("encoder/lstm_") and path.endswith("/recurrent") for path in found)
+    first = found.get("encoder/lstm_0/recurrent")
+    if embedding is None or embedding.ndim != 2 or first is None:
+        listed = "; ".join(problems[:5])
+        raise InputError(f"{name} holds no AWD-LSTM of fastai ({listed or 'no embedding'}): name another file")
+    return AWDLSTMConfig(embedding.shape[0], embedding.shape[1], first.shape[0], layers)
+
+
+def _filled(found: Arrays, template: Any, name: str, problems: Sequence[str]) -> dict[str, Any]:
+    """`template` with the arrays found; its own branches `params` and `statistics` are not part of the paths.
+
+    Raises:
+      InputError: naming everything that is missing, superfluous or of another shape.
+    """
+    problems, filled, used = list(problems), {}, set()
+    leaves: Any = traverse_util.flatten_dict(template)
+    for keys, wanted in leaves.items():
+        path = "/".join(key for key in keys if key not in ("params", "statistics"))
+        used.add(path)
+        array = found.get(path)
+        if array is None:
+            problems.append(f"nothing fills {path}")
+        elif array.shape != wanted.shape:
+            problems.append(f"{path} has the shape {array.shape} where {wanted.shape} fits")
+        else:
+            filled[keys] = jnp.asarray(array)
+    problems += [f"nothing takes {path}" for path in found if path not in used]
+    if problems:
+        raise InputError(f"{name} does not fit an AWD-LSTM ({'; '.join(problems)}): name a file that fastai has saved")
+    return traverse_util.unflatten_dict(filled)
+
+
+def _refuse_other_size(vocabulary: Vocabulary, config: AWDLSTMConfig, name: str) -> None:
+    if len(vocabulary) != config.vocabulary_size:
+        raise InputError(
+            f"the vocabulary has {len(vocabulary)} tokens and {name} has embeddings for {config.vocabulary_size}: "
+            "name the itos that was saved with it"
+        )
