@@ -5,11 +5,12 @@ jobs and by the id store; the formats themselves are read in `imdb`, `table` and
 from functools import partial
 from pathlib import Path
 
+from jaxft.data.archive import is_archive
 from jaxft.data.demo import demo_corpus
 from jaxft.data.document import Corpus, Document
 from jaxft.data.download import fetch
 from jaxft.data.files import file_hash
-from jaxft.data.imdb import folder_hash, folder_root, is_archive, read_archive, read_folder
+from jaxft.data.imdb import folder_hash, folder_root, read_archive, read_folder
 from jaxft.data.table import TABLE_SUFFIXES, read_table, table_suffix
 from jaxft.errors import InputError
 

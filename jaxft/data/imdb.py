@@ -1,19 +1,16 @@
 """Documents from Maas et al.'s Large Movie Review Dataset (2011), the `aclImdb` layout: train/{pos,neg,unsup} and
 test/{pos,neg} with one text file per review, as a folder or read straight out of its tar. Called by `open_corpus`.
-
-Nothing is ever extracted to disk, and an archive that holds anything but plain files and folders under relative names
-is refused, although none of its names is ever used as a path.
 """
 
 import codecs
 import hashlib
 import os
-import tarfile
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 
+from jaxft.data.archive import members
 from jaxft.data.document import Document, Split
-from jaxft.data.files import decode, decompressed
+from jaxft.data.files import decode
 from jaxft.errors import InputError
 
 # (folder, its documents' split and label); the order in which a folder is read
@@ -24,7 +21,6 @@ LAYOUT: dict[tuple[str, str], tuple[Split, str | None]] = {
     ("test", "pos"): ("test", "pos"),
     ("test", "neg"): ("test", "neg"),
 }
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst")
 LONGEST_REVIEW = 2**24  # bytes; a thousand times the longest of the original
 
 
@@ -73,48 +69,22 @@ def read_archive(path: Path) -> Iterator[Document]:
         members; a review that is empty or not UTF-8.
     """
     found = False
-    with decompressed(path) as stream:
-        try:
-            with tarfile.open(fileobj=stream, mode="r|") as tar:
-                while (member := tar.next()) is not None:
-                    # the list of past members would grow to 100,000; the type stubs leave it out
-                    tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
-                    kind = _kind(member, path)
-                    if kind is None:
-                        continue
-                    if member.size > LONGEST_REVIEW:
-                        raise InputError(f"{path}: {member.name} has {member.size} bytes, too long for one review")
-                    extracted = tar.extractfile(member)
-                    assert extracted is not None
-                    found = True
-                    yield _document(extracted.read(), kind, f"{path}: {member.name}")
-                end = tar.offset
-            while stream.read(2**16):  # reaching the end checks the compression's own checksum
-                pass
-        except tarfile.TarError as error:
-            raise InputError(f"{path} is no tar, or a truncated one ({error}); download it again") from error
-        # a plain tar cut between two members reads like a whole one, but for the block of zeros that ends it
-        if stream.tell() < end + tarfile.BLOCKSIZE:
-            raise InputError(f"{path} is a truncated tar (its end mark is missing); download it again")
+    for member, content in members(path):
+        kind = _kind(PurePosixPath(member.name))
+        if kind is None:
+            continue
+        if member.size > LONGEST_REVIEW:
+            raise InputError(f"{path}: {member.name} has {member.size} bytes, too long for one review")
+        found = True
+        yield _document(content.read(), kind, f"{path}: {member.name}")
     if not found:
         raise InputError(f"{path} has no aclImdb layout (train/pos/*.txt, train/neg/*.txt, ...); name another archive")
 
 
-def is_archive(path: Path) -> bool:
-    """Whether the name is that of a tar, compressed or not."""
-    return path.name.lower().endswith(TAR_SUFFIXES)
-
-
-def _kind(member: tarfile.TarInfo, path: Path) -> tuple[Split, str | None] | None:
-    """Split and label of a member, None for what is no review."""
-    name = PurePosixPath(member.name)
-    windows_name = PureWindowsPath(member.name)  # knows both kinds of slash, and drives
-    if windows_name.anchor or ".." in windows_name.parts:
-        raise InputError(f"{path}: unsafe member name {member.name!r}; use the original archive")
-    if not (member.isfile() or member.isdir()):
-        raise InputError(f"{path}: member {member.name!r} is a link or a device; use the original archive")
+def _kind(name: PurePosixPath) -> tuple[Split, str | None] | None:
+    """Split and label of a file, None for what is no review."""
     # at most one folder above train/ and test/: __MACOSX/aclImdb/train/pos/._0_9.txt is no review
-    if not member.isfile() or name.suffix != ".txt" or len(name.parts) not in (3, 4) or name.name.startswith("."):
+    if name.suffix != ".txt" or len(name.parts) not in (3, 4) or name.name.startswith("."):
         return None
     return LAYOUT.get((name.parts[-3], name.parts[-2]))
 
