@@ -17,6 +17,7 @@ from jaxft.data.download import cache_folder, fetch
 from jaxft.errors import InputError
 
 CONTENT = bytes(range(256)) * 2000
+INSTEAD = "--data PATH, or --data demo"
 MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
@@ -86,7 +87,7 @@ def empty_cache(tmp_path, monkeypatch) -> Path:
 
 def refusal(url: str, md5: str = MD5) -> str:
     with pytest.raises(InputError) as caught:
-        fetch(url, md5, name="a.bin")
+        fetch(url, md5, name="a.bin", instead=INSTEAD)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -96,11 +97,11 @@ def files(folder: Path) -> list[str]:
 
 
 def test_a_file_is_downloaded_once(server, empty_cache, capfd):
-    path = fetch(server.url, MD5, name="a.bin")
+    path = fetch(server.url, MD5, name="a.bin", instead=INSTEAD)
     assert path == empty_cache / "a.bin"
     assert path.read_bytes() == CONTENT
     assert "Downloading a.bin: 100%" in capfd.readouterr().err
-    assert fetch(server.url, MD5, name="a.bin") == path
+    assert fetch(server.url, MD5, name="a.bin", instead=INSTEAD) == path
     assert server.asked == [None]
     assert files(empty_cache) == ["a.bin"]
 
@@ -112,7 +113,7 @@ def test_a_broken_transfer_is_continued(server, empty_cache):
     assert "run the same command again to continue after 0.2 MB" in message
     assert (empty_cache / "a.bin.part").read_bytes() == CONTENT[:200_000]
     server.cut_after = None
-    assert fetch(server.url, MD5, name="a.bin").read_bytes() == CONTENT
+    assert fetch(server.url, MD5, name="a.bin", instead=INSTEAD).read_bytes() == CONTENT
     assert server.asked == [None, "bytes=200000-"]
     assert files(empty_cache) == ["a.bin"]
 
@@ -121,13 +122,13 @@ def test_a_server_that_ignores_ranges_sends_all_again(server, empty_cache):
     server.ranges = False
     empty_cache.mkdir()
     (empty_cache / "a.bin.part").write_bytes(CONTENT[:1000])
-    assert fetch(server.url, MD5, name="a.bin").read_bytes() == CONTENT
+    assert fetch(server.url, MD5, name="a.bin", instead=INSTEAD).read_bytes() == CONTENT
 
 
 def test_a_part_that_is_whole_is_taken(server, empty_cache):
     empty_cache.mkdir()
     (empty_cache / "a.bin.part").write_bytes(CONTENT)
-    assert fetch(server.url, MD5, name="a.bin").read_bytes() == CONTENT
+    assert fetch(server.url, MD5, name="a.bin", instead=INSTEAD).read_bytes() == CONTENT
     assert server.asked == [f"bytes={len(CONTENT)}-"]
 
 
@@ -144,18 +145,18 @@ def test_a_wrong_hash_leaves_nothing_behind(server, empty_cache, start):
     assert "--data PATH" in message
     assert files(empty_cache) == []
     server.content = CONTENT
-    assert fetch(server.url, MD5, name="a.bin").read_bytes() == CONTENT
+    assert fetch(server.url, MD5, name="a.bin", instead=INSTEAD).read_bytes() == CONTENT
 
 
 def test_a_damaged_file_in_the_cache_is_replaced(server, empty_cache):
     empty_cache.mkdir()
     (empty_cache / "a.bin").write_bytes(CONTENT[:5000])
-    assert fetch(server.url, MD5, name="a.bin").read_bytes() == CONTENT
+    assert fetch(server.url, MD5, name="a.bin", instead=INSTEAD).read_bytes() == CONTENT
 
 
 def test_bytes_arrive_as_they_are_whatever_the_server_calls_them(server):
     server.headers["Content-Encoding"] = "x-gzip"
-    assert fetch(server.url, MD5, name="a.bin").read_bytes() == CONTENT
+    assert fetch(server.url, MD5, name="a.bin", instead=INSTEAD).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(("status", "reason"), [(404, "404 Not Found"), (503, "503 Service Unavailable")])
@@ -210,3 +211,14 @@ def test_certificates_are_checked_and_reasons_are_short():
     certificate = requests.exceptions.SSLError("a page of details")
     assert download._reason(certificate) == "its certificate cannot be checked"
     assert download._reason(requests.exceptions.ProxyError("407")) == "the proxy refuses it"
+
+
+def test_the_start_and_the_size_are_enough_to_know_a_file_by(server, empty_cache):
+    start = hashlib.md5(CONTENT[: 2**20]).hexdigest()
+    path = fetch(server.url, start, name="a.bin", instead=INSTEAD, size=len(CONTENT))
+    assert path.read_bytes() == CONTENT
+    with pytest.raises(InputError, match="another md5 hash"):
+        fetch(server.url, start, name="b.bin", instead=INSTEAD, size=len(CONTENT) + 1)
+    assert [file.name for file in path.parent.iterdir()] == ["a.bin"]
+    path.write_bytes(CONTENT[:-1])
+    assert fetch(server.url, start, name="a.bin", instead=INSTEAD, size=len(CONTENT)).read_bytes() == CONTENT

@@ -226,9 +226,13 @@ def test_a_worker_that_dies_is_reported(monkeypatch, small_chunks):
 
 
 def test_a_worker_imports_the_tokenizer_alone():
-    code = numbering._START.replace("\nserve()", "\nimport json; print(json.dumps(list(sys.modules)))")
+    code = numbering._START.replace(
+        '\nserve(texts == "pretokenized")', "\nimport json; print(json.dumps(list(sys.modules)))"
+    )
     folder = str(Path(numbering.__file__).parents[1])
-    result = subprocess.run([sys.executable, "-c", code, folder, *sys.path], check=True, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code, folder, "raw", *sys.path], check=True, capture_output=True, text=True
+    )
     modules = json.loads(result.stdout)
     assert "jaxft.data.text" in modules
     assert not {"jax", "numpy", "optax", "tqdm"} & set(modules)

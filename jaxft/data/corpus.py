@@ -51,7 +51,8 @@ def open_corpus(
     if data == "demo":
         return demo_corpus()
     if data == "imdb":
-        archive = fetch(IMDB_URL, IMDB_MD5, name="aclImdb_v1.tar.gz")
+        instead = "--data PATH for your own copy, or --data demo for a corpus that needs no network"
+        archive = fetch(IMDB_URL, IMDB_MD5, name="aclImdb_v1.tar.gz", instead=instead)
         return _checked(Corpus("imdb", file_hash(archive, "aclImdb tar"), partial(read_archive, archive)))
     path = Path(data).expanduser()
     if path.is_dir():

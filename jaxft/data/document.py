@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-Split = Literal["train", "test", "unlabelled"]
-SPLITS: tuple[Split, ...] = ("train", "test", "unlabelled")
+Split = Literal["train", "test", "unlabelled", "valid"]
+SPLITS: tuple[Split, ...] = ("train", "test", "unlabelled", "valid")
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text; `label` is None exactly where `split` is "unlabelled"."""
+    """One text; `label` is None where `split` is "unlabelled", and in a corpus for language models alone."""
 
     text: str
     label: str | None
@@ -28,6 +28,7 @@ class Corpus:
       name: "imdb", "demo" or the name of the file or folder, for reports.
       fingerprint: hexadecimal sha256 that changes when the documents may have changed; the key for caches.
       open_stream: starts a fresh stream; callers use `documents()`.
+      pretokenized: whether the texts are tokens with spaces between them, to be taken as they are.
 
     >>> corpus = Corpus("one", "0" * 64, lambda: iter([Document("Fine.", "pos", "train")]))
     >>> [document.label for document in corpus.documents()]
@@ -37,6 +38,7 @@ class Corpus:
     name: str
     fingerprint: str
     open_stream: Callable[[], Iterator[Document]] = field(repr=False, compare=False)
+    pretokenized: bool = False
 
     def documents(self) -> Iterator[Document]:
         """A fresh stream over all documents, in the same order each time, one document in memory at a time.

@@ -1,7 +1,9 @@
 """The cache folder, and downloads into it: hash-checked, continued where they broke off, moved into place only when
-whole. Called by `open_corpus` for IMDB; pooch checks and moves, the downloader here adds resuming and time limits.
+whole. Called by whoever offers data or weights to download; pooch checks and moves, the downloader here adds resuming
+and time limits.
 """
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,17 @@ def cache_folder() -> Path:
     return Path(os.environ.get("JAXFT_CACHE") or pooch.os_cache("jaxft")).expanduser()
 
 
-def fetch(url: str, md5: str, *, name: str) -> Path:
+def fetch(url: str, md5: str, *, name: str, instead: str, size: int | None = None) -> Path:
     """The path of a file in the cache, downloaded first where it is missing or does not have this hash.
 
     What arrived before a break stays beside it as `name`.part, and the next call asks the server for the rest.
+
+    Args:
+      url: of the file.
+      md5: hexadecimal, of the file; where `size` is given, of its first 2**20 bytes, as fastai publishes them.
+      name: of the file in the cache.
+      instead: what to use where the download fails, as a flag and a few words.
+      size: bytes of the file.
 
     Raises:
       InputError: no network, an HTTP error, a transfer that broke off, another hash (the partial file is removed then),
@@ -36,19 +45,24 @@ def fetch(url: str, md5: str, *, name: str) -> Path:
     part = folder / f"{name}.part"
 
     def download(url: str, output_file: str, _: object) -> None:
-        _continue_download(url, part)
+        _continue_download(url, part, instead)
+        if size is not None and not _has_start(part, size, md5):
+            part.unlink()
+            raise ValueError("the start or the size")
         os.replace(part, output_file)  # pooch checks this file's hash and removes it where it is wrong
 
     downloader: Any = download  # pooch's own type for it has other argument names
     pooch.get_logger().setLevel("WARNING")  # the progress bar says it better
     try:
-        return Path(pooch.retrieve(url, f"md5:{md5}", fname=name, path=folder, downloader=downloader))
+        if size is not None and (folder / name).exists() and not _has_start(folder / name, size, md5):
+            (folder / name).unlink()
+        known_hash = f"md5:{md5}" if size is None else None
+        return Path(pooch.retrieve(url, known_hash, fname=name, path=folder, downloader=downloader))
     except InputError:
         raise
     except ValueError as error:
         raise InputError(
-            f"{url} arrived with another md5 hash than {md5} and was removed; try again, "
-            "or name your own copy with --data PATH"
+            f"{url} arrived with another md5 hash than {md5} and was removed; try again, or use {instead}"
         ) from error
     except OSError as error:
         raise InputError(
@@ -56,7 +70,12 @@ def fetch(url: str, md5: str, *, name: str) -> Path:
         ) from error
 
 
-def _continue_download(url: str, part: Path) -> None:
+def _has_start(path: Path, size: int, md5: str) -> bool:
+    with open(path, "rb") as file:
+        return path.stat().st_size == size and hashlib.md5(file.read(2**20)).hexdigest() == md5
+
+
+def _continue_download(url: str, part: Path, instead: str) -> None:
     """Downloads what is missing of `part`."""
     start = part.stat().st_size if part.exists() else 0
     # "identity": the hash is of the bytes as they lie on the server
@@ -72,10 +91,7 @@ def _continue_download(url: str, part: Path) -> None:
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         kept = part.stat().st_size if part.exists() else 0
         retry = f"run the same command again to continue after {kept / 1e6:.1f} MB, or " if kept else ""
-        raise InputError(
-            f"cannot download {url} ({_reason(error)}); {retry}use --data PATH for your own copy "
-            "or --data demo for a corpus that needs no network"
-        ) from error
+        raise InputError(f"cannot download {url} ({_reason(error)}); {retry}use {instead}") from error
 
 
 def _write(response: requests.Response, part: Path, start: int) -> None:

@@ -26,12 +26,12 @@ _CHUNK_CHARACTERS = 1_000_000
 # The parent packages are entered by their folders, so that `jaxft/__init__.py`, which imports jax, does not run.
 _START = """
 import sys, types
-folder, *sys.path = sys.argv[1:]
+folder, texts, *sys.path = sys.argv[1:]
 for name, path in ("jaxft", folder), ("jaxft.data", folder + "/data"):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [path]
 from jaxft.data.worker import serve
-serve()
+serve(texts == "pretokenized")
 """
 
 
@@ -64,9 +64,10 @@ def _ask(process: subprocess.Popen[bytes], texts: list[str]) -> NumberedTexts:
 
 
 @contextmanager
-def _worker() -> Iterator[Callable[[list[str]], Future[NumberedTexts]]]:
+def _worker(pretokenized: bool) -> Iterator[Callable[[list[str]], Future[NumberedTexts]]]:
     """A worker behind a thread of its own, so that it answers in the order in which it is asked."""
-    command = [sys.executable, "-c", _START, str(Path(__file__).parents[1]), *sys.path]
+    texts = "pretokenized" if pretokenized else "raw"
+    command = [sys.executable, "-c", _START, str(Path(__file__).parents[1]), texts, *sys.path]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         with ThreadPoolExecutor(1) as lane:
@@ -81,11 +82,11 @@ def _worker() -> Iterator[Callable[[list[str]], Future[NumberedTexts]]]:
             process.communicate()
 
 
-def _ask_workers(chunks: Iterable[list[str]], count: int) -> Iterator[tuple[int, NumberedTexts]]:
+def _ask_workers(chunks: Iterable[list[str]], count: int, pretokenized: bool) -> Iterator[tuple[int, NumberedTexts]]:
     """Which worker numbered a chunk, and its answer, in order. Workers take turns; each has two chunks at most."""
     pending: deque[tuple[int, Future[NumberedTexts]]] = deque()
     with ExitStack() as stack:
-        workers = [stack.enter_context(_worker()) for _ in range(count)]
+        workers = [stack.enter_context(_worker(pretokenized)) for _ in range(count)]
         for i, chunk in enumerate(chunks):
             pending.append((i % count, workers[i % count](chunk)))
             if len(pending) == 2 * count:
@@ -96,7 +97,7 @@ def _ask_workers(chunks: Iterable[list[str]], count: int) -> Iterator[tuple[int,
 
 
 def number_texts(
-    texts: Iterable[str], tokens: list[str], workers: int | None = None
+    texts: Iterable[str], tokens: list[str], workers: int | None = None, pretokenized: bool = False
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Tokenizes a stream of texts into ids in order of appearance, xxbos and xxrep first, for any number of workers.
 
@@ -104,6 +105,7 @@ def number_texts(
         texts: Any number of texts; read a few chunks ahead of what is yielded.
         tokens: An empty list; it gains each new token as it appears, so that `tokens[i]` has id i.
         workers: Processes; by default one for each usable core. A stream of one chunk is done in this one.
+        pretokenized: Take the texts for tokens with spaces between them.
 
     Yields:
         For each chunk of n texts: the number of tokens of each, int32 (n,), and all their ids in a row, int32 (T,).
@@ -116,9 +118,9 @@ def number_texts(
     chunks = chain(start, chunks)
     workers = usable_cores() if workers is None else workers
     if workers > 1 and len(start) > 1:
-        answers = _ask_workers(chunks, workers)
+        answers = _ask_workers(chunks, workers, pretokenized)
     else:
-        number = Numberer()
+        number = Numberer(pretokenized)
         answers = ((0, number(chunk)) for chunk in chunks)
     ids = {token: i for i, token in enumerate(tokens)}
     # For each worker, the id here of each of its own.

@@ -41,7 +41,7 @@ class TokenStore:
         ids: Those of all documents in a row, memory-mapped and read-only: (T,), uint16, or int32 where V >= 65,536.
         offsets: Where each document begins, and the end: int64, (N + 1,).
         labels: Index into `classes`, -1 for none: int32, (N,).
-        splits: Index into `jaxft.data.document.SPLITS`: 0 train, 1 test, 2 unlabelled: int8, (N,).
+        splits: Index into `jaxft.data.document.SPLITS`: 0 train, 1 test, 2 unlabelled, 3 valid: int8, (N,).
         vocabulary: The tokens behind the ids.
         classes: The labels of the train split; numbers by value, before other strings in their order.
     """
@@ -101,6 +101,7 @@ def build_store(
         "tokenizer": text.VERSION,
         "format": _FORMAT,
         "labelled": labelled,
+        **({"pretokenized": True} if corpus.pretokenized else {}),
         "vocabulary": [max_vocab, min_count, transductive] if vocabulary is None else vocabulary.tokens,
     }
     folder = Path(cache) / hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
@@ -114,7 +115,7 @@ def build_store(
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as temporary:
         numbered, whole = Path(temporary) / "numbered", Path(temporary) / "whole"
         documents = tqdm(corpus.documents(), desc="tokenizing", unit=" documents", disable=not progress)
-        table = _number(documents, numbered, transductive, workers)
+        table = _number(documents, numbered, transductive, workers, corpus.pretokenized)
         if not table.lengths:
             raise InputError(f"{corpus.name} holds no documents; name a file or folder with texts in it")
         classes = _classes(corpus.name, table) if labelled else ()
@@ -155,7 +156,9 @@ class _Numbered:
     splits: "array[int]"
 
 
-def _number(documents: Iterable[Document], path: Path, transductive: bool, workers: int | None) -> _Numbered:
+def _number(
+    documents: Iterable[Document], path: Path, transductive: bool, workers: int | None, pretokenized: bool
+) -> _Numbered:
     """Tokenizes `documents` into the file `path`, as int32 ids in order of appearance, and counts the tokens."""
     names: dict[str, int] = {}
     lengths, labels, splits = array("i"), array("i"), array("b")
@@ -170,12 +173,13 @@ def _number(documents: Iterable[Document], path: Path, transductive: bool, worke
     tokens: list[str] = []
     counts = np.zeros(0, np.int64)
     with path.open("wb") as file:
-        for sizes, ids in number_texts(texts(), tokens, workers):
+        for sizes, ids in number_texts(texts(), tokens, workers, pretokenized):
             with _writing(path):
                 ids.tofile(file)
             split = np.array(splits[len(lengths) : len(lengths) + len(sizes)])
             lengths.extend(sizes.tolist())
-            counted = ids[np.repeat(split != SPLITS.index("test"), sizes)] if not transductive else ids
+            read = np.isin(split, [SPLITS.index("train"), SPLITS.index("unlabelled")]) | transductive
+            counted = ids[np.repeat(read, sizes)]
             new = np.bincount(counted, minlength=len(tokens))
             new[: len(counts)] += counts
             counts = new

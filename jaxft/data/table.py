@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from jaxft.data.document import SPLITS, Document, Split
+from jaxft.data.document import Document, Split
 from jaxft.data.files import COMPRESSION_SUFFIXES, decompressed, text_lines
 from jaxft.errors import InputError
 
@@ -158,7 +158,7 @@ def _listed(names: Any) -> str:
 
 def _split(value: Any, where: str) -> Split:
     name = str(value).strip().lower().replace("unlabeled", "unlabelled")
-    if name not in SPLITS:
+    if name not in ("train", "test", "unlabelled"):
         raise InputError(f"{where}: unknown split {value!r}; use train, test or unlabelled")
     return cast(Split, name)
 

@@ -42,6 +42,9 @@ class NumberedTexts(NamedTuple):
 class Numberer:
     """Tokenizes and numbers chunks of texts, and remembers the ids given so far.
 
+    Args:
+        pretokenized: Whether the texts are tokens with spaces between them, to be taken as they are.
+
     Example:
         >>> number = Numberer()
         >>> number(["so good"]).new_tokens
@@ -50,7 +53,8 @@ class Numberer:
         (array('i', [0, 2, 4]), [])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pretokenized: bool = False) -> None:
+        self._pretokenized = pretokenized
         self._ids: defaultdict[str, int] = defaultdict()
         self._ids.default_factory = self._ids.__len__
         self._sent = 0
@@ -70,17 +74,19 @@ class Numberer:
         return array("i", map(self._ids.__getitem__, tokens)).tobytes()
 
     def _encode_text(self, text: str) -> bytes:
-        """The ids of `tokenize(text)`, and the same steps."""
+        """The ids of `tokenize(text)`, and the same steps, or those of the tokens that a pretokenized text names."""
+        if self._pretokenized:
+            return self._encode(text.split())
         text = fix_html(text).strip()
         ids = self._bos + b"".join(map(self._encode_run, split_runs(text)))
         return self._encode(tokenize_by_rules(text, RULES[1:])) if repeats_a_word(text, self._rep in ids) else ids
 
 
-def serve() -> None:
+def serve(pretokenized: bool) -> None:
     """Answers each pickled list of texts on standard input with a pickled `NumberedTexts`, until the input ends."""
     # Ctrl-C reaches the whole group of processes; the parent decides, and closes the pipe when it goes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    number = Numberer()
+    number = Numberer(pretokenized)
     while True:
         try:
             texts = pickle.load(sys.stdin.buffer)
