@@ -131,17 +131,19 @@ from jaxft.transforms import DiscriminativeState, applied_metrics, discriminativ
 from jaxft.unfreezing import chain_thaw, fastai_unfreezing, full, gradual_unfreezing, last_layer
 
 if TYPE_CHECKING:
-    from jaxft.predict import TextClassifier
+    from jaxft.text_classifier import TextClassifier, TextEnsemble
+    from jaxft.text_generator import TextGenerator
 
 
-def load(run: str | os.PathLike[str]) -> "TextClassifier":
-    """The finished model of a run, ready to predict.
+def load(run: str | os.PathLike[str]) -> "TextClassifier | TextEnsemble | TextGenerator":
+    """The finished model of a run, ready to use.
 
     Args:
         run: the folder of a finished run, or the model's own folder.
 
     Returns:
-        A `jaxft.predict.TextClassifier`.
+        A `jaxft.text_classifier.TextClassifier`, or a `TextEnsemble` of two that read in both directions; of a run
+        without a classifier its language model, a `jaxft.text_generator.TextGenerator`.
 
     Raises:
         jaxft.errors.InputError: there is no finished model, or it is damaged.

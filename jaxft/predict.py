@@ -1,132 +1,37 @@
 """Uses a finished model: `python -m jaxft.predict RUN --text "..."`, or `jaxft.load(RUN)` from Python.
 
-A model is a folder with `model.safetensors`, `model.json` and `vocabulary.json`; a run keeps it in `RUN/model`. Nothing
-else of the run, and no cache, is needed to use it. The training jobs call `class_logits` for their own evaluations.
+A model is a folder with `model.safetensors`, `model.json` and `vocabulary.json`; a run keeps its classifier in
+`RUN/model` and its language model in `RUN/language_model`. Nothing else of the run, and no cache, is needed to use it.
 """
 
 import csv
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
-import numpy as np
 import tyro
-from flax import nnx
 
-from jaxft import checkpoint
 from jaxft.data.download import cache_folder
-from jaxft.data.streams import LengthBatches, length_widths
 from jaxft.data.table import rows, text_field
-from jaxft.data.text import tokenize
-from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError, run_job
-from jaxft.models.awd_lstm import NO_DROPOUT, AWDLSTMConfig
-from jaxft.models.heads import Classifier
-from jaxft.report import read_json, write_json
+from jaxft.report import read_json
+from jaxft.text_classifier import CLASSIFIER_KIND, ENSEMBLE_KIND, TextClassifier, TextEnsemble
+from jaxft.text_generator import GENERATOR_KIND, TextGenerator
 
+MODEL, LANGUAGE_MODEL = "model", "language_model"
+"""folders of a run's classifier and of its language model"""
 TEXTS_AT_ONCE = 4096
 """texts of an input file that are read, sorted by length and classified together"""
 
 
-@dataclass(frozen=True)
-class TextClassifier:
-    """A trained classifier, ready to predict.
-
-    Attributes:
-      config: sizes of the encoder.
-      classes: names of the C classes.
-      head_hidden, max_length, bptt: as in `jaxft.models.heads.Classifier`.
-      vocabulary: words and their ids.
-      params, statistics: pytrees of arrays.
-      batch_size: documents per step.
-    """
-
-    config: AWDLSTMConfig
-    classes: tuple[str, ...]
-    head_hidden: int
-    max_length: int
-    bptt: int
-    vocabulary: Vocabulary
-    params: Any
-    statistics: Any
-    batch_size: int = 64
-
-    @cached_property
-    def logits(self) -> Any:
-        """The jitted function `(params, statistics, batch) -> logits (B, C)`."""
-        return jax.jit(class_logits_fn(self.graphdef))
-
-    @cached_property
-    def graphdef(self) -> nnx.GraphDef:
-        """Structure of the module that `params` and `statistics` belong to."""
-        model = nnx.eval_shape(
-            lambda: Classifier(
-                self.config,
-                len(self.classes),
-                NO_DROPOUT,
-                nnx.Rngs(0),
-                head_hidden=self.head_hidden,
-                head_dropouts=(0.0, 0.0),
-                max_length=self.max_length,
-                bptt=self.bptt,
-            )
-        )
-        return nnx.graphdef(model)
-
-    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """Class probabilities (N, C) float32 of the texts, in their order.
-
-        Raises:
-          InputError: a text is empty.
-        """
-        for number, text in enumerate(texts, 1):
-            if not text.strip():
-                raise InputError(f"text {number} is empty: leave it out or fill it in")
-        documents = [self.vocabulary.encode(tokenize(text)) for text in texts]
-        lengths = np.array([len(document) for document in documents], np.int64)
-        if not len(lengths):
-            return np.zeros((0, len(self.classes)), np.float32)
-        batches = LengthBatches(
-            ids=np.concatenate(documents),
-            offsets=np.concatenate([[0], np.cumsum(lengths)]),
-            documents=np.arange(len(lengths)),
-            labels=np.zeros(len(lengths), np.int32),
-            batch_size=min(self.batch_size, 1 << (len(lengths) - 1).bit_length()),  # few shapes for few texts
-            widths=length_widths(max(int(lengths.max()), self.max_length), self.max_length, self.bptt),
-            pad=self.vocabulary.pad,
-        )
-        return np.asarray(jax.nn.softmax(class_logits(self.logits, self.params, self.statistics, batches), axis=1))
-
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """The most probable class of each text, in their order."""
-        return [self.classes[i] for i in self.probabilities(texts).argmax(axis=1)]
-
-    def save(self, folder: Path) -> None:
-        """Writes the model's folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.vocabulary.save(folder / "vocabulary.json")
-        description = {
-            "kind": "ulmfit-classifier",
-            "encoder": asdict(self.config),
-            "classes": self.classes,
-            "head_hidden": self.head_hidden,
-            "max_length": self.max_length,
-            "bptt": self.bptt,
-        }
-        write_json(folder / "model.json", description)
-        tree = {"params": self.params, "statistics": self.statistics}
-        checkpoint.save_params(folder / "model.safetensors", tree, {"kind": description["kind"]})
-
-
-def load(run: str | os.PathLike[str]) -> TextClassifier:
-    """The finished model of a run, ready to predict.
+def load(run: str | os.PathLike[str]) -> TextClassifier | TextEnsemble | TextGenerator:
+    """The finished model of a run, ready to use: a classifier, two that read in both directions, or a language model.
 
     Args:
       run: the run's folder, or the model's folder itself.
@@ -134,42 +39,28 @@ def load(run: str | os.PathLike[str]) -> TextClassifier:
     Raises:
       InputError: there is no finished model, or it is damaged.
     """
-    folder = Path(run)
-    folder = folder / "model" if (folder / "model").is_dir() else folder
+    folder = next((path for path in (Path(run, MODEL), Path(run, LANGUAGE_MODEL)) if path.is_dir()), Path(run))
     if not (folder / "model.json").exists():
         raise InputError(f"{run} holds no finished model: name the folder of a run that has ended")
     description = read_json(folder / "model.json")
     try:
-        config, classes = AWDLSTMConfig(**description["encoder"]), tuple(description["classes"])
-        sizes = {name: int(description[name]) for name in ("head_hidden", "max_length", "bptt")}
+        match description["kind"]:
+            case kind if kind == ENSEMBLE_KIND:
+                members = (folder / Path(member).name for member in description["members"])
+                return TextEnsemble(tuple(TextClassifier.restore(m, read_json(m / "model.json")) for m in members))
+            case kind if kind == GENERATOR_KIND:
+                return TextGenerator.restore(folder, description)
+            case kind if kind == CLASSIFIER_KIND:
+                return TextClassifier.restore(folder, description)
+            case kind:
+                raise ValueError(f"the kind {kind!r}")
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder / 'model.json'} does not describe a classifier ({error}): train it again") from error
-    tree = checkpoint.load_params(folder / "model.safetensors")
-    vocabulary = Vocabulary.load(folder / "vocabulary.json")
-    return TextClassifier(config, classes, **sizes, vocabulary=vocabulary, **tree)
-
-
-def class_logits_fn(graphdef: nnx.GraphDef) -> Any:
-    """The pure function `(params, statistics, batch) -> logits (B, C)` of a classifier, without dropout."""
-
-    def logits(params: Any, statistics: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
-        return nnx.merge(graphdef, params, statistics)(batch["tokens"], batch["lengths"])
-
-    return logits
-
-
-def class_logits(logits: Any, params: Any, statistics: Any, batches: LengthBatches) -> np.ndarray:
-    """Logits (N, C) float32 of all documents of `batches`, in their order; `logits` is a jitted `class_logits_fn`."""
-    pending = [(p, logits(params, statistics, batches.evaluation_batch(p))) for p in batches.evaluation_batches()]
-    result = np.zeros((len(batches.documents), pending[0][1].shape[1]), np.float32)
-    for positions, values in pending:
-        result[positions] = np.asarray(values)[: len(positions)]
-    return result
+        raise InputError(f"{folder / 'model.json'} does not describe a model ({error}): train it again") from error
 
 
 @dataclass(frozen=True)
 class Request:
-    """Classifies one text, or a file of them, with the model of a finished run."""
+    """Uses the model of a finished run: classifies one text, or a file of them, or continues a text."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """folder of the run"""
@@ -181,6 +72,14 @@ class Request:
     """CSV file to write: the texts' labels and probabilities, in the order of --input; standard output by default"""
     text_column: str = "text"
     """column of the texts in --input"""
+    generate: str | None = None
+    """how a text begins that the run's language model continues"""
+    words: int = 50
+    """words that --generate adds at most"""
+    temperature: float = 0.8
+    """1 draws from the language model's own distribution, less keeps to likely words, 0 takes the likeliest"""
+    seed: int = 0
+    """seed of the draws of --generate"""
 
 
 def _texts(path: Path, column: str) -> Iterator[str]:
@@ -188,7 +87,7 @@ def _texts(path: Path, column: str) -> Iterator[str]:
         yield text_field(fields, column, where)
 
 
-def _predict_file(model: TextClassifier, source: Path, target: Path | None, column: str) -> None:
+def _predict_file(model: TextClassifier | TextEnsemble, source: Path, target: Path | None, column: str) -> None:
     texts = _texts(source, column)
     temporary = None if target is None else target.with_name(f".{target.name}.tmp")
     try:
@@ -216,12 +115,21 @@ def _predict_file(model: TextClassifier, source: Path, target: Path | None, colu
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     request = tyro.cli(Request, prog="python -m jaxft.predict", args=arguments)
-    if (request.text is None) == (request.input is None):
-        raise InputError("give either --text or --input")
-    if request.output is not None and (request.text is not None or not request.output.name):
+    if [request.text, request.input, request.generate].count(None) != 2:
+        raise InputError("give one of --text, --input and --generate")
+    if request.output is not None and (request.input is None or not request.output.name):
         raise InputError("--output names the file that the labels of --input are written to: give it a file's name")
     enable_compilation_cache()
+    if request.generate is not None:
+        folder = request.run / LANGUAGE_MODEL
+        generator = load(folder if folder.is_dir() else request.run)
+        if not isinstance(generator, TextGenerator):
+            raise InputError(f"{request.run} holds no language model to --generate with: name a run that trained one")
+        print(generator.generate(request.generate, request.words, request.temperature, request.seed))
+        return
     model = load(request.run)
+    if isinstance(model, TextGenerator):
+        raise InputError(f"{request.run} holds a language model and no classifier: give --generate instead")
     if request.text is not None:
         row = model.probabilities([request.text])[0]
         probabilities = {name: round(float(p), 6) for name, p in zip(model.classes, row, strict=True)}

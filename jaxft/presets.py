@@ -5,13 +5,16 @@ Ruder 2018, [M] Merity et al. 2018, [F7] the authors' scripts in fastai 0.7, [F1
 defaults of fastai 2.8.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import tyro
 
 from jaxft.models.awd_lstm import Dropouts
 from jaxft.settings import ClassifierStage, LanguageModelStage, Model, Settings, Text, check
+
+Job = TypeVar("Job")
 
 _PAPER_DROPOUT = Dropouts(input=0.4, hidden=0.3, output=0.4, weight=0.5, embedding=0.05)  # [P] section 4.1
 
@@ -145,15 +148,32 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     >>> settings.preset, settings.lm.epochs
     ('demo', 1)
     """
-    chosen = _parse(arguments, preset("auto", "imdb"))
-    start = preset(chosen.preset, chosen.data)
-    settings = replace(_parse(arguments, start), preset=start.preset)
+    settings = parse_with_preset(
+        Settings, "python -m jaxft.ulmfit", arguments, lambda s: preset(s.preset, s.data), preset("auto", "imdb")
+    )
     check(settings)
     return settings
 
 
-def _parse(arguments: Sequence[str] | None, default: Settings) -> Settings:
-    return tyro.cli(Settings, prog="python -m jaxft.ulmfit", args=arguments, default=replace(default, preset="auto"))
+def parse_with_preset(
+    kind: type[Job], prog: str, arguments: Sequence[str] | None, start: Callable[[Job], Job], default: Job
+) -> Job:
+    """Reads a job's command line twice: for the preset that `start` makes of its flags, and for what they change in it.
+
+    Args:
+      kind: the job's settings, a dataclass with a field `preset`.
+      prog: the command, for its help.
+      arguments: of the command line; None for those of this process.
+      start: makes of the first reading what the second one starts from.
+      default: what the first reading starts from.
+
+    Raises:
+      SystemExit: with status 2, for a flag that does not exist or a value of another type.
+    """
+    chosen: Any = tyro.cli(kind, prog=prog, args=arguments, default=default)
+    started: Any = start(chosen)
+    settings: Any = tyro.cli(kind, prog=prog, args=arguments, default=replace(started, preset=chosen.preset))
+    return replace(settings, preset=started.preset)
 
 
 def preset(name: str, data: str) -> Settings:

@@ -1,4 +1,4 @@
-"""What `python -m jaxft.ulmfit --dry-run` prints: settings, phases with every group's rate, steps and time.
+"""What `--dry-run` of a training job prints: settings, phases with every group's rate, steps and time.
 
 The time is a count of floating-point operations over the speed of a matrix product measured here and now.
 """
@@ -8,6 +8,7 @@ import time
 from dataclasses import asdict
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,6 @@ from jaxft.models.awd_lstm import AWDLSTMConfig
 from jaxft.models.products import Precision, matmul, operand
 from jaxft.phases import Phase, format_plan
 from jaxft.report import to_json
-from jaxft.settings import Settings
 
 EFFICIENCY: dict[Precision, float] = {"f32": 0.5, "bf16": 0.35}
 """share of the speed of a large matrix product that training reaches, as measured with the small preset on a CPU"""
@@ -65,9 +65,7 @@ def product_speed(precision: Precision, size: int = 1536) -> float:
     return 3 * 2 * size**3 / (time.perf_counter() - started)
 
 
-def preview(
-    texts: Texts, settings: Settings, plans: dict[str, tuple[tuple[Phase, ...], int]], config: AWDLSTMConfig
-) -> str:
+def preview(texts: Texts, settings: Any, plans: dict[str, tuple[tuple[Phase, ...], int]], config: AWDLSTMConfig) -> str:
     """The whole text; `plans` gives each stage's phases and its steps per epoch."""
     lengths = texts.store.lengths
     words = {"language_model": int(lengths[texts.lm_train].sum()), "classifier": int(lengths[texts.train].sum())}
@@ -76,9 +74,10 @@ def preview(
     lines = [json.dumps(to_json(asdict(settings)), indent=2), "", _sizes(texts)]
     total = int(lengths[texts.test].sum()) * flops_per_token(config, softmax=False) / speed
     for stage, (plan, steps_per_epoch) in plans.items():
-        softmax = stage == "language_model"
-        evaluation = read[stage] * flops_per_token(config, softmax)
-        flops = [words[stage] * flops_per_token(config, softmax, phase) + evaluation for phase in plan]
+        kind = stage.removesuffix("_backward")
+        softmax = kind == "language_model"
+        evaluation = read[kind] * flops_per_token(config, softmax)
+        flops = [words[kind] * flops_per_token(config, softmax, phase) + evaluation for phase in plan]
         seconds = sum(phase.epochs * one for phase, one in zip(plan, flops, strict=True)) / speed
         total += seconds
         lines += ["", f"{stage}: about {_clock(seconds)}", format_plan(plan, steps_per_epoch)]
@@ -87,7 +86,7 @@ def preview(
 
 def _sizes(texts: Texts) -> str:
     parts = {"train": texts.train, "dev": texts.dev, "test": texts.test, "language-model texts": texts.lm_train}
-    counted = ", ".join(f"{len(documents):,} {name}" for name, documents in parts.items())
+    counted = ", ".join(f"{len(documents):,} {name}" for name, documents in parts.items() if len(documents))
     return f"{texts.name}: {counted}; {len(texts.store.vocabulary):,} words in the vocabulary"
 
 

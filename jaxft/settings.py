@@ -12,6 +12,7 @@ from jaxft.errors import InputError
 from jaxft.models.awd_lstm import Dropouts
 from jaxft.models.products import Precision
 
+Directions = Literal["forward", "backward", "both"]
 PlanName = Literal["gradual", "fastai", "chain-thaw", "last", "full"]
 ScheduleName = Literal["slanted_triangular", "one_cycle", "linear", "cosine", "constant"]
 
@@ -48,12 +49,17 @@ class LanguageModelStage:
     """parallel rows of text"""
     bptt: int = 72
     """tokens per window of backpropagation through time"""
+    vary_bptt: bool = False
+    """draw the length of each window around --lm.bptt, in 20 windows of which one is half as long, and scale its rate
+    with its length (Merity et al. 2018, section 4.1)"""
     peak_rate: float = 4e-3
     """learning rate of the top group at the peak of the schedule"""
     divisor: float = 2.6
     """each group's rate is that of the group above it divided by this; 1 gives all the same"""
     schedule: ScheduleName = "slanted_triangular"
     """shape of the learning rate over the stage"""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """rule that makes an update of a gradient"""
     b1: float = 0.7
     """Adam's decay of the first moment"""
     b2: float = 0.99
@@ -155,8 +161,13 @@ class Settings:
     """unlabelled texts to use"""
     transductive: bool = False
     """let the language model read the test texts, without their labels"""
+    direction: Directions = "forward"
+    """in which the models read a text; both trains two and averages their class probabilities"""
+    pretrained: str | None = None
+    """language model to fine-tune: fastai (its weights from WikiText-103, downloaded), a run of jaxft.pretrain or
+    jaxft.ulmfit, or a .pth file of fastai, its tar or its folder; sizes come with it"""
     language_model: Path | None = None
-    """folder of a run whose trained language model is taken instead of training one"""
+    """folder of a run on the same texts whose trained language model is taken as it is, instead of training one"""
     log_every: int = 20
     """steps between two lines of metrics.jsonl"""
     checkpoint_minutes: float = 2.0
@@ -212,8 +223,8 @@ RANGES: dict[str, Range] = {
 }
 
 
-def check(settings: Settings) -> None:
-    """Refuses values out of their range.
+def check(settings: Any) -> None:
+    """Refuses values out of their range, in the settings of any job.
 
     Raises:
       InputError: naming the flag.
@@ -223,14 +234,14 @@ def check(settings: Settings) -> None:
     jaxft.errors.InputError: --seed -1 is out of its range: give a number at least 0
     """
     values = flatten(asdict(settings))
-    for stage in ("lm", "classifier"):
+    for stage in (name for name in ("lm", "classifier") if f"{name}.drop_mult" in values):
         factor = values[f"{stage}.drop_mult"]
         dropouts = {name: p for name, p in values.items() if name.startswith(f"{stage}.dropout.")}
         for name, p in dropouts.items():
             if not BELOW_1[0](p) or not p * factor < 1:
                 raise InputError(f"{flag(name)} {p} times {flag(stage)}.drop-mult {factor} is no probability below 1")
     for name, (holds, words) in RANGES.items():
-        if values[name] is not None and not holds(values[name]):
+        if values.get(name) is not None and not holds(values[name]):
             raise InputError(f"{flag(name)} {values[name]} is out of its range: give a number {words}")
 
 

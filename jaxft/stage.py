@@ -182,6 +182,7 @@ def run_plan(
     steps_per_epoch: int,
     tokens_per_epoch: int,
     evaluate: Callable[[Any, Any], dict[str, float]],
+    rate_factors: np.ndarray | None = None,
     average: Average | None = None,
     keep_best: Callable[[Mapping[str, float]], Any] | None = None,
 ) -> StageResult:
@@ -202,6 +203,7 @@ def run_plan(
       batch: `batch(i)` makes the batch of step i, counted from the start of the stage.
       steps_per_epoch, tokens_per_epoch: size of an epoch; tokens are for reporting.
       evaluate: `evaluate(params, carry)` gives metrics of the held-out split, `loss` among them.
+      rate_factors: what the rate of each step of the stage is multiplied with, besides its schedule, (steps,) float.
       average: average of the parameters that is evaluated and returned in place of the raw ones.
       keep_best: makes of an epoch's metrics what its largest value chooses the returned epoch by, the later of equals;
         None returns the last.
@@ -236,8 +238,13 @@ def run_plan(
     total = int(ends[-1])
     bad, most = 0, min(MOST_SKIPPED, total)
 
-    def transformation(phase: Phase) -> optax.GradientTransformation:
-        return discriminative(optimizer, labels, phase.rates, phase_schedule(phase, steps_per_epoch), clip_norm)
+    def transformation(index: int) -> optax.GradientTransformation:
+        phase, end = plan[index], int(ends[index])
+        schedule = phase_schedule(phase, steps_per_epoch)
+        if rate_factors is not None:
+            factors = jnp.asarray(rate_factors[end - phase.epochs * steps_per_epoch : end], jnp.float32)
+            schedule = _product(schedule, factors)
+        return discriminative(optimizer, labels, phase.rates, schedule, clip_norm)
 
     def seconds() -> float:
         return before + time.monotonic() - started
@@ -247,7 +254,7 @@ def run_plan(
 
     # copies: the first step is given this memory, and the caller may go on using its own
     params, carry, key = jax.tree.map(lambda x: jnp.array(x, copy=True), (params, carry, key))
-    state = TrainState.create(params, transformation(plan[first]), key=key, carry=carry, average=average)
+    state = TrainState.create(params, transformation(first), key=key, carry=carry, average=average)
     best: Any = jax.tree.map(np.array, {"params": params, "carry": carry}) if keep_best else ()
     if position:
         state, best = run.restore((state, best))
@@ -260,7 +267,7 @@ def run_plan(
     with run.deferring_signals(), progress_bar(stage, total, initial=int(state.step)) as bar:
         for index in range(first, len(plan)):
             phase, end = plan[index], int(ends[index])
-            tx = transformation(phase)
+            tx = transformation(index)
             if index > first:
                 opt_state: Any = tx.init(state.params)
                 state = replace(state, opt_state=migrate(state.opt_state, plan[index - 1], opt_state))
@@ -315,6 +322,10 @@ def run_plan(
         report["best_epoch"] = best_epoch
         return StageResult(best["params"], best["carry"], report)
     return StageResult(weights(state), state.carry, report)
+
+
+def _product(schedule: optax.Schedule, factors: jax.Array) -> optax.Schedule:
+    return lambda count: schedule(count) * factors[jnp.minimum(jnp.asarray(count), len(factors) - 1)]
 
 
 def _listed(metrics: Mapping[str, float]) -> str:

@@ -188,8 +188,8 @@ def _overview(summary: Mapping[str, Any]) -> str:
         rows.append(("data", "; ".join(filter(None, [data.get("name", ""), sizes, note]))))
     rows += [
         (name.replace("_", " "), _scores(summary[name]))
-        for name in ("language_model", "dev", "test")
-        if name in summary
+        for name in summary
+        if name.startswith(("language_model", "dev", "test"))
     ]
     if peak := summary.get("peak_memory_mb"):
         parts = {

@@ -10,42 +10,50 @@ References:
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from jaxft import phases, plots, report, summary
+from jaxft import plots, report, summary
+from jaxft.data.document import Direction
 from jaxft.data.splits import Texts
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError, run_job
-from jaxft.predict import enable_compilation_cache
-from jaxft.presets import parse
-from jaxft.preview import preview
-from jaxft.settings import Settings, flag, flatten
-from jaxft.stage import Run, StageResult, read_stage
-from jaxft.ulmfit_stages import (
-    CLASSIFIER,
+from jaxft.job import begin, draw_training, identity, pick, stage_row
+from jaxft.language_model_stage import (
     LANGUAGE_MODEL,
-    as_classifier,
-    classifier_plan,
-    classify,
+    as_generator,
+    directions,
     encoder_config,
     fine_tune_lm,
     lm_plan,
+    pretrain_lm,
+    stage_name,
+)
+from jaxft.predict import MODEL, enable_compilation_cache
+from jaxft.presets import PRESETS, parse
+from jaxft.pretrained import language_model_folder, open_pretrained
+from jaxft.preview import preview
+from jaxft.settings import Model, Settings, flatten
+from jaxft.stage import Run, StageResult, read_stage
+from jaxft.text_classifier import TextClassifier, TextEnsemble
+from jaxft.text_generator import TextGenerator
+from jaxft.ulmfit_stages import (
+    CLASSIFIER,
+    as_classifier,
+    classifier_plan,
     plans,
     predict,
-    pretrain_lm,
+    probabilities_of_test,
     read_texts,
     train_classifier,
 )
 
-__all__ = ["classifier_plan", "classify", "fine_tune_lm", "lm_plan", "predict", "pretrain_lm", "read_texts"]
-__all__ += ["train", "train_classifier"]
+__all__ = ["classifier_plan", "fine_tune_lm", "lm_plan", "predict", "pretrain_lm", "probabilities_of_test"]
+__all__ += ["read_texts", "train", "train_classifier"]
 
-NOT_RESULT = {"out", "resume", "dry_run", "checkpoint_minutes"}
-"""settings that do not decide the result"""
+LanguageModels = dict[Direction, StageResult | None]
 
 
 def train(settings: Settings) -> dict[str, Any]:
@@ -57,37 +65,36 @@ def train(settings: Settings) -> dict[str, Any]:
     """
     folder = report.create_run_folder(settings.out, settings.resume)
     try:
+        starts = open_starts(settings)
+        settings = with_sizes_of(starts, settings)
         started = time.monotonic()
         texts = read_texts(settings)
         text_seconds = time.monotonic() - started
-        plans(texts, settings)
-        borrowed = _borrowed_language_model(texts, settings)
-        identity = _identity(texts, settings)
-        if settings.resume:
-            _refuse_difference(folder, identity)
+        planned = plans(texts, settings)
+        config = identity(settings, texts.fingerprint)
+        borrowed = _borrowed_language_models(texts, settings, config)
+        begin(folder, settings.resume, config, texts.store.vocabulary)
     except BaseException:
         with suppress(OSError):  # goes only if it is empty
             folder.rmdir()
         raise
-    if not settings.resume:
-        texts.store.vocabulary.save(folder / "vocabulary.json")
-        report.write_json(folder / "config.json", identity)
+    lms: LanguageModels = {}
+    classified: dict[Direction, StageResult] = {}
     with Run(folder, log_every=settings.log_every, checkpoint_seconds=60 * settings.checkpoint_minutes) as run:
-        lm = borrowed or _language_model(texts, settings, run)
-        classified = run.finished(CLASSIFIER)
-        if classified is None:
-            classified = train_classifier(texts, settings, lm and lm.params, run)[1]
-            run.finish(CLASSIFIER, classified)
-    model = as_classifier(texts, settings, classified)
-    model.save(folder / "model")
+        for direction in directions(settings.direction):
+            start = starts.pop(direction, None)
+            lm = lms[direction] = borrowed.get(direction) or _language_model(texts, settings, run, direction, start)
+            if lm is not None:
+                generator = as_generator(texts, settings, lm.params, direction)
+                generator.save(folder / language_model_folder(direction))
+            classified[direction] = _classifier(texts, settings, run, direction, lm)
+    members = tuple(as_classifier(texts, settings, result, direction) for direction, result in classified.items())
+    model = members[0] if len(members) == 1 else TextEnsemble(members)
+    model.save(folder / MODEL)
     started = time.monotonic()
-    predictions = classify(model, texts, texts.test, settings)
-    stages = [_stage_row("text", text_seconds, int(texts.store.lengths.sum()))]
-    if lm is not None:
-        stages.append(_stage_row("language model", lm.report["seconds"], lm.report["tokens"]))
-    stages.append(_stage_row("classifier", classified.report["seconds"], classified.report["tokens"]))
-    test_words = int(texts.store.lengths[texts.test].sum())
-    stages.append(_stage_row("test", time.monotonic() - started, test_words))
+    tested = _test(members, texts, settings)
+    test_row = stage_row("test", time.monotonic() - started, int(texts.store.lengths[texts.test].sum()))
+    text_row = stage_row("text", text_seconds, int(texts.store.lengths.sum()))
     result = {
         "data": {
             "name": texts.name,
@@ -101,62 +108,93 @@ def train(settings: Settings) -> dict[str, Any]:
             "transductive": settings.transductive,
             "vocabulary": len(texts.store.vocabulary),
         },
-        "test": summary.classification_summary(
-            texts.store.labels[texts.test].tolist(), predictions.tolist(), texts.store.classes
-        ),
-        "dev": _pick(classified.report["epochs"][classified.report["best_epoch"] - 1], "accuracy", "loss"),
-        **({"language_model": _pick(lm.report, "valid_loss", "perplexity", "valid_tokens")} if lm else {}),
-        "stages": stages,
+        **_held_out(lms, classified),
+        **tested,
+        "stages": [text_row, *_stage_rows(lms, classified), test_row],
         "peak_memory_mb": summary.peak_memory_mb(),
         "environment": summary.environment(),
-        "config": identity,
+        "config": config,
     }
     report.write_json(folder / "summary.json", result)
-    _draw(folder, texts, settings, result)
+    draw_training(folder, planned)
+    plots.plot_confusion(result["test"]["confusion_matrix"], texts.store.classes, folder / "plots/confusion.png")
     return result
 
 
-def _identity(texts: Texts, settings: Settings) -> dict[str, Any]:
-    """What decides the result, to record, and to compare on resume."""
-    fields = {name: value for name, value in asdict(settings).items() if name not in NOT_RESULT}
-    return report.to_json({**fields, "corpus": texts.fingerprint})
+def open_starts(settings: Settings) -> dict[Direction, TextGenerator]:
+    """The pretrained language models of each direction; none without `--pretrained`.
+
+    Raises:
+      InputError: as `open_pretrained`; or flags that leave it without effect.
+    """
+    if settings.pretrained is None:
+        return {}
+    if settings.language_model is not None or not settings.lm.epochs:
+        other = "--language-model" if settings.language_model is not None else "--lm.epochs 0"
+        raise InputError(f"--pretrained has no effect together with {other}: leave one of the two out")
+    return {d: open_pretrained(settings.pretrained, d) for d in directions(settings.direction)}
 
 
-def _refuse_difference(folder: Path, identity: Mapping[str, Any]) -> None:
-    old, new = flatten(report.read_json(folder / "config.json")), flatten(identity)
-    if old.get("corpus") != new["corpus"]:
-        raise InputError(f"the texts have changed since the run in {folder} began: put them back, or start a new run")
-    differences = [
-        f"{flag(name)} was {old.get(name)} and is now {new.get(name)}"
-        for name in {**old, **new}
-        if old.get(name) != new.get(name)
-    ]
-    if differences:
-        raise InputError(
-            f"the run in {folder} has other settings ({', '.join(differences)}): resume it with its own flags"
-        )
+def with_sizes_of(starts: Mapping[Direction, TextGenerator], settings: Settings) -> Settings:
+    """The settings with the sizes of the pretrained models.
+
+    Raises:
+      InputError: flags that ask for other sizes, or two models of different sizes.
+    """
+    for start in starts.values():
+        sizes = Model(start.config.embedding_size, start.config.hidden_size, start.config.num_layers)
+        if settings.model not in (PRESETS[settings.preset].model, sizes):
+            raise InputError(
+                f"--pretrained {settings.pretrained} has the sizes {sizes.embedding_size}, {sizes.hidden_size} and "
+                f"{sizes.num_layers} layers: leave out the --model flags, which ask for others"
+            )
+        settings = replace(settings, model=sizes)
+    return settings
 
 
-def _language_model(texts: Texts, settings: Settings, run: Run) -> StageResult | None:
+def _language_model(
+    texts: Texts, settings: Settings, run: Run, direction: Direction, start: TextGenerator | None
+) -> StageResult | None:
     """The language model that this run has trained or trains now; None where the stage is left out."""
     if not lm_plan(settings):
         return None
-    result = run.finished(LANGUAGE_MODEL)
+    stage = stage_name(LANGUAGE_MODEL, direction)
+    result = run.finished(stage)
     if result is None:
-        result = pretrain_lm(texts, settings, run)
-        run.finish(LANGUAGE_MODEL, result)
+        if start is None:
+            result = pretrain_lm(texts, settings, run, direction)
+        else:
+            result = fine_tune_lm(texts, settings, start, run, direction)
+        run.finish(stage, result)
     return result
 
 
-def _borrowed_language_model(texts: Texts, settings: Settings) -> StageResult | None:
-    """The language model of another run, if it fits this one: same texts, same splits, same sizes."""
+def _classifier(
+    texts: Texts, settings: Settings, run: Run, direction: Direction, lm: StageResult | None
+) -> StageResult:
+    """The classifier that this run has trained or trains now."""
+    stage = stage_name(CLASSIFIER, direction)
+    result = run.finished(stage)
+    if result is None:
+        result = train_classifier(texts, settings, lm and lm.params, run, direction)[1]
+        run.finish(stage, result)
+    return result
+
+
+def _borrowed_language_models(texts: Texts, settings: Settings, config: Mapping[str, Any]) -> LanguageModels:
+    """The language models of another run, if they fit this one: same texts, same splits, same sizes."""
     folder = settings.language_model
     if folder is None:
-        return None
-    result = read_stage(folder, LANGUAGE_MODEL)
-    if result is None:
-        raise InputError(f"--language-model {folder} holds no trained language model: name the folder of a run")
-    theirs, ours = flatten(report.read_json(folder / "config.json")), flatten(_identity(texts, settings))
+        return {}
+    results: LanguageModels = {}
+    for direction in directions(settings.direction):
+        result = read_stage(folder, stage_name(LANGUAGE_MODEL, direction))
+        if result is None:
+            raise InputError(
+                f"--language-model {folder} holds no trained {direction} language model: name the folder of a run"
+            )
+        results[direction] = replace(result, report={**result.report, "seconds": 0.0, "tokens": 0})
+    theirs, ours = flatten(report.read_json(folder / "config.json")), flatten(config)
     # With other splits the language model could have read this run's dev texts.
     same = ("corpus", "seed", "transductive", "classifier.dev_fraction")
     for name in (*same, *(name for name in ours if name.startswith(("model.", "text.")))):
@@ -173,25 +211,43 @@ def _borrowed_language_model(texts: Texts, settings: Settings) -> StageResult | 
         )
     if Vocabulary.load(folder / "vocabulary.json") != texts.store.vocabulary:
         raise InputError(f"the language model in {folder} has another vocabulary: train one on these texts")
-    return replace(result, report={**result.report, "seconds": 0.0, "tokens": 0})
+    return results
 
 
-def _stage_row(name: str, seconds: float, tokens: int) -> dict[str, Any]:
-    return {"name": name, "seconds": seconds, "tokens": tokens, "tokens_per_s": tokens / seconds if seconds else None}
+def _test(members: Sequence[TextClassifier], texts: Texts, settings: Settings) -> dict[str, Any]:
+    """The scores on the test texts, of every direction and of their averaged probabilities where there are two."""
+    labels, classes = texts.store.labels[texts.test].tolist(), texts.store.classes
+    parts = [probabilities_of_test(member, texts, settings) for member in members]
+    scores: dict[str, Any] = {}
+    if len(members) > 1:
+        for member, part in zip(members, parts, strict=True):
+            alone = summary.classification_summary(labels, part.argmax(axis=1).tolist(), classes)
+            scores[f"test_{member.direction}"] = pick(alone, "accuracy", "accuracy_interval", "macro_f1")
+    predictions = np.mean(parts, axis=0).argmax(axis=1)
+    return {**scores, "test": summary.classification_summary(labels, predictions.tolist(), classes)}
 
 
-def _pick(mapping: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: mapping[name] for name in names}
+def _held_out(lms: LanguageModels, classified: Mapping[Direction, StageResult]) -> dict[str, Any]:
+    """What the stages measured on texts that they held out."""
+    scores: dict[str, Any] = {}
+    for direction, lm in lms.items():
+        if lm is not None:
+            words = [name for name in ("matched_words", "new_words") if name in lm.report]
+            measured = pick(lm.report, "valid_loss", "perplexity", "valid_tokens", *words)
+            scores[stage_name(LANGUAGE_MODEL, direction)] = measured
+    for direction, result in classified.items():
+        best = result.report["epochs"][result.report["best_epoch"] - 1]
+        scores[stage_name("dev", direction)] = pick(best, "accuracy", "loss")
+    return scores
 
 
-def _draw(folder: Path, texts: Texts, settings: Settings, result: Mapping[str, Any]) -> None:
-    plots.plot_training(report.read_metrics(folder / "metrics.jsonl"), folder / "plots/training.png")
-    for stage, (plan, steps) in plans(texts, settings).items():
-        starts = np.cumsum([0, *(phase.epochs * steps for phase in plan[:-1])])
-        boundaries = [(int(start), phase.name) for start, phase in zip(starts, plan, strict=True)]
-        curves = phases.learning_rates(plan, steps)
-        plots.plot_learning_rates(curves, boundaries, folder / f"plots/learning_rates_{stage}.png")
-    plots.plot_confusion(result["test"]["confusion_matrix"], result["data"]["classes"], folder / "plots/confusion.png")
+def _stage_rows(lms: LanguageModels, classified: Mapping[Direction, StageResult]) -> list[dict[str, Any]]:
+    return [
+        stage_row(stage_name(name, direction).replace("_", " "), result.report["seconds"], result.report["tokens"])
+        for name, results in ((LANGUAGE_MODEL, lms), (CLASSIFIER, classified))
+        for direction, result in results.items()
+        if result is not None
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -199,6 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = parse(arguments)
     enable_compilation_cache()
     if settings.dry_run:
+        settings = with_sizes_of(open_starts(settings), settings)
         texts = read_texts(settings)
         print(preview(texts, settings, plans(texts, settings), encoder_config(texts, settings)))
         return

@@ -11,8 +11,8 @@ from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
 from jaxft.models.awd_lstm import NO_DROPOUT, AWDLSTMConfig
 from jaxft.models.heads import Classifier
-from jaxft.predict import TextClassifier
 from jaxft.report import read_json, write_json
+from jaxft.text_classifier import TextClassifier
 
 WORDS = ["the", "film", "was", "fine", "dull"]
 
@@ -40,6 +40,7 @@ def texts(seed, count, longest=40):
 def test_a_saved_model_answers_as_before_wherever_its_folder_goes(model, folder, tmp_path):
     elsewhere = shutil.move(folder / "model", tmp_path / "elsewhere")
     again = load(elsewhere)
+    assert isinstance(again, TextClassifier)
     assert again.classes == model.classes
     np.testing.assert_array_equal(again.probabilities(texts(0, 7)), model.probabilities(texts(0, 7)))
 
@@ -73,7 +74,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 def test_a_damaged_description_is_refused(folder, missing):
     path = folder / "model/model.json"
     write_json(path, {name: value for name, value in read_json(path).items() if name != missing})
-    with pytest.raises(InputError, match=r"model\.json does not describe a classifier"):
+    with pytest.raises(InputError, match=r"model\.json does not describe a model"):
         load(folder)
 
 
@@ -105,8 +106,8 @@ def test_a_bad_row_leaves_no_output(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "either --text or --input"),
-        (["--text", "a", "--input", "b.csv"], "either --text or --input"),
+        ([], "give one of --text"),
+        (["--text", "a", "--input", "b.csv"], "give one of --text"),
         (["--text", "a", "--output", "b.csv"], "--output names the file"),
     ],
 )

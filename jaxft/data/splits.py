@@ -4,11 +4,11 @@ The jobs call `split_texts`. The test split is never touched here but on request
 carved from the training split.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jaxft.data.document import Corpus
+from jaxft.data.document import Corpus, Direction
 from jaxft.data.store import TokenStore
 from jaxft.errors import InputError
 
@@ -18,7 +18,7 @@ MOST_VALIDATION_TEXTS = 1000
 
 @dataclass(frozen=True)
 class Texts:
-    """A corpus as ids, and which of its documents serve what: sorted arrays of document numbers.
+    """A corpus as ids, and which of its documents serve what: arrays of document numbers.
 
     Attributes:
       name, fingerprint: of the corpus.
@@ -37,6 +37,17 @@ class Texts:
     test: np.ndarray
     lm_train: np.ndarray
     lm_valid: np.ndarray
+
+    def read(self, direction: Direction) -> "Texts":
+        """The texts as a model sees them that reads in `direction`; backward, documents are counted from the end too.
+
+        Document i of a part stays document i of that part.
+        """
+        if direction == "forward":
+            return self
+        last = len(self.store) - 1
+        parts = {part: last - getattr(self, part) for part in ("train", "dev", "test", "lm_train", "lm_valid")}
+        return replace(self, store=self.store.reversed(), **parts)
 
 
 def split_texts(
@@ -87,11 +98,20 @@ def split_texts(
     if not len(dev):
         raise InputError(f"{corpus.name} has too few labelled texts ({len(labelled)}) to hold some out: add texts")
     pool = np.concatenate([train, unlabelled[:limit_unlabelled], test if transductive else test[:0]])
-    pool = rng.permutation(pool)
-    held_out = max(1, min(MOST_VALIDATION_TEXTS, round(valid_fraction * len(pool))))
-    return Texts(
-        corpus.name, corpus.fingerprint, store, train, dev, test, np.sort(pool[held_out:]), np.sort(pool[:held_out])
-    )
+    return Texts(corpus.name, corpus.fingerprint, store, train, dev, test, *hold_out(pool, valid_fraction, rng))
+
+
+def hold_out(documents: np.ndarray, fraction: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Documents for a language model to learn from and others to measure its perplexity on, at most 1,000 of these.
+
+    Examples:
+      >>> learnt, held_out = hold_out(np.arange(20), 0.1, np.random.default_rng(0))
+      >>> len(learnt), len(held_out)
+      (18, 2)
+    """
+    documents = rng.permutation(documents)
+    count = max(1, min(MOST_VALIDATION_TEXTS, round(fraction * len(documents))))
+    return np.sort(documents[count:]), np.sort(documents[:count])
 
 
 def _limit_labels(store: TokenStore, limit: int | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ import time
 from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,7 @@ class TokenStore:
         classes: The labels of the train split; numbers by value, before other strings in their order.
     """
 
-    ids: np.memmap
+    ids: np.ndarray
     offsets: np.ndarray
     labels: np.ndarray
     splits: np.ndarray
@@ -60,6 +60,24 @@ class TokenStore:
         if not 0 <= i < len(self):
             raise IndexError(f"document {i} of {len(self)}")
         return np.asarray(self.ids[self.offsets[i] : self.offsets[i + 1]])
+
+    def reversed(self) -> "TokenStore":
+        """All documents from the last to the first, each from its last token to its first; a view, nothing is copied.
+
+        Example:
+            >>> vocabulary = Vocabulary(("xxunk", "xxpad", "xxbos", "film"))
+            >>> offsets, none = np.array([0, 2, 5]), np.zeros(2, np.int32)
+            >>> store = TokenStore(np.array([2, 3, 2, 0, 3]), offsets, none, none, vocabulary, ()).reversed()
+            >>> store[0].tolist(), store[1].tolist()
+            ([3, 0, 2], [3, 2])
+        """
+        return replace(
+            self,
+            ids=self.ids[::-1],
+            offsets=self.offsets[-1] - self.offsets[::-1],
+            labels=self.labels[::-1],
+            splits=self.splits[::-1],
+        )
 
     @property
     def lengths(self) -> np.ndarray:

@@ -28,6 +28,8 @@ class WindowStream:
       bptt: T, tokens per window.
       seed: shuffles the documents anew for every epoch; None reads them in the given order, and pads the end with
         targets of -1 so that every token is seen once; with a seed the last incomplete window is left out.
+      vary: draw the length of each window (with a seed only), so that windows end elsewhere in every epoch; see
+        `window_lengths`.
 
     Raises:
       ValueError: fewer tokens than one window of every row.
@@ -49,10 +51,11 @@ class WindowStream:
         batch_size: int,
         bptt: int,
         seed: int | None,
+        vary: bool = False,
     ):
         self._ids, self._offsets = ids, np.asarray(offsets, np.int64)
         self._documents = np.asarray(documents, np.int64)
-        self._batch_size, self._bptt, self._seed = batch_size, bptt, seed
+        self._batch_size, self._bptt, self._seed, self._vary = batch_size, bptt, seed, vary
         self.tokens = int((self._offsets[self._documents + 1] - self._offsets[self._documents]).sum())
         predictions = self.tokens - 1
         if seed is None:
@@ -61,26 +64,46 @@ class WindowStream:
         else:
             self._row = predictions // batch_size
             self.steps_per_epoch = self._row // bptt
+            if vary and self.steps_per_epoch:
+                # As many as fit on average, less a little, so that a draw seldom has to be repeated.
+                self.steps_per_epoch = max(1, int(0.99 * self._row / (0.975 * bptt)))
         if predictions < 1 or self.steps_per_epoch < 1:
             raise ValueError(f"{self.tokens} tokens are too few for {batch_size} rows of {bptt} tokens")
-        self._epoch: tuple[int, np.ndarray, np.ndarray] | None = None
+        self._epoch: tuple[int, np.ndarray, np.ndarray, np.ndarray] | None = None
 
-    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Documents in the epoch's order and where each starts in the stream; the epoch last asked for is kept."""
+    def window_lengths(self, epoch: int) -> np.ndarray:
+        """Tokens of every window of an epoch, (steps_per_epoch,) int.
+
+        Where they vary, 95 % are drawn from N(bptt, 5) and 5 % from N(bptt / 2, 5), as Merity et al. 2018 (section
+        4.1) do, and rounded to a seventh of `bptt`, so that a few compiled shapes serve all.
+        """
+        if not self._vary or self._seed is None:
+            return np.full(self.steps_per_epoch, self._bptt)
+        rng, unit = np.random.default_rng([self._seed, epoch, 1]), max(1, round(self._bptt / 7))
+        while True:
+            mean = np.where(rng.random(self.steps_per_epoch) < 0.95, self._bptt, self._bptt / 2)
+            lengths = np.maximum(unit, np.rint(rng.normal(mean, 5) / unit) * unit).astype(np.int64)
+            if lengths.sum() <= self._row:
+                return lengths
+
+    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Documents in the epoch's order, where each starts in the stream, and where each window starts in its row; the
+        epoch last asked for is kept."""
         if self._epoch is None or self._epoch[0] != epoch:
             documents = self._documents
             if self._seed is not None:
                 documents = np.random.default_rng([self._seed, epoch]).permutation(documents)
             lengths = self._offsets[documents + 1] - self._offsets[documents]
-            self._epoch = (epoch, documents, np.cumsum(lengths) - lengths)
+            windows = np.concatenate([[0], np.cumsum(self.window_lengths(epoch))])
+            self._epoch = (epoch, documents, np.cumsum(lengths) - lengths, windows)
         return self._epoch[1:]
 
     def batch(self, step: int) -> Batch:
         """Window `step`, counted from the start of the first epoch."""
         epoch, window = divmod(step, self.steps_per_epoch)
-        documents, starts = self._order(epoch)
+        documents, starts, windows = self._order(epoch)
         row_start = np.arange(self._batch_size)[:, None] * self._row
-        within = window * self._bptt + np.arange(self._bptt + 1)[None, :]
+        within = np.arange(windows[window], windows[window + 1] + 1)[None, :]
         position = row_start + within  # (B, T + 1)
         # Beyond its row or the stream a position has no token of its own, and what stands there is no target.
         exists = (within <= self._row) & (position < self.tokens)

@@ -1,0 +1,74 @@
+"""What the training jobs share: a run's identity, and the tables and pictures that it leaves behind.
+
+A job calls `begin` before it trains, and `finish` with its summary when it is done.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxft import phases, plots, report
+from jaxft.data.vocabulary import Vocabulary
+from jaxft.errors import InputError
+from jaxft.phases import Phase
+from jaxft.settings import flag, flatten
+
+NOT_RESULT = {"out", "resume", "dry_run", "checkpoint_minutes"}
+"""settings that do not decide the result"""
+
+
+def identity(settings: Any, fingerprint: str) -> dict[str, Any]:
+    """What decides the result, to record, and to compare on resume: a job's settings, and its corpus."""
+    fields = {name: value for name, value in asdict(settings).items() if name not in NOT_RESULT}
+    return report.to_json({**fields, "corpus": fingerprint})
+
+
+def begin(folder: Path, resume: bool, identity: Mapping[str, Any], vocabulary: Vocabulary) -> None:
+    """Writes down what the run in `folder` is, or compares it on `resume`.
+
+    Raises:
+      InputError: the run that is resumed has other settings or texts.
+    """
+    if resume:
+        _refuse_difference(folder, identity)
+    else:
+        vocabulary.save(folder / "vocabulary.json")
+        report.write_json(folder / "config.json", identity)
+
+
+def _refuse_difference(folder: Path, identity: Mapping[str, Any]) -> None:
+    old, new = flatten(report.read_json(folder / "config.json")), flatten(identity)
+    if old.get("corpus") != new["corpus"]:
+        raise InputError(f"the texts have changed since the run in {folder} began: put them back, or start a new run")
+    differences = [
+        f"{flag(name)} was {old.get(name)} and is now {new.get(name)}"
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    ]
+    if differences:
+        raise InputError(
+            f"the run in {folder} has other settings ({', '.join(differences)}): resume it with its own flags"
+        )
+
+
+def stage_row(name: str, seconds: float, tokens: int) -> dict[str, Any]:
+    """A row of the summary's table of stages."""
+    return {"name": name, "seconds": seconds, "tokens": tokens, "tokens_per_s": tokens / seconds if seconds else None}
+
+
+def pick(mapping: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Some entries of a mapping."""
+    return {name: mapping[name] for name in names}
+
+
+def draw_training(folder: Path, plans: Mapping[str, tuple[tuple[Phase, ...], int]]) -> None:
+    """Draws what was measured over the steps, and the learning rates of each stage, given its phases and steps."""
+    plots.plot_training(report.read_metrics(folder / "metrics.jsonl"), folder / "plots/training.png")
+    for stage, (plan, steps) in plans.items():
+        starts = np.cumsum([0, *(phase.epochs * steps for phase in plan[:-1])])
+        boundaries = [(int(start), phase.name) for start, phase in zip(starts, plan, strict=True)]
+        curves = phases.learning_rates(plan, steps)
+        plots.plot_learning_rates(curves, boundaries, folder / f"plots/learning_rates_{stage}.png")

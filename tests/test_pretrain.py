@@ -1,0 +1,118 @@
+"""A language model from plain text, alone and as what ULMFiT starts from."""
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jaxft
+from jaxft import pretrain, stage
+from jaxft.errors import InputError, Stopped
+from jaxft.report import read_json, read_metrics
+from jaxft.text_generator import TextGenerator
+
+SMALL = """
+    --model.embedding-size 8 --model.hidden-size 12 --model.num-layers 2 --text.min-count 1 --log-every 1
+    --lm.epochs 2 --lm.batch-size 2 --lm.bptt 7 --lm.valid-fraction 0.2
+""".split()  # noqa: SIM905 (reads like a command line)
+WORDS = "the film was and a story with some scenes that lovely fine great warm awful dull".split()  # noqa: SIM905
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory) -> Path:
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("books")
+    for i in range(6):
+        (folder / f"{i}.txt").write_text(" ".join(rng.choice(WORDS, 100)) + ".\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(book, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    pretrain.main(["--text", str(book), "--out", str(out), "--direction", "both", *SMALL])
+    return out
+
+
+def test_a_run_leaves_everything_behind(finished):
+    summary = read_json(finished / "summary.json")
+    assert summary["data"]["sizes"]["held-out tokens"] == 102
+    for name in ("language_model", "language_model_backward"):
+        assert summary[name]["perplexity"] == pytest.approx(np.exp(summary[name]["valid_loss"]))
+        assert isinstance(jaxft.load(finished / name), TextGenerator)
+        assert (finished / f"plots/learning_rates_{name}.png").exists()
+    held_out = [line for line in read_metrics(finished / "metrics.jsonl") if line.get("split") == "held-out"]
+    assert [line["epoch"] for line in held_out] == [1, 2, 1, 2]
+
+
+def test_stopped_and_resumed_ends_with_the_same_bits(finished, book, tmp_path, monkeypatch):
+    pausing = stage.Run.pausing
+    calls = iter(range(1000))
+
+    def stop(self):
+        if next(calls) == 30:  # in the second of the two models
+            signal.raise_signal(signal.SIGTERM)
+        return pausing(self)
+
+    flags = ["--text", str(book), "--out", str(tmp_path / "run"), "--direction", "both", *SMALL]
+    monkeypatch.setattr(stage.Run, "pausing", stop)
+    with pytest.raises(Stopped):
+        pretrain.main(flags)
+    monkeypatch.undo()
+    pretrain.main([*flags, "--resume"])
+    for name in ("language_model", "language_model_backward"):
+        stored = [(folder / name / "model.safetensors").read_bytes() for folder in (finished, tmp_path / "run")]
+        assert stored[0] == stored[1]
+
+
+def test_wikitext_with_the_published_recipe_made_small(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("train", "valid", "test"):
+        lines = (" ".join(rng.choice(WORDS, 12)) for _ in range(60 if name == "train" else 8))
+        (tmp_path / f"{name}.txt").write_text("".join(f" {line} \n" for line in lines))
+    flags = ["--data", str(tmp_path), "--preset", "awd-lstm-lm", "--out", str(tmp_path / "run"), *SMALL]
+    pretrain.main([*flags, "--lm.peak-rate", "1", "--lm.patience", "1", "--lm.epochs", "4"])
+    summary = read_json(tmp_path / "run/summary.json")
+    assert summary["language_model"]["valid_tokens"] == 8 * 13
+    assert summary["language_model"]["test_perplexity"] < 2 * len(WORDS)
+    steps = [line for line in read_metrics(tmp_path / "run/metrics.jsonl") if "split" not in line]
+    rates = {round(line["lr/embedding"] * 7) for line in steps}  # the window's length
+    assert len(rates) > 1
+    model = jaxft.load(tmp_path / "run")
+    assert isinstance(model, TextGenerator)
+    assert model.generate("the film", words=3).startswith("the film ")
+
+
+def test_dry_run_trains_nothing(book, tmp_path, capsys):
+    pretrain.main(["--text", str(book), "--out", str(tmp_path / "run"), "--dry-run", *SMALL])
+    printed = capsys.readouterr().out
+    assert json.loads(printed[: printed.index("\n}") + 2])["lm"]["bptt"] == 7
+    assert "language_model: about" in printed
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give either --text .* or --data"),
+        (["--text", "a.txt", "--data", "wikitext-2"], "give either --text .* or --data"),
+        (["--text", "missing.txt"], "missing.txt does not exist"),
+        (["--data", "."], "has no train.txt"),
+        (["--text", "a.txt", "--lm.epochs", "0"], "leaves nothing to train"),
+        (["--text", "a.txt", "--lm.bptt", "0"], "--lm.bptt 0 is out of its range"),
+    ],
+)
+def test_bad_flags_are_refused_in_one_sentence(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message):
+        pretrain.main([*arguments, "--out", "run"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_little_text_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("a few words\n")
+    with pytest.raises(InputError, match="too few"):
+        pretrain.main(["--text", str(tmp_path / "a.txt"), "--out", str(tmp_path / "run"), *SMALL])
+    assert not (tmp_path / "run").exists()
