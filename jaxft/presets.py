@@ -148,8 +148,9 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     >>> settings.preset, settings.lm.epochs
     ('demo', 1)
     """
+    default = replace(preset("auto", "imdb"), preset="auto")
     settings = parse_with_preset(
-        Settings, "python -m jaxft.ulmfit", arguments, lambda s: preset(s.preset, s.data), preset("auto", "imdb")
+        Settings, "python -m jaxft.ulmfit", arguments, lambda s: preset(s.preset, s.data), default
     )
     check(settings)
     return settings

@@ -203,7 +203,8 @@ def _overview(summary: Mapping[str, Any]) -> str:
         rows.append(
             ("run on", f"{machine['device_count']} x {machine['device']}, {machine['cores']} cores; {versions}")
         )
-    return "\n".join(f"{name:<16}{text}" for name, text in rows)
+    width = max(16, 2 + max((len(name) for name, _ in rows), default=0))
+    return "\n".join(f"{name:<{width}}{text}" for name, text in rows)
 
 
 def _scores(numbers: Mapping[str, Any]) -> str:

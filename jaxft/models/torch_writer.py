@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxft.errors import InputError
+
 STORAGES = {"float32": b"FloatStorage", "int64": b"LongStorage"}
 
 
@@ -21,7 +23,10 @@ def write_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
 
     Args:
       path: the `.pth` file.
-      state: float32 or int64 arrays by name.
+      state: float32 or int64 arrays by name; one that comes under two names stays one, as tied weights are.
+
+    Raises:
+      InputError: the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -29,21 +34,29 @@ def write_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
             archive.writestr("archive/data.pkl", pickled_state(state))
             archive.writestr("archive/byteorder", "little")
             archive.writestr("archive/version", "3\n")
-            for key, array in enumerate(state.values()):
-                little = array.astype(array.dtype.newbyteorder("<"), order="C")
-                archive.writestr(f"archive/data/{key}", little.tobytes())
+            for key, array in _storages(state).values():
+                archive.writestr(f"archive/data/{key}", array.astype(array.dtype.newbyteorder("<")).tobytes())
         os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error.strerror}): free some space, or name another folder") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def pickled_state(state: Mapping[str, np.ndarray]) -> bytes:
-    """The pickle of a dict of tensors, of which number i views all of storage i.
+    """The pickle of a dict of tensors, each of which views the whole of a storage.
 
     It is put together from instructions, since `pickle` writes names from torch only where torch is installed.
     """
-    items = b"".join(_plain(name) + _tensor(str(key), array) for key, (name, array) in enumerate(state.items()))
+    storages = _storages(state)
+    items = b"".join(_plain(name) + _tensor(storages[id(array)][0], array) for name, array in state.items())
     return pickle.PROTO + b"\x02" + pickle.EMPTY_DICT + pickle.MARK + items + pickle.SETITEMS + pickle.STOP
+
+
+def _storages(state: Mapping[str, np.ndarray]) -> dict[int, tuple[str, np.ndarray]]:
+    """Key and content of the storage of each array, by its identity: an array under two names is stored once."""
+    arrays = {id(array): array for array in state.values()}
+    return {identity: (str(key), array) for key, (identity, array) in enumerate(arrays.items())}
 
 
 def _tensor(key: str, array: np.ndarray) -> bytes:

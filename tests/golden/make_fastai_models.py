@@ -4,9 +4,11 @@ Run by hand in an environment with torch and fastai, from any folder:
 
     python tests/golden/make_fastai_models.py
 
-and, to check that fastai reads what jaxft exports and gives the same logits, with the folder of an export:
+and, to check that fastai reads what jaxft exports and gives the same logits, with the folder of an export,
 
     python tests/golden/make_fastai_models.py check FOLDER
+
+where `export_for_fastai.py` has made the folder.
 """
 
 import json
@@ -78,11 +80,13 @@ def language_model(vocabulary: int, embedding: int, hidden: int, layers: int) ->
     return get_language_model(AWD_LSTM, vocabulary, config).eval()
 
 
-def text_classifier(vocabulary: int, embedding: int, hidden: int, layers: int, classes: int) -> torch.nn.Module:
+def text_classifier(
+    vocabulary: int, embedding: int, hidden: int, layers: int, classes: int, head: int = 5
+) -> torch.nn.Module:
     """fastai's classifier, ready to evaluate."""
     config = {**awd_lstm_clas_config, "emb_sz": embedding, "n_hid": hidden, "n_layers": layers}
     return get_text_classifier(
-        AWD_LSTM, vocabulary, classes, seq_len=BPTT, max_len=MAX_LENGTH, config=config, lin_ftrs=[5], ps=[0.1]
+        AWD_LSTM, vocabulary, classes, seq_len=BPTT, max_len=MAX_LENGTH, config=config, lin_ftrs=[head], ps=[0.1]
     ).eval()
 
 
@@ -118,7 +122,7 @@ def check(folder: Path) -> None:
         logits = np.stack([model(torch.tensor(window))[0].numpy() for window in expected["windows"]])
     print("language model: largest difference", np.abs(logits - np.array(expected["logits"])).max())
     if "answers" in expected:
-        classifier = text_classifier(*sizes, len(expected["answers"][0]))
+        classifier = text_classifier(*sizes, len(expected["answers"][0]), expected["head_hidden"])
         classifier.load_state_dict(torch.load(folder / "classifier.pth", weights_only=True))
         answers = answer(classifier, [torch.tensor(document) for document in expected["documents"]])
         print("classifier: largest difference", np.abs(answers - np.array(expected["answers"])).max())
