@@ -104,6 +104,7 @@ SMALL = Settings(
     ),
     classifier=ClassifierStage(
         epochs=2,
+        phase_steps=60,  # with 100 labels the head's batch norms have seen nothing in less
         batch_size=32,
         eval_batch_size=128,
         max_length=384,
@@ -131,7 +132,7 @@ DEMO = replace(
         activation_penalty=0.0,
         temporal_penalty=0.0,
     ),
-    classifier=replace(SMALL.classifier, epochs=6, batch_size=10, drop_mult=0.2),
+    classifier=replace(SMALL.classifier, epochs=6, phase_steps=0, batch_size=10, drop_mult=0.2),
 )
 
 PRESETS = {"paper": PAPER, "fastai": FASTAI, "small": SMALL, "demo": DEMO}

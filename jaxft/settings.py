@@ -98,6 +98,8 @@ class ClassifierStage:
     """epochs of each phase before the last"""
     epochs: int = 2
     """epochs of the last phase"""
+    phase_steps: int = 0
+    """steps of each phase at least; few labels get more epochs for it"""
     batch_size: int = 32
     """documents per step"""
     eval_batch_size: int = 64
@@ -129,7 +131,7 @@ class ClassifierStage:
     head_dropout: float = 0.1
     """dropout before the last linear layer; the pooled features get the encoder's output dropout"""
     dev_fraction: float = 0.1
-    """share of the labelled texts held out to choose the best epoch"""
+    """share of the labelled texts held out to choose an epoch: the last one that is as good as the best"""
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,7 @@ RANGES: dict[str, Range] = {
     "lm.valid_fraction": SHARE,
     **{f"classifier.{name}": limits for name, limits in _OPTIMIZER.items()},
     **{f"classifier.{name}": COUNT for name in ("phase_epochs", "epochs", "eval_batch_size", "max_length")},
+    "classifier.phase_steps": AT_LEAST_0,
     "classifier.rate_decay": POSITIVE,
     "classifier.head_hidden": COUNT,
     "classifier.head_dropout": BELOW_1,

@@ -184,7 +184,7 @@ def run_plan(
     evaluate: Callable[[Any, Any], dict[str, float]],
     rate_factors: np.ndarray | None = None,
     average: Average | None = None,
-    keep_best: Callable[[Mapping[str, float]], Any] | None = None,
+    keep: Callable[[Sequence[Mapping[str, Any]]], bool] | None = None,
 ) -> StageResult:
     """Trains through the phases of `plan`, evaluating after every epoch.
 
@@ -205,11 +205,11 @@ def run_plan(
       evaluate: `evaluate(params, carry)` gives metrics of the held-out split, `loss` among them.
       rate_factors: what the rate of each step of the stage is multiplied with, besides its schedule, (steps,) float.
       average: average of the parameters that is evaluated and returned in place of the raw ones.
-      keep_best: makes of an epoch's metrics what its largest value chooses the returned epoch by, the later of equals;
-        None returns the last.
+      keep: says, given the metrics of all epochs so far, whether to keep the last of them in place of the one that was
+        kept before; None returns the last epoch.
 
     Returns:
-      Parameters and carry of the best or last epoch; the report holds `seconds`, `tokens`, `tokens_per_s`, `steps`,
+      Parameters and carry of the epoch kept; the report holds `seconds`, `tokens`, `tokens_per_s`, `steps`,
       `epochs` (metrics of each evaluation) and, where one was chosen, `best_epoch`.
 
     Raises:
@@ -255,7 +255,7 @@ def run_plan(
     # copies: the first step is given this memory, and the caller may go on using its own
     params, carry, key = jax.tree.map(lambda x: jnp.array(x, copy=True), (params, carry, key))
     state = TrainState.create(params, transformation(first), key=key, carry=carry, average=average)
-    best: Any = jax.tree.map(np.array, {"params": params, "carry": carry}) if keep_best else ()
+    best: Any = jax.tree.map(np.array, {"params": params, "carry": carry}) if keep else ()
     if position:
         state, best = run.restore((state, best))
 
@@ -301,11 +301,11 @@ def run_plan(
                 metrics = evaluate(weights(state), state.carry)
                 if average is not None:
                     state = replace(state, average=average.observe(state.average, metrics["loss"]))
-                if keep_best and not (best_epoch and keep_best(epochs[best_epoch - 1]) > keep_best(metrics)):
-                    best_epoch = len(epochs) + 1
+                epochs.append({"epoch": len(epochs) + 1, "phase": phase.name, **metrics})
+                if keep and (not best_epoch or keep(epochs)):
+                    best_epoch = len(epochs)
                     # copies: the next step is given the memory of these
                     best = jax.tree.map(np.array, {"params": weights(state), "carry": state.carry})
-                epochs.append({"epoch": len(epochs) + 1, "phase": phase.name, **metrics})
                 run.write(stage, until, split="held-out", **epochs[-1])
                 bar.write(f"{stage} epoch {len(epochs)} ({phase.name}): " + _listed(metrics), file=bar.fp)
                 save(state, index)
@@ -318,7 +318,7 @@ def run_plan(
         "steps_per_epoch": steps_per_epoch,
         "epochs": epochs,
     }
-    if keep_best:
+    if keep:
         report["best_epoch"] = best_epoch
         return StageResult(best["params"], best["carry"], report)
     return StageResult(weights(state), state.carry, report)

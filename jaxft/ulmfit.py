@@ -42,7 +42,6 @@ from jaxft.text_generator import TextGenerator
 from jaxft.ulmfit_stages import (
     CLASSIFIER,
     as_classifier,
-    classifier_plan,
     plans,
     predict,
     probabilities_of_test,
@@ -50,7 +49,7 @@ from jaxft.ulmfit_stages import (
     train_classifier,
 )
 
-__all__ = ["classifier_plan", "fine_tune_lm", "lm_plan", "predict", "pretrain_lm", "probabilities_of_test"]
+__all__ = ["fine_tune_lm", "lm_plan", "plans", "predict", "pretrain_lm", "probabilities_of_test"]
 __all__ += ["read_texts", "train", "train_classifier"]
 
 LanguageModels = dict[Direction, StageResult | None]

@@ -6,8 +6,10 @@ References:
   Howard & Ruder, Universal Language Model Fine-tuning for Text Classification, ACL 2018.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -81,7 +83,9 @@ def train_classifier(
     run: Run | None = None,
     direction: Direction = "forward",
 ) -> tuple[TextClassifier, StageResult]:
-    """Trains the classifier with gradual unfreezing, each phase with a schedule of its own, and keeps the best epoch.
+    """Trains the classifier with gradual unfreezing, each phase with a schedule of its own.
+
+    Kept is the last epoch that the dev texts cannot tell from the best one.
 
     Args:
       texts: from `read_texts`.
@@ -129,7 +133,7 @@ def train_classifier(
     result = run_plan(
         run,
         stage_name(CLASSIFIER, direction),
-        classifier_plan(settings),
+        classifier_plan(settings, batches.steps_per_epoch),
         loss_fn=classification_loss(graphdef),
         optimizer=adam(stage.b1, stage.b2, stage.weight_decay),
         labels=label_params(params, classifier_rules(settings.model.num_layers)),
@@ -141,9 +145,23 @@ def train_classifier(
         steps_per_epoch=batches.steps_per_epoch,
         tokens_per_epoch=words,
         evaluate=evaluate,
-        keep_best=lambda metrics: (metrics["accuracy"], -metrics["loss"]),
+        keep=partial(_as_good_as_the_best, len(texts.dev)),
     )
     return as_classifier(texts, settings, result, direction), result
+
+
+def _as_good_as_the_best(documents: int, epochs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the last epoch's accuracy is within a standard error of the best one's, so many documents measuring both.
+
+    A few documents choose almost at random, and an epoch that was lucky early has trained little.
+
+    References:
+      The one-standard-error rule of Breiman, Friedman, Olshen & Stone, Classification and Regression Trees, 1984, with
+      the estimate of a share by Agresti & Coull, 1998, which is never 0 or 1.
+    """
+    best = max(epoch["accuracy"] for epoch in epochs)
+    share = (best * documents + 2) / (documents + 4)
+    return epochs[-1]["accuracy"] >= best - math.sqrt(share * (1 - share) / (documents + 4))
 
 
 def as_classifier(
@@ -175,17 +193,19 @@ def predict(model: TextClassifier | TextEnsemble, texts: Sequence[str]) -> np.nd
     return model.probabilities(texts)
 
 
-def classifier_plan(settings: Settings) -> tuple[Phase, ...]:
-    """The classifier's phases, as `settings.classifier.plan` names them.
+def classifier_plan(settings: Settings, steps_per_epoch: int) -> tuple[Phase, ...]:
+    """The classifier's phases, as `settings.classifier.plan` names them, in epochs of so many steps.
 
     Examples:
-      >>> from jaxft.presets import SMALL
-      >>> [phase.name for phase in classifier_plan(SMALL)]
-      ['last 1', 'last 2', 'last 3', 'all']
+      >>> from jaxft.presets import PAPER
+      >>> [(phase.name, phase.epochs) for phase in classifier_plan(PAPER, steps_per_epoch=390)]
+      [('last 1', 1), ('last 2', 1), ('last 3', 1), ('last 4', 1), ('all', 4)]
     """
     stage = settings.classifier
     groups = [group for _, group in classifier_rules(settings.model.num_layers)]
-    lengths = {"epochs_per_phase": stage.phase_epochs, "final_epochs": stage.epochs}
+    fewest = -(-stage.phase_steps // steps_per_epoch)
+    phase_epochs, epochs = max(stage.phase_epochs, fewest), max(stage.epochs, fewest)
+    lengths = {"epochs_per_phase": phase_epochs, "final_epochs": epochs}
     match stage.plan:
         case "gradual":
             plan = unfreezing.gradual_unfreezing(
@@ -198,9 +218,9 @@ def classifier_plan(settings: Settings) -> tuple[Phase, ...]:
                 groups, stage.peak_rate, stage.peak_rate / 10, schedule=stage.schedule, **lengths
             )
         case "last":
-            plan = unfreezing.last_layer(groups, stage.peak_rate, stage.epochs, stage.schedule)
+            plan = unfreezing.last_layer(groups, stage.peak_rate, epochs, stage.schedule)
         case "full":
-            plan = unfreezing.full(groups, stage.peak_rate, stage.divisor, stage.epochs, stage.schedule)
+            plan = unfreezing.full(groups, stage.peak_rate, stage.divisor, epochs, stage.schedule)
     return tuple(_scaled(phase, stage.rate_decay**number) for number, phase in enumerate(plan))
 
 
@@ -219,8 +239,8 @@ def plans(texts: Texts, settings: Settings) -> dict[str, tuple[tuple[Phase, ...]
         if lm_plan(settings) and settings.language_model is None:
             stream = lm_stream(texts, settings, direction)
             found[stage_name(LANGUAGE_MODEL, direction)] = (lm_plan(settings), stream.steps_per_epoch)
-        batches = _length_batches(texts, texts.train, settings, settings.classifier.batch_size)
-        found[stage_name(CLASSIFIER, direction)] = (classifier_plan(settings), batches.steps_per_epoch)
+        steps = _length_batches(texts, texts.train, settings, settings.classifier.batch_size).steps_per_epoch
+        found[stage_name(CLASSIFIER, direction)] = (classifier_plan(settings, steps), steps)
     return found
 
 

@@ -59,7 +59,7 @@ def run_stage(folder, run_class=Run, average=None, best=True, nan_from=None, **o
             tokens_per_epoch=8 * STEPS,
             evaluate=evaluate,
             average=average,
-            keep_best=(lambda metrics: metrics["score"]) if best else None,
+            keep=(lambda epochs: epochs[-1]["score"] >= max(e["score"] for e in epochs)) if best else None,
         )
 
 
