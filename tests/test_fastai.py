@@ -72,8 +72,8 @@ def test_names_everything_that_does_not_fit_in_one_message(tmp_path: Path):
         load_language_model(tmp_path / "broken.pth", FASTAI / "itos.pkl")
     for part in (
         "1.extra is unknown",
-        "1.decoder.weight differs from the embedding",
-        "encoder/lstm_1/bias needs two parts (ih, hh) and has 1",
+        "1.decoder.weight differs from the encoder/embedding",
+        "encoder/lstm_1/bias needs two parts and has 1",
         "nothing fills decoder_bias",
         "encoder/lstm_0/kernel has the shape (3, 40) where (6, 40) fits",
     ):

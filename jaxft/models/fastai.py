@@ -10,36 +10,21 @@ References:
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx, traverse_util
+from flax import nnx
 
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
 from jaxft.models.awd_lstm import AWDLSTMConfig, Dropouts, LanguageModel, initial_carry
 from jaxft.models.heads import Classifier
 from jaxft.models.torch_file import read_pickle, read_tensors
-
-Arrays = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Row:
-    """Where the keys that match `pattern` go: `ours` is a path, into which the groups of the pattern are filled.
-
-    A "sum" adds several keys up, and a "tie" has to hold the same numbers as the parameter that it is tied to.
-    """
-
-    pattern: str
-    ours: str
-    how: Literal["same", "transpose", "sum", "tie", "ignore"] = "same"
-
+from jaxft.models.weight_table import Arrays, Row, assemble, fill
 
 ENCODER = (
     Row(r"0\.(?:module\.)?encoder\.weight", "encoder/embedding"),
@@ -143,7 +128,7 @@ def load_classifier(
 
 def language_model_params(state: Arrays, name: str) -> tuple[AWDLSTMConfig, dict[str, Any]]:
     """Sizes and parameters of the language model in a state dict; raises as `load_language_model`."""
-    found, problems = _assemble(state, LANGUAGE_MODEL)
+    found, problems = assemble(state, LANGUAGE_MODEL)
     config = _config(found, name, problems)
     model = nnx.eval_shape(lambda: LanguageModel(config, Dropouts(), nnx.Rngs(0)))
     return config, _filled(found, nnx.to_pure_dict(nnx.state(model)), name, problems)
@@ -153,7 +138,7 @@ def _classifier(
     state: Arrays, name: str, max_length: int, bptt: int
 ) -> tuple[AWDLSTMConfig, dict[str, Any], Classifier]:
     in_blocks = "1.layers.0.0.weight" in state
-    found, problems = _assemble(state, CLASSIFIER_2 if in_blocks else CLASSIFIER_1)
+    found, problems = assemble(state, CLASSIFIER_2 if in_blocks else CLASSIFIER_1)
     config = _config(found, name, problems)
     kernels = [found.get(f"head/linear_{i}/kernel", np.zeros((1, 1))) for i in range(2)]
     if in_blocks:
@@ -226,43 +211,6 @@ def vocabulary_from_pickle(content: bytes, name: str) -> Vocabulary:
         raise InputError(f"{name}: {error}") from error
 
 
-def _assemble(state: Arrays, rows: Sequence[Row]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Our parameters by path, float32, and what is wrong with the names."""
-    found: dict[str, np.ndarray] = {}
-    ties: list[tuple[str, str]] = []
-    parts: dict[str, int] = {}
-    problems = []
-    for key, array in state.items():
-        row, match = next(((r, m) for r in rows if (m := re.fullmatch(r.pattern, key))), (None, None))
-        if row is None or match is None:
-            problems.append(f"{key} is unknown")
-            continue
-        path = match.expand(row.ours)
-        if row.how == "tie":
-            ties.append((key, path))
-        elif row.how != "ignore":
-            if array.dtype.kind not in "fV" or array.ndim not in (1, 2):  # bfloat16 calls itself V
-                problems.append(f"{key} is {array.dtype} {array.shape}")
-                continue
-            value = array.astype(np.float32)
-            parts[path] = parts.get(path, 0) + 1
-            if row.how == "sum" and path in found and found[path].shape == value.shape:
-                value = found[path] + value
-            elif path in found:
-                problems.append(f"{key} comes twice or in two shapes")
-            found[path] = value.T if row.how == "transpose" else value
-            if row.how == "transpose" and value.ndim != 2:
-                problems.append(f"{key} has the shape {value.shape}")
-    for key, path in ties:
-        if path not in found or not np.array_equal(state[key].astype(np.float32), found[path]):
-            problems.append(f"{key} differs from the embedding that it is tied to")
-    sums = {row.ours.replace(r"\1", "") for row in rows if row.how == "sum"}
-    for path, count in parts.items():
-        if re.sub(r"\d+", "", path) in sums and count != 2:
-            problems.append(f"{path} needs two parts (ih, hh) and has {count}")
-    return found, problems
-
-
 def _config(found: Arrays, name: str, problems: Sequence[str]) -> AWDLSTMConfig:
     """The sizes that the embedding and the layers tell."""
     embedding = found.get("encoder/embedding")
@@ -275,27 +223,7 @@ def _config(found: Arrays, name: str, problems: Sequence[str]) -> AWDLSTMConfig:
 
 
 def _filled(found: Arrays, template: Any, name: str, problems: Sequence[str]) -> dict[str, Any]:
-    """`template` with the arrays found; its own branches `params` and `statistics` are not part of the paths.
-
-    Raises:
-      InputError: naming everything that is missing, superfluous or of another shape.
-    """
-    problems, filled, used = list(problems), {}, set()
-    leaves: Any = traverse_util.flatten_dict(template)
-    for keys, wanted in leaves.items():
-        path = "/".join(key for key in keys if key not in ("params", "statistics"))
-        used.add(path)
-        array = found.get(path)
-        if array is None:
-            problems.append(f"nothing fills {path}")
-        elif array.shape != wanted.shape:
-            problems.append(f"{path} has the shape {array.shape} where {wanted.shape} fits")
-        else:
-            filled[keys] = jnp.asarray(array)
-    problems += [f"nothing takes {path}" for path in found if path not in used]
-    if problems:
-        raise InputError(f"{name} does not fit an AWD-LSTM ({'; '.join(problems)}): name a file that fastai has saved")
-    return traverse_util.unflatten_dict(filled)
+    return fill(found, template, problems, f"{name} does not fit an AWD-LSTM", "name a file that fastai has saved")
 
 
 def _refuse_other_size(vocabulary: Vocabulary, config: AWDLSTMConfig, name: str) -> None:

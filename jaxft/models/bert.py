@@ -1,0 +1,337 @@
+"""BERT and its relatives as Flax modules: BERT, RoBERTa and XLM-R, DistilBERT, ELECTRA. `load` reads a checkpoint.
+
+The modules hold parameters only; the PRNG key is an argument, and `key=None` means evaluation.
+
+Axes: B batch, T time, H hidden, N heads, C classes.
+
+References:
+  Devlin et al., BERT: Pre-training of Deep Bidirectional Transformers, NAACL 2019; Liu et al., RoBERTa, 2019;
+  Sanh et al., DistilBERT, 2019; Clark et al., ELECTRA, ICLR 2020.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxft.errors import InputError
+from jaxft.models.dropout import keep_masks
+from jaxft.models.hugging_face import fill_encoder, read_checkpoint, read_config, to_parameters
+from jaxft.models.products import Precision
+
+Kind = Literal["bert", "roberta", "distilbert", "electra"]
+KINDS: dict[str, Kind] = {
+    "bert": "bert",
+    "roberta": "roberta",
+    "xlm-roberta": "roberta",
+    "camembert": "roberta",
+    "distilbert": "distilbert",
+    "electra": "electra",
+}
+"""the `model_type` of a checkpoint, and what its layers are named and joined like"""
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu_new": partial(jax.nn.gelu, approximate=True),
+    "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+}
+HEAD_ACTIVATIONS: dict[Kind, Callable[[jax.Array], jax.Array]] = {
+    "roberta": jnp.tanh,
+    "distilbert": jax.nn.relu,
+    "electra": ACTIVATIONS["gelu"],
+}
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Sizes and shares of an encoder, and of what stands on it.
+
+    Attributes:
+      kind: which relative.
+      position_offset: number of a text's first position; RoBERTa's begin behind the padding's.
+      pooler: whether a dense layer pools the first word.
+      num_labels: outputs of the head; None without a head.
+    """
+
+    kind: Kind
+    vocab_size: int
+    embedding_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    intermediate_size: int
+    max_positions: int
+    token_types: int
+    activation: str
+    hidden_dropout: float
+    attention_dropout: float
+    head_dropout: float
+    layer_norm_eps: float
+    initializer_range: float
+    pad_id: int
+    position_offset: int
+    pooler: bool
+    num_labels: int | None
+    precision: Precision = "f32"
+
+    @property
+    def dtype(self) -> Any:
+        """Of activations; parameters are float32."""
+        return jnp.bfloat16 if self.precision == "bf16" else jnp.float32
+
+
+class Embeddings(nnx.Module):
+    """Words, positions and token types, added and normalized."""
+
+    def __init__(self, config: BertConfig, rngs: nnx.Rngs):
+        self.config = config
+        init, size = nnx.initializers.normal(config.initializer_range), config.embedding_size
+        embed = partial(nnx.Embed, features=size, embedding_init=init, dtype=config.dtype, rngs=rngs)
+        self.word, self.position = embed(config.vocab_size), embed(config.max_positions)
+        if config.token_types:
+            self.token_type = embed(config.token_types)
+        self.norm = _norm(config, size, rngs)
+        if size != config.hidden_size:
+            self.project = _dense(config, size, config.hidden_size, rngs)
+
+    def __call__(self, ids: jax.Array, types: jax.Array | None, key: jax.Array | None) -> jax.Array:
+        """(B, T) ids and token types -> (B, T, H)."""
+        if self.config.kind == "roberta":
+            real = (ids != self.config.pad_id).astype(jnp.int32)
+            positions = jnp.cumsum(real, axis=1) * real + self.config.position_offset - 1
+        else:
+            positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
+        x = self.word(ids) + self.position(positions)
+        if self.config.token_types:
+            x = x + self.token_type(jnp.zeros_like(ids) if types is None else types)
+        x = _dropout(_normalized(self.norm, x), self.config.hidden_dropout, key)
+        return self.project(x) if self.config.embedding_size != self.config.hidden_size else x
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention."""
+
+    def __init__(self, config: BertConfig, rngs: nnx.Rngs):
+        self.config = config
+        self.query, self.key, self.value, self.output = (
+            _dense(config, config.hidden_size, config.hidden_size, rngs) for _ in range(4)
+        )
+
+    def __call__(self, x: jax.Array, valid: jax.Array, key: jax.Array | None) -> jax.Array:
+        """(B, T, H) -> (B, T, H); `valid` (B, T) says which words may be looked at."""
+        heads = (*x.shape[:2], self.config.num_heads, -1)
+        q, k, v = (dense(x).reshape(heads) for dense in (self.query, self.key, self.value))  # (B, T, N, H / N)
+        mask = valid[:, None, None, :]
+        if key is None or not self.config.attention_dropout:
+            attended = jax.nn.dot_product_attention(q, k, v, mask=mask)
+        else:  # which has no dropout
+            scores = jnp.einsum("bqnh,bknh->bnqk", q, k).astype(jnp.float32) * q.shape[-1] ** -0.5
+            weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(jnp.float32).min))
+            weights = _dropout(weights.astype(q.dtype), self.config.attention_dropout, key)
+            attended = jnp.einsum("bnqk,bknh->bqnh", weights, v)
+        return self.output(attended.reshape(x.shape))
+
+
+class Layer(nnx.Module):
+    """Attention and a two-layer network, each with its residual normalized after it."""
+
+    def __init__(self, config: BertConfig, rngs: nnx.Rngs):
+        self.config = config
+        self.attention = Attention(config, rngs)
+        self.attention_norm = _norm(config, config.hidden_size, rngs)
+        self.intermediate = _dense(config, config.hidden_size, config.intermediate_size, rngs)
+        self.output = _dense(config, config.intermediate_size, config.hidden_size, rngs)
+        self.output_norm = _norm(config, config.hidden_size, rngs)
+
+    def __call__(self, x: jax.Array, valid: jax.Array, key: jax.Array | None) -> jax.Array:
+        """(B, T, H) -> (B, T, H)."""
+        keys = _split(key, 3)
+        attended = _dropout(self.attention(x, valid, keys[0]), self.config.hidden_dropout, keys[1])
+        x = _normalized(self.attention_norm, x + attended)
+        hidden = self.output(ACTIVATIONS[self.config.activation](self.intermediate(x)))
+        return _normalized(self.output_norm, x + _dropout(hidden, self.config.hidden_dropout, keys[2]))
+
+
+class Head(nnx.Module):
+    """Outputs of a whole text: a linear layer, and all but BERT have another one with an activation before it."""
+
+    def __init__(self, config: BertConfig, num_labels: int, rngs: nnx.Rngs):
+        self.config = config
+        if config.kind != "bert":
+            self.dense = _dense(config, config.hidden_size, config.hidden_size, rngs)
+        self.out = _dense(config, config.hidden_size, num_labels, rngs)
+
+    def __call__(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
+        """(B, H) -> logits (B, C)."""
+        keys = _split(key, 2)
+        if self.config.kind != "bert":
+            if self.config.kind != "distilbert":
+                x = _dropout(x, self.config.head_dropout, keys[0])
+            x = HEAD_ACTIVATIONS[self.config.kind](self.dense(x))
+        return self.out(_dropout(x, self.config.head_dropout, keys[1]))
+
+
+class Bert(nnx.Module):
+    """The encoder, its pooler and its head, where there are any."""
+
+    def __init__(self, config: BertConfig, rngs: nnx.Rngs):
+        self.config = config
+        self.embeddings = Embeddings(config, rngs)
+        for i in range(config.num_layers):
+            setattr(self, f"layer_{i}", Layer(config, rngs))
+        if config.pooler:
+            self.pooler = _dense(config, config.hidden_size, config.hidden_size, rngs)
+        if config.num_labels is not None:
+            self.head = Head(config, config.num_labels, rngs)
+
+    def __call__(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array,
+        token_type_ids: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> dict[str, Any]:
+        """Encodes texts.
+
+        Args:
+          input_ids: (B, T) int.
+          attention_mask: (B, T) bool or int, 0 on padding.
+          token_type_ids: (B, T) int, 0 for the first text of a pair and 1 for the second; None for all 0.
+          key: for the dropouts; None for evaluation.
+
+        Returns:
+          `hidden_states`, a list of (B, T, H): the embeddings and what every layer makes of them; `pooled` (B, H), the
+          pooler's output, or the first word's where there is none; and, with a head, `logits` (B, C) float32.
+        """
+        valid = jnp.asarray(attention_mask).astype(bool)
+        keys = _split(key, self.config.num_layers + 2)
+        states = [self.embeddings(jnp.asarray(input_ids), token_type_ids, keys[0])]
+        for i in range(self.config.num_layers):
+            states.append(getattr(self, f"layer_{i}")(states[-1], valid, keys[i + 1]))
+        first = states[-1][:, 0]
+        pooled = jnp.tanh(self.pooler(first)) if self.config.pooler else first
+        outputs: dict[str, Any] = {"hidden_states": states, "pooled": pooled}
+        if self.config.num_labels is not None:
+            outputs["logits"] = self.head(pooled if self.config.kind == "bert" else first, keys[-1]).astype(jnp.float32)
+        return outputs
+
+
+def load(
+    folder: str | Path, num_labels: int | None = None, *, precision: Precision = "f32", seed: int = 0
+) -> tuple[Callable[..., dict[str, Any]], dict[str, Any]]:
+    """An encoder from a Hugging Face checkpoint.
+
+    Args:
+      folder: with config.json and model.safetensors, single or in shards, or pytorch_model.bin, which is read without
+        running what is in it.
+      num_labels: outputs of the head. A head that the file lacks is drawn anew; None takes the file's, if it has one.
+      precision: of activations and products; parameters stay float32.
+      seed: of a head that is drawn anew.
+
+    Returns:
+      `apply(params, input_ids, attention_mask, token_type_ids=None, key=None)`, a pure function with the results of
+      `Bert.__call__`, and the parameters, a nested dict.
+
+    Raises:
+      InputError: a missing or damaged file, a model of another kind, or weights that do not fit; one sentence names all
+        that is wrong.
+    """
+    folder = Path(folder)
+    settings, state = read_config(folder), read_checkpoint(folder)
+    name = str(folder)
+    kind = KINDS.get(settings.get("model_type", ""))
+    if kind is None:
+        raise InputError(f"{name} holds a model of type {settings.get('model_type')!r}, and not one of {sorted(KINDS)}")
+    found, problems = to_parameters(state, kind)
+    stored = found["head/out/bias"].shape[0] if "head/out/bias" in found else None
+    if num_labels is not None and stored is not None and stored != num_labels:
+        raise InputError(f"{name} has a head of {stored} outputs where {num_labels} are wanted: name a base checkpoint")
+    labels = stored if num_labels is None else num_labels
+    config = _config(settings, kind, name, "pooler/kernel" in found, labels, precision)
+    model = nnx.eval_shape(lambda: Bert(config, nnx.Rngs(0)))
+    if labels is not None and stored is None:
+        drawn = nnx.to_pure_dict(nnx.state(Head(config, labels, nnx.Rngs(seed)), nnx.Param))
+        found |= {f"head/{part}/{leaf}": array for part, leaves in drawn.items() for leaf, array in leaves.items()}
+    params = fill_encoder(found, nnx.to_pure_dict(nnx.state(model)), problems, name)
+    graphdef = nnx.graphdef(model)
+
+    def apply(
+        params: Any,
+        input_ids: jax.Array,
+        attention_mask: jax.Array,
+        token_type_ids: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> dict[str, Any]:
+        return nnx.merge(graphdef, params)(input_ids, attention_mask, token_type_ids, key)
+
+    return apply, params
+
+
+def _config(
+    settings: Mapping[str, Any], kind: Kind, name: str, pooler: bool, num_labels: int | None, precision: Precision
+) -> BertConfig:
+    """Our names for what config.json says; DistilBERT has its own."""
+    distil = kind == "distilbert"
+
+    def get(key: str, other: str | None = None, default: Any = None) -> Any:
+        theirs = other if distil and other else key
+        value = settings.get(theirs, default)
+        if value is None:
+            raise InputError(f"{name} has a config.json without {theirs}: download it again")
+        return value
+
+    dropout = get("hidden_dropout_prob", "dropout", 0.1)
+    head_dropout = settings.get("seq_classif_dropout" if distil else "classifier_dropout")
+    config = BertConfig(
+        kind=kind,
+        vocab_size=get("vocab_size"),
+        embedding_size=settings.get("embedding_size", get("hidden_size", "dim")),
+        hidden_size=get("hidden_size", "dim"),
+        num_layers=get("num_hidden_layers", "n_layers"),
+        num_heads=get("num_attention_heads", "n_heads"),
+        intermediate_size=get("intermediate_size", "hidden_dim"),
+        max_positions=get("max_position_embeddings"),
+        token_types=0 if distil else get("type_vocab_size"),
+        activation=get("hidden_act", "activation", "gelu"),
+        hidden_dropout=dropout,
+        attention_dropout=get("attention_probs_dropout_prob", "attention_dropout", 0.1),
+        head_dropout=dropout if head_dropout is None else head_dropout,
+        layer_norm_eps=settings.get("layer_norm_eps", 1e-12),
+        initializer_range=settings.get("initializer_range", 0.02),
+        pad_id=settings.get("pad_token_id") or 0,
+        position_offset=(settings.get("pad_token_id", 1) + 1) if kind == "roberta" else 0,
+        pooler=pooler,
+        num_labels=num_labels,
+        precision=precision,
+    )
+    if config.activation not in ACTIVATIONS:
+        raise InputError(f"{name} uses the activation {config.activation!r}, and not one of {sorted(ACTIVATIONS)}")
+    return config
+
+
+def _dense(config: BertConfig, inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Linear:
+    init = nnx.initializers.normal(config.initializer_range)
+    return nnx.Linear(inputs, outputs, kernel_init=init, dtype=config.dtype, rngs=rngs)
+
+
+def _norm(config: BertConfig, size: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    return nnx.LayerNorm(size, epsilon=config.layer_norm_eps, use_fast_variance=False, rngs=rngs)
+
+
+def _normalized(norm: nnx.LayerNorm, x: jax.Array) -> jax.Array:
+    """Means and variances in float32, whatever the dtype of `x`."""
+    return norm(x.astype(jnp.float32)).astype(x.dtype)
+
+
+def _dropout(x: jax.Array, p: float, key: jax.Array | None) -> jax.Array:
+    return x if key is None or not p else x * keep_masks(key, [(p, x.shape)])[0].astype(x.dtype)
+
+
+def _split(key: jax.Array | None, count: int) -> list[Any]:
+    return [None] * count if key is None else list(jax.random.split(key, count))
