@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from jaxft.errors import InputError
-from jaxft.models.fastai import vocabulary_from_pickle
+from jaxft.models import torch_file
+from jaxft.models.fastai import state_dict, vocabulary_from_pickle
 from jaxft.models.torch_file import LEGACY_MAGIC, LEGACY_PROTOCOL, read_pickle, read_tensors
 from jaxft.models.torch_writer import pickled_state, write_state
 
@@ -106,6 +107,51 @@ def test_refuses_tensors_beyond_their_storage(wrap: Any, size: int, offset: int,
         read_tensors(file, "model.pth")
 
 
+def test_a_member_that_holds_less_than_it_declares_is_refused():
+    count = 1000
+    content = bytearray(zipped(view(count, 0, (count,), (1,)), **{"0": b"abcd"}))
+    entry = content.rfind(b"PK\x01\x02")  # of the directory, which zipfile believes
+    content[entry + 24 : entry + 28] = struct.pack("<I", 4 * count)
+    with pytest.raises(InputError, match="needs 4000 bytes and has 4"):
+        read_tensors(bytes(content), "model.pth")
+
+
+def test_many_views_of_one_storage_take_the_memory_of_one():
+    storage = np.arange(1 << 16, dtype="<f4")
+    one = view(len(storage), 0, storage.shape, (1,))[2:-1]
+    content = b"\x80\x02(" + one * 2000 + b"l."
+    views = read_tensors(zipped(content, **{"0": storage.tobytes()}), "model.pth")
+    assert len(views) == 2000
+    assert all(np.shares_memory(array, views[0]) for array in views)
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides"), [((0, 1 << 80), (1, 1)), ((0, 1 << 62), (1, 1)), ((2,), (1 << 62,)), ((2,), (10**5000,))]
+)
+def test_numbers_beyond_any_array_are_refused(shape: tuple[int, ...], strides: tuple[int, ...]):
+    with pytest.raises(InputError, match=r"model\.pth is damaged"):
+        read_tensors(zipped(view(4, 0, shape, strides), **{"0": bytes(16)}), "model.pth")
+
+
+def test_too_large_a_pickle_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch_file, "LARGEST_PICKLE", 1000)
+    with pytest.raises(InputError, match="has 1,001 bytes"):
+        read_pickle(b"]" * 1001, "itos.pkl")
+    with pytest.raises(InputError, match="too many instructions"):
+        torch_file._Machine("itos.pkl", {}, limit=100).run(io.BytesIO(b"]" * 1000))
+
+
+@pytest.mark.parametrize("key", [b"K\x05", b"N", b"\x88"])
+def test_a_state_dict_with_other_keys_than_names_is_refused(key: bytes):
+    content = b"\x80\x02}" + key + view(1, 0, (1,), (1,))[2:-1] + b"s."
+    with pytest.raises(InputError, match="holds no state_dict"):
+        state_dict(zipped(content, **{"0": bytes(4)}), "model.pth")
+
+
+def test_an_empty_tensor_is_read():
+    assert read_tensors(zipped(view(0, 0, (0, 3), (3, 1)), **{"0": b""}), "model.pth").shape == (0, 3)
+
+
 def test_reads_views_with_offset_and_strides():
     file = zipped(view(6, 1, (2, 2), (1, 2)), **{"0": np.arange(6, dtype="<f4").tobytes()})
     assert read_tensors(file, "model.pth").tolist() == [[1, 3], [2, 4]]
@@ -133,11 +179,12 @@ def test_any_cut_is_refused(name: str):
             read_tensors(content[:size], name)
 
 
-def test_a_changed_byte_of_the_program_ends_in_no_other_error():
-    content = (FASTAI / "lm_legacy.pth").read_bytes()
-    for i in range(0, 4000, 7):
+@pytest.mark.parametrize("name", ["lm_zip.pth", "lm_legacy.pth"])
+def test_a_changed_byte_ends_in_no_other_error(name: str):
+    content = (FASTAI / name).read_bytes()
+    for i in (*range(0, 4000, 7), *range(len(content) - 1500, len(content), 3)):
         with suppress(InputError):
-            read_tensors(content[:i] + bytes([content[i] ^ 0x55]) + content[i + 1 :], "lm_legacy.pth")
+            read_tensors(content[:i] + bytes([content[i] ^ 0x55]) + content[i + 1 :], name)
 
 
 def test_refuses_compression_and_other_files():

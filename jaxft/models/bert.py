@@ -129,7 +129,8 @@ class Attention(nnx.Module):
         q, k, v = (dense(x).reshape(heads) for dense in (self.query, self.key, self.value))  # (B, T, N, H / N)
         mask = valid[:, None, None, :]
         if key is None or not self.config.attention_dropout:
-            attended = jax.nn.dot_product_attention(q, k, v, mask=mask)
+            with jax.numpy_dtype_promotion("standard"):  # it mixes bfloat16 and float32 itself
+                attended = jax.nn.dot_product_attention(q, k, v, mask=mask)
         else:  # which has no dropout
             scores = jnp.einsum("bqnh,bknh->bnqk", q, k).astype(jnp.float32) * q.shape[-1] ** -0.5
             weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(jnp.float32).min))

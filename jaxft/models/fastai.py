@@ -140,7 +140,9 @@ def _classifier(
     in_blocks = "1.layers.0.0.weight" in state
     found, problems = assemble(state, CLASSIFIER_2 if in_blocks else CLASSIFIER_1)
     config = _config(found, name, problems)
-    kernels = [found.get(f"head/linear_{i}/kernel", np.zeros((1, 1))) for i in range(2)]
+    kernels = [found.get(f"head/linear_{i}/kernel", np.zeros((1, 1), np.float32)) for i in range(2)]
+    if any(0 in kernel.shape for kernel in kernels):
+        raise InputError(f"{name} has a head without outputs: name another file")
     if in_blocks:
         biases = {f"head/linear_{i}/bias": np.zeros(kernel.shape[1], np.float32) for i, kernel in enumerate(kernels)}
         found = {**biases, **found}
@@ -174,7 +176,8 @@ def state_dict(content: bytes, name: str) -> dict[str, np.ndarray]:
     tree = read_tensors(content, name)
     if isinstance(tree, dict) and isinstance(tree.get("model"), dict):  # beside it fastai keeps the optimizer
         tree = tree["model"]
-    if not isinstance(tree, dict) or not tree or not all(isinstance(value, np.ndarray) for value in tree.values()):
+    plain = isinstance(tree, dict) and all(isinstance(key, str) for key in tree)
+    if not plain or not tree or not all(isinstance(value, np.ndarray) for value in tree.values()):
         raise InputError(f"{name} holds no state_dict of tensors: save the model with fastai's learn.save")
     if any(key.startswith("encoder.") for key in tree):
         raise InputError(f"{name} holds an encoder without its decoder: save the whole model with fastai's learn.save")
@@ -216,7 +219,7 @@ def _config(found: Arrays, name: str, problems: Sequence[str]) -> AWDLSTMConfig:
     embedding = found.get("encoder/embedding")
     layers = sum(path.startswith("encoder/lstm_") and path.endswith("/recurrent") for path in found)
     first = found.get("encoder/lstm_0/recurrent")
-    if embedding is None or embedding.ndim != 2 or first is None:
+    if embedding is None or embedding.ndim != 2 or first is None or 0 in (*embedding.shape, *first.shape):
         listed = "; ".join(problems[:5])
         raise InputError(f"{name} holds no AWD-LSTM of fastai ({listed or 'no embedding'}): name another file")
     return AWDLSTMConfig(embedding.shape[0], embedding.shape[1], first.shape[0], layers)

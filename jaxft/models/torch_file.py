@@ -40,6 +40,12 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 LARGEST_FILE = 4 << 30
 """bytes of a weight file at most; fastai's published models, their optimizer included, have a tenth of it"""
+LARGEST_PICKLE = 64 << 20
+"""bytes of a pickle without tensors at most; the tokens of WikiText-103 have a hundredth of it"""
+MOST_INSTRUCTIONS = 3_000_000
+"""of one pickle"""
+MOST_ROWS_OF_NOTHING = 2**31 - 1
+"""size of a dimension of a tensor without elements at most"""
 
 
 def read_tensors(content: bytes, name: str) -> Any:
@@ -64,13 +70,15 @@ def read_pickle(content: bytes, name: str) -> Any:
     """The lists, tuples, dicts, strings and numbers that a pickle holds.
 
     Raises:
-      InputError: anything else in it, which is refused by its name; a damaged file.
+      InputError: anything else in it, which is refused by its name; a damaged file, or one that is far too large.
 
     Examples:
       >>> import pickle
       >>> read_pickle(pickle.dumps(["xxunk", "film"]), "itos.pkl")
       ['xxunk', 'film']
     """
+    if len(content) > LARGEST_PICKLE:
+        raise InputError(f"{name} has {len(content):,} bytes: no list of tokens has more than {LARGEST_PICKLE:,}")
     return _Machine(name, {("collections", "OrderedDict"): _ordered_dict}).run(io.BytesIO(content))
 
 
@@ -81,6 +89,10 @@ class _Storage:
     key: str
     dtype: np.dtype
     size: int  # elements
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -116,15 +128,19 @@ def _read_zip(content: bytes, name: str) -> Any:
 
             def data(storage: _Storage) -> bytes:
                 path = f"{roots[0]}data/{storage.key}"
-                wanted = storage.size * storage.dtype.itemsize
-                if path not in members or members[path].file_size != wanted:
-                    found = members[path].file_size if path in members else 0
-                    raise InputError(f"{name} is damaged: storage {storage.key} needs {wanted} bytes and has {found}")
+                found = members[path].compress_size if path in members else 0
+                if found != storage.nbytes or members[path].file_size != storage.nbytes:
+                    raise InputError(
+                        f"{name} is damaged: storage {storage.key} needs {storage.nbytes} bytes and has {found}"
+                    )
                 return archive.read(path)
 
-            tree = _Machine(name, TENSOR_NAMES).run(io.BytesIO(archive.read(roots[0] + "data.pkl")))
-            return _with_arrays(tree, data, name)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+            machine = _Machine(name, TENSOR_NAMES)
+            tree = machine.run(io.BytesIO(archive.read(roots[0] + "data.pkl")))
+            return _with_arrays(tree, data, machine, len(content))
+    except InputError:
+        raise
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise InputError(f"{name} is damaged or cut off ({error}): download or save it again") from error
 
 
@@ -146,21 +162,27 @@ def _read_legacy(content: bytes, name: str) -> Any:
             raise InputError(f"{name} is damaged: it lists a storage that no tensor uses")
         header = file.read(8)
         size = struct.unpack("<q", header)[0] if len(header) == 8 else -1
-        wanted = storage.size * storage.dtype.itemsize
-        if size != storage.size or wanted > len(content) - file.tell():
-            raise InputError(f"{name} is damaged or cut off at storage {key}: download or save it again")
-        pieces[key] = file.read(wanted)
+        if size != storage.size or storage.nbytes > len(content) - file.tell():
+            raise InputError(f"{name} is damaged or cut off at a storage: download or save it again")
+        pieces[key] = file.read(storage.nbytes)
 
     def data(storage: _Storage) -> bytes:
         if storage.key not in pieces:
             raise InputError(f"{name} is damaged: the storage {storage.key} is missing")
         return pieces[storage.key]
 
-    return _with_arrays(tree, data, name)
+    return _with_arrays(tree, data, machine, len(content))
 
 
-def _with_arrays(tree: Any, data: Callable[[_Storage], bytes], name: str) -> Any:
-    """`tree` with an array for each tensor; what a container holds twice stays one array."""
+def _with_arrays(tree: Any, data: Callable[[_Storage], bytes], machine: "_Machine", file_size: int) -> Any:
+    """`tree` with a read-only array for each tensor; what a container holds twice stays one array.
+
+    Raises:
+      InputError: storages that together are larger than the file.
+    """
+    name = machine.name
+    if sum(storage.nbytes for storage in machine.storages.values()) > file_size:
+        raise InputError(f"{name} is damaged: it declares more data than it holds")
     seen: dict[int, Any] = {}
     storages: dict[str, np.ndarray] = {}
 
@@ -187,10 +209,10 @@ def _with_arrays(tree: Any, data: Callable[[_Storage], bytes], name: str) -> Any
     def array(tensor: _Tensor) -> np.ndarray:
         storage = tensor.storage
         if storage.key not in storages:
-            storages[storage.key] = np.frombuffer(data(storage), storage.dtype)
+            storages[storage.key] = np.frombuffer(data(storage), storage.dtype, storage.size)
         base = storages[storage.key]
         strides = [stride * storage.dtype.itemsize for stride in tensor.strides]
-        return np.lib.stride_tricks.as_strided(base[tensor.offset :], tensor.shape, strides, writeable=False).copy()
+        return np.lib.stride_tricks.as_strided(base[tensor.offset :], tensor.shape, strides, writeable=False)
 
     try:
         return convert(tree)
@@ -223,9 +245,12 @@ def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any
     if len(shape) != len(strides) or len(shape) > 32 or not _natural(offset, *shape, *strides):
         raise ValueError("a tensor whose shape and strides are not two lists of natural numbers")
     count = math.prod(shape)
+    if not count and max(shape) > MOST_ROWS_OF_NOTHING:
+        raise ValueError("an empty tensor of too large a shape")
+    strides = tuple(stride if count and size > 1 else 0 for size, stride in zip(shape, strides, strict=True))
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if count and (count > storage.size or last >= storage.size):
-        raise ValueError(f"a tensor of shape {shape!r:.60} in a storage of {storage.size} elements")
+        raise ValueError("a tensor that is larger than its storage")
     return _Tensor(storage, offset if count else 0, shape, strides)
 
 
@@ -257,10 +282,13 @@ class _Machine:
     Args:
       name: of the file, for errors.
       allowed: what stands for each name that may be called.
+      limit: instructions at most; a vocabulary of 500,000 tokens has half as many.
     """
 
-    def __init__(self, name: str, allowed: Mapping[tuple[str, str], Callable[..., Any] | None]):
-        self._name, self._allowed = name, allowed
+    def __init__(
+        self, name: str, allowed: Mapping[tuple[str, str], Callable[..., Any] | None], limit: int = MOST_INSTRUCTIONS
+    ):
+        self.name, self._allowed, self._limit = name, allowed, limit
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
@@ -269,14 +297,16 @@ class _Machine:
     def run(self, file: io.BytesIO) -> Any:
         """Reads one pickle from `file` and stands behind it afterwards."""
         try:
-            for opcode, argument, _ in pickletools.genops(file):
+            for number, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+                if number > self._limit:
+                    raise ValueError("too many instructions")
                 self._step(opcode.name, argument)
             (result,) = self._stack
             return result
         except InputError:
             raise
         except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, UnicodeError) as error:
-            raise InputError(f"{self._name} is damaged or not a pickle of plain values ({error})") from error
+            raise InputError(f"{self.name} is damaged or not a pickle of plain values ({error})") from error
 
     def _step(self, opcode: str, argument: Any) -> None:
         stack = self._stack
@@ -345,7 +375,7 @@ class _Machine:
                 if not isinstance(stack[-1], dict | _Inert):
                     raise ValueError("the state of an object")
             case _:
-                raise InputError(f"{self._name} holds the pickle instruction {opcode}, which plain weights do not need")
+                raise InputError(f"{self.name} holds the pickle instruction {opcode}, which plain weights do not need")
 
     def _pop(self, count: int) -> list[Any]:
         if len(self._stack) - count < (self._marks[-1] if self._marks else 0):
@@ -376,7 +406,7 @@ class _Machine:
             raise ValueError("a reference to what is no name")
         if (module, name) not in self._allowed:
             raise InputError(
-                f"{self._name} refers to {module:.60}.{name:.60}, which is neither a tensor nor a plain container, "
+                f"{self.name} refers to {module:.60}.{name:.60}, which is neither a tensor nor a plain container, "
                 "so it is not read: save the model's state_dict alone (in fastai: with_opt=False)"
             )
         return _Name(module, name)
@@ -393,8 +423,9 @@ class _Machine:
         match identity:
             case ("storage", _Name(module="torch", name=kind), str(key), str(), int(size), *_) if kind in DTYPES:
                 if len(identity) > 5 and identity[5] is not None:
-                    raise ValueError(f"a view of the storage {key}")
-                if size < 0 or self.storages.setdefault(key, _Storage(key, DTYPES[kind], size)).size != size:
-                    raise ValueError(f"the storage {key} of {size} elements")
-                return self.storages[key]
+                    raise ValueError("a view of a storage")
+                storage = _Storage(key, DTYPES[kind], size)
+                if not _natural(size) or self.storages.setdefault(key, storage) != storage:
+                    raise ValueError("a storage that is declared in two ways")
+                return storage
         raise ValueError("a reference to something else than a storage")
