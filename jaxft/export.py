@@ -7,14 +7,14 @@ import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from jaxft.errors import run_job
+from jaxft.errors import InputError, run_job
 from jaxft.models.fastai_export import classifier_state, language_model_state
 from jaxft.models.torch_writer import write_state
-from jaxft.predict import LANGUAGE_MODEL, MODEL, load
+from jaxft.predict import LANGUAGE_MODELS, MODEL, load
 from jaxft.report import create_run_folder
 from jaxft.text_classifier import TextClassifier, TextEnsemble
 from jaxft.text_generator import TextGenerator
@@ -33,39 +33,45 @@ class Request:
     that reads backward in a folder of its own"""
 
 
-def export_fastai(model: TextClassifier | TextEnsemble | TextGenerator, folder: Path) -> None:
-    """Writes one model in the format of fastai 2.
+def fastai_files(model: TextClassifier | TextEnsemble | TextGenerator) -> dict[str, Any]:
+    """What fastai 2 would save of a model: a state dict for each .pth file, a list of tokens for each .pkl file.
 
     Args:
       model: from `jaxft.load`.
-      folder: an existing folder.
 
     Raises:
-      InputError: the folder cannot be written, or the model cannot be expressed.
+      InputError: the model cannot be expressed.
     """
     if isinstance(model, TextEnsemble):
-        for member in model.members:
-            export_fastai(member, folder)
-        return
-    if model.direction == "backward":
-        folder = folder / "backward"
-        folder.mkdir(exist_ok=True)
+        return {name: content for member in model.members for name, content in fastai_files(member).items()}
+    place = "" if model.direction == "forward" else "backward/"
+    tokens = {f"{place}itos.pkl": list(model.vocabulary.tokens)}
     if isinstance(model, TextGenerator):
-        write_state(folder / "language_model.pth", language_model_state(model.params))
-    else:
-        write_state(folder / "classifier.pth", classifier_state(model.params, model.statistics))
-    (folder / "itos.pkl").write_bytes(pickle.dumps(list(model.vocabulary.tokens), protocol=4))
+        return {**tokens, f"{place}language_model.pth": language_model_state(model.params)}
+    return {**tokens, f"{place}classifier.pth": classifier_state(model.params, model.statistics)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     request = tyro.cli(Request, prog="python -m jaxft.export", args=arguments)
-    folders = (request.run / name for name in (LANGUAGE_MODEL, f"{LANGUAGE_MODEL}_backward", MODEL))
+    folders = [request.run / name for name in (*LANGUAGE_MODELS.values(), MODEL)]
     models = [load(folder) for folder in folders if folder.is_dir()] or [load(request.run)]
+    files = {name: content for model in models for name, content in fastai_files(model).items()}
     folder = create_run_folder(request.output, resume=False)
-    for model in models:
-        export_fastai(model, folder)
-    print(f"{folder}: " + ", ".join(sorted(str(path.relative_to(folder)) for path in folder.rglob("*.p*"))))
+    for name, content in files.items():
+        _write(folder / name, content)
+    print(f"{folder}: {', '.join(sorted(files))}")
+
+
+def _write(path: Path, content: Any) -> None:
+    try:
+        path.parent.mkdir(exist_ok=True)
+        if isinstance(content, dict):
+            write_state(path, content)
+        else:
+            path.write_bytes(pickle.dumps(content, protocol=4))
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error.strerror}): free some space or name another") from error
 
 
 if __name__ == "__main__":

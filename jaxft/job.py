@@ -1,7 +1,4 @@
-"""What the training jobs share: a run's identity, and the tables and pictures that it leaves behind.
-
-A job calls `begin` before it trains, and `finish` with its summary when it is done.
-"""
+"""What the training jobs share: a run's identity, and the tables and pictures that it leaves behind."""
 
 from collections.abc import Mapping
 from dataclasses import asdict

@@ -8,7 +8,7 @@ References:
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 import jax
@@ -142,7 +142,7 @@ def fine_tune_lm(
         key=jax.random.fold_in(jax.random.key(settings.seed), 1),
         batch=stream.batch,
         steps_per_epoch=stream.steps_per_epoch,
-        tokens_per_epoch=stream.steps_per_epoch * stage.batch_size * stage.bptt,
+        tokens_per_epoch=int(stream.window_lengths(0).sum()) * stage.batch_size,
         evaluate=lambda params, carry: evaluate(params),
         rate_factors=_rate_factors(stream, stage),
         average=_average(stage, stage.epochs * stream.steps_per_epoch),
@@ -168,9 +168,8 @@ def lm_evaluation(
       InputError: too few tokens for a window.
     """
     config, stage = encoder_config(texts, settings), settings.lm
-    read = texts.read(direction)
-    documents = documents if direction == "forward" else len(texts.store) - 1 - documents
-    windows = _window_stream(read, documents, stage.batch_size, stage.bptt, None)
+    read = replace(texts, lm_valid=documents).read(direction)
+    windows = _window_stream(read, read.lm_valid, stage.batch_size, stage.bptt, None)
     eval_step = jax.jit(make_eval_step(_lm_loss(config, stage)))
 
     def evaluate(params: Any) -> dict[str, float]:

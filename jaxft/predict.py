@@ -1,7 +1,8 @@
 """Uses a finished model: `python -m jaxft.predict RUN --text "..."`, or `jaxft.load(RUN)` from Python.
 
 A model is a folder with `model.safetensors`, `model.json` and `vocabulary.json`; a run keeps its classifier in
-`RUN/model` and its language model in `RUN/language_model`. Nothing else of the run, and no cache, is needed to use it.
+`RUN/model` and its language models in `RUN/language_model` and `RUN/language_model_backward`. Nothing else of the run,
+and no cache, is needed to use it.
 """
 
 import csv
@@ -17,6 +18,7 @@ from typing import Annotated
 import jax
 import tyro
 
+from jaxft.data.document import Direction
 from jaxft.data.download import cache_folder
 from jaxft.data.table import rows, text_field
 from jaxft.errors import InputError, run_job
@@ -24,8 +26,9 @@ from jaxft.report import read_json
 from jaxft.text_classifier import CLASSIFIER_KIND, ENSEMBLE_KIND, TextClassifier, TextEnsemble
 from jaxft.text_generator import GENERATOR_KIND, TextGenerator
 
-MODEL, LANGUAGE_MODEL = "model", "language_model"
-"""folders of a run's classifier and of its language model"""
+MODEL = "model"
+LANGUAGE_MODELS: dict[Direction, str] = {"forward": "language_model", "backward": "language_model_backward"}
+"""folders of a run's classifier and of its language models"""
 TEXTS_AT_ONCE = 4096
 """texts of an input file that are read, sorted by length and classified together"""
 
@@ -39,7 +42,7 @@ def load(run: str | os.PathLike[str]) -> TextClassifier | TextEnsemble | TextGen
     Raises:
       InputError: there is no finished model, or it is damaged.
     """
-    folder = next((path for path in (Path(run, MODEL), Path(run, LANGUAGE_MODEL)) if path.is_dir()), Path(run))
+    folder = _first_folder(Path(run), MODEL, *LANGUAGE_MODELS.values())
     if not (folder / "model.json").exists():
         raise InputError(f"{run} holds no finished model: name the folder of a run that has ended")
     description = read_json(folder / "model.json")
@@ -56,6 +59,11 @@ def load(run: str | os.PathLike[str]) -> TextClassifier | TextEnsemble | TextGen
                 raise ValueError(f"the kind {kind!r}")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder / 'model.json'} does not describe a model ({error}): train it again") from error
+
+
+def _first_folder(run: Path, *names: str) -> Path:
+    """The first of these folders that the run has, else its own."""
+    return next((run / name for name in names if (run / name).is_dir()), run)
 
 
 @dataclass(frozen=True)
@@ -121,8 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError("--output names the file that the labels of --input are written to: give it a file's name")
     enable_compilation_cache()
     if request.generate is not None:
-        folder = request.run / LANGUAGE_MODEL
-        generator = load(folder if folder.is_dir() else request.run)
+        generator = load(_first_folder(request.run, *LANGUAGE_MODELS.values()))
         if not isinstance(generator, TextGenerator):
             raise InputError(f"{request.run} holds no language model to --generate with: name a run that trained one")
         print(generator.generate(request.generate, request.words, request.temperature, request.seed))

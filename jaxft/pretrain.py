@@ -21,6 +21,7 @@ import tyro
 from jaxft import report, summary
 from jaxft.data.document import SPLITS, Corpus
 from jaxft.data.download import cache_folder
+from jaxft.data.files import expanded
 from jaxft.data.plain import plain_corpus, wikitext_corpus
 from jaxft.data.splits import Texts, hold_out
 from jaxft.data.store import build_store
@@ -40,9 +41,8 @@ from jaxft.language_model_stage import (
 from jaxft.models.awd_lstm import Dropouts
 from jaxft.models.products import Precision
 from jaxft.phases import Phase
-from jaxft.predict import enable_compilation_cache
+from jaxft.predict import LANGUAGE_MODELS, enable_compilation_cache
 from jaxft.presets import FASTAI, SMALL, parse_with_preset
-from jaxft.pretrained import language_model_folder
 from jaxft.preview import preview
 from jaxft.settings import Directions, LanguageModelStage, Model, Text, check
 from jaxft.stage import Run, StageResult
@@ -151,6 +151,8 @@ def read_texts(settings: Settings, progress: bool = True) -> Texts:
     valid, test, pool = (
         np.flatnonzero(store.splits == SPLITS.index(split)) for split in ("valid", "test", "unlabelled")
     )
+    if not len(valid) and len(pool) < 2:
+        raise InputError(f"{corpus.name} is too little text to hold some out for its perplexity: add text")
     if not len(valid):
         pool, valid = hold_out(pool, settings.lm.valid_fraction, np.random.default_rng([settings.seed, 0]))
     none = pool[:0]
@@ -159,7 +161,7 @@ def read_texts(settings: Settings, progress: bool = True) -> Texts:
 
 def _corpus(settings: Settings) -> Corpus:
     if settings.data is not None:
-        return wikitext_corpus(None if settings.data == WIKITEXT else Path(settings.data).expanduser())
+        return wikitext_corpus(None if settings.data == WIKITEXT else expanded(settings.data))
     return plain_corpus(settings.files)
 
 
@@ -203,7 +205,7 @@ def train(settings: Settings) -> dict[str, Any]:
                 trained = pretrain_lm(texts, settings, run, direction)
                 run.finish(stage, trained)
             generator = as_generator(texts, settings, trained.params, direction, settings.data is not None)
-            generator.save(folder / language_model_folder(direction))
+            generator.save(folder / LANGUAGE_MODELS[direction])
             result[stage] = _scores(texts, settings, trained, direction)
             row = stage_row(stage.replace("_", " "), trained.report["seconds"], trained.report["tokens"])
             result["stages"].append(row)
@@ -250,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(preview(texts, settings, plans(texts, settings), encoder_config(texts, settings)))
         return
     print(summary.summary_table(train(settings)))
-    print(f"\n{settings.out}: summary.json, metrics.jsonl, plots/ and language_model/; go on with")
+    print(f"\n{settings.out}: summary.json, metrics.jsonl, plots/ and the language model; go on with")
     print(f"python -m jaxft.ulmfit --pretrained {settings.out} --data ...")
 
 

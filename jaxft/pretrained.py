@@ -8,10 +8,16 @@ from pathlib import Path
 from jaxft.data.archive import is_archive, members
 from jaxft.data.document import Direction
 from jaxft.data.download import fetch
+from jaxft.data.files import expanded
 from jaxft.errors import InputError
-from jaxft.models.fastai import language_model_params, state_dict, vocabulary_from_pickle
-from jaxft.models.torch_file import LARGEST_FILE
-from jaxft.predict import LANGUAGE_MODEL, load
+from jaxft.models.fastai import (
+    language_model_params,
+    refuse_other_size,
+    state_dict,
+    vocabulary_from_pickle,
+)
+from jaxft.models.torch_file import LARGEST_FILE, LARGEST_PICKLE
+from jaxft.predict import LANGUAGE_MODELS, load
 from jaxft.text_generator import TextGenerator
 
 FASTAI_URL = "https://s3.amazonaws.com/fast-ai-modelzoo/{}"
@@ -38,7 +44,7 @@ def open_pretrained(source: str, direction: Direction) -> TextGenerator:
         name, size, md5 = FASTAI_FILES[direction]
         instead = "--pretrained PATH for your own copy"
         return _from_archive(fetch(FASTAI_URL.format(name), md5, name=name, size=size, instead=instead), direction)
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir() and not any(path.glob("*.pth")):
         return _from_run(path, direction)
     if path.is_dir():
@@ -50,13 +56,14 @@ def open_pretrained(source: str, direction: Direction) -> TextGenerator:
     return _from_file(path, _itos_beside(path), direction)
 
 
-def language_model_folder(direction: Direction) -> str:
-    """The folder of a run that keeps its language model of a direction."""
-    return LANGUAGE_MODEL if direction == "forward" else f"{LANGUAGE_MODEL}_{direction}"
+def is_one_direction(source: str) -> bool:
+    """Whether `--pretrained` names a model of fastai, which reads in the one direction that its user knows."""
+    path = expanded(source)
+    return source != "fastai" and (path.is_file() or any(path.glob("*.pth")))
 
 
 def _from_run(path: Path, direction: Direction) -> TextGenerator:
-    folder = path / language_model_folder(direction)
+    folder = path / LANGUAGE_MODELS[direction]
     if not folder.is_dir():
         folder = path
     if not (folder / "model.json").exists():
@@ -78,7 +85,7 @@ def _from_archive(path: Path, direction: Direction) -> TextGenerator:
         if suffix in (".pth", ".pkl") and not Path(member.name).name.startswith("."):
             if suffix in found:
                 raise InputError(f"{path} holds several {suffix} files: name a tar with one .pth and one .pkl")
-            _refuse_larger(member.size, f"{path}: {member.name}")
+            _refuse_larger(member.size, f"{path}: {member.name}", LARGEST_FILE if suffix == ".pth" else LARGEST_PICKLE)
             found[suffix] = f"{path}: {member.name}", content.read()
     if len(found) < 2:
         missing = " and ".join({".pth", ".pkl"} - set(found))
@@ -87,8 +94,9 @@ def _from_archive(path: Path, direction: Direction) -> TextGenerator:
 
 
 def _from_file(weights: Path, itos: Path, direction: Direction) -> TextGenerator:
-    _refuse_larger(weights.stat().st_size, str(weights))
     try:
+        _refuse_larger(weights.stat().st_size, str(weights), LARGEST_FILE)
+        _refuse_larger(itos.stat().st_size, str(itos), LARGEST_PICKLE)
         return _model(str(weights), weights.read_bytes(), str(itos), itos.read_bytes(), direction)
     except OSError as error:
         raise InputError(f"{error.filename} cannot be read ({error.strerror}): check its permissions") from error
@@ -97,11 +105,7 @@ def _from_file(weights: Path, itos: Path, direction: Direction) -> TextGenerator
 def _model(name: str, weights: bytes, itos_name: str, itos: bytes, direction: Direction) -> TextGenerator:
     config, params = language_model_params(state_dict(weights, name), name)
     vocabulary = vocabulary_from_pickle(itos, itos_name)
-    if len(vocabulary) != config.vocabulary_size:
-        raise InputError(
-            f"{itos_name} has {len(vocabulary)} tokens and {name} has embeddings for {config.vocabulary_size}: "
-            "name the itos that was saved with the weights"
-        )
+    refuse_other_size(vocabulary, config, name)
     return TextGenerator(config, vocabulary, params, direction)
 
 
@@ -123,6 +127,6 @@ def _only(folder: Path, suffix: str) -> Path:
     return found[0]
 
 
-def _refuse_larger(size: int, name: str) -> None:
-    if size > LARGEST_FILE:
-        raise InputError(f"{name} has {size:,} bytes, more than {LARGEST_FILE:,}: no AWD-LSTM is as large")
+def _refuse_larger(size: int, name: str, largest: int) -> None:
+    if size > largest:
+        raise InputError(f"{name} has {size:,} bytes, more than {largest:,}: no AWD-LSTM is as large")

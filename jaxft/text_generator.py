@@ -64,12 +64,15 @@ class TextGenerator:
           The prompt with the words that were written.
 
         Raises:
-          InputError: `words` below 1, or a temperature that is negative or not finite.
+          InputError: `words` not from 1 to 10,000, a temperature not from 0 to 100, or a seed that is no int32.
         """
-        if words < 1:
-            raise InputError(f"--words {words} is out of its range: give a number at least 1")
-        if not 0 <= temperature < float("inf"):
-            raise InputError(f"--temperature {temperature} is out of its range: give a number at least 0")
+        for flag, value, low, high in (
+            ("--words", words, 1, 10_000),
+            ("--temperature", temperature, 0, 100),
+            ("--seed", seed, 0, 2**31 - 1),
+        ):
+            if not low <= value <= high:
+                raise InputError(f"{flag} {value} is out of its range: give a number from {low} to {high:,}")
         forward = self.direction == "forward"
         tokens = prompt.split() if self.pretokenized else tokenize(prompt)[0 if forward else 1 :]
         read = tokens if forward else tokens[::-1]

@@ -31,9 +31,9 @@ from jaxft.language_model_stage import (
     pretrain_lm,
     stage_name,
 )
-from jaxft.predict import MODEL, enable_compilation_cache
+from jaxft.predict import LANGUAGE_MODELS, MODEL, enable_compilation_cache
 from jaxft.presets import PRESETS, parse
-from jaxft.pretrained import language_model_folder, open_pretrained
+from jaxft.pretrained import is_one_direction, open_pretrained
 from jaxft.preview import preview
 from jaxft.settings import Model, Settings, flatten
 from jaxft.stage import Run, StageResult, read_stage
@@ -85,7 +85,7 @@ def train(settings: Settings) -> dict[str, Any]:
             lm = lms[direction] = borrowed.get(direction) or _language_model(texts, settings, run, direction, start)
             if lm is not None:
                 generator = as_generator(texts, settings, lm.params, direction)
-                generator.save(folder / language_model_folder(direction))
+                generator.save(folder / LANGUAGE_MODELS[direction])
             classified[direction] = _classifier(texts, settings, run, direction, lm)
     members = tuple(as_classifier(texts, settings, result, direction) for direction, result in classified.items())
     model = members[0] if len(members) == 1 else TextEnsemble(members)
@@ -131,6 +131,11 @@ def open_starts(settings: Settings) -> dict[Direction, TextGenerator]:
     if settings.language_model is not None or not settings.lm.epochs:
         other = "--language-model" if settings.language_model is not None else "--lm.epochs 0"
         raise InputError(f"--pretrained has no effect together with {other}: leave one of the two out")
+    if settings.direction == "both" and is_one_direction(settings.pretrained):
+        raise InputError(
+            f"--pretrained {settings.pretrained} is a model of one direction: train the two in turn with --direction "
+            "forward and backward, or name fastai or a run that has both"
+        )
     return {d: open_pretrained(settings.pretrained, d) for d in directions(settings.direction)}
 
 
@@ -140,15 +145,18 @@ def with_sizes_of(starts: Mapping[Direction, TextGenerator], settings: Settings)
     Raises:
       InputError: flags that ask for other sizes, or two models of different sizes.
     """
-    for start in starts.values():
-        sizes = Model(start.config.embedding_size, start.config.hidden_size, start.config.num_layers)
-        if settings.model not in (PRESETS[settings.preset].model, sizes):
-            raise InputError(
-                f"--pretrained {settings.pretrained} has the sizes {sizes.embedding_size}, {sizes.hidden_size} and "
-                f"{sizes.num_layers} layers: leave out the --model flags, which ask for others"
-            )
-        settings = replace(settings, model=sizes)
-    return settings
+    found = {Model(s.config.embedding_size, s.config.hidden_size, s.config.num_layers) for s in starts.values()}
+    if not found:
+        return settings
+    sizes = found.pop()
+    if found:
+        raise InputError(f"--pretrained {settings.pretrained} has models of two sizes: train the two in turn")
+    if settings.model not in (PRESETS[settings.preset].model, sizes):
+        raise InputError(
+            f"--pretrained {settings.pretrained} has the sizes {sizes.embedding_size}, {sizes.hidden_size} and "
+            f"{sizes.num_layers} layers: leave out the --model flags, which ask for others"
+        )
+    return replace(settings, model=sizes)
 
 
 def _language_model(

@@ -40,6 +40,13 @@ def test_a_long_text_comes_in_pieces_that_end_between_paragraphs(tmp_path: Path)
     assert all(piece.startswith("paragraph") and len(piece) < plain.ENOUGH + 2_100 for piece in pieces)
 
 
+def test_a_long_text_without_empty_lines_comes_in_pieces_that_end_with_a_line(tmp_path: Path):
+    (tmp_path / "lines.txt").write_text("".join(f"line {i} {'word ' * 20}\n" for i in range(1000)))
+    pieces = texts(tmp_path / "lines.txt")
+    assert all(piece.startswith("line") and len(piece) < plain.MORE + 150 for piece in pieces)
+    assert len(pieces) > 10
+
+
 def test_a_text_without_line_breaks_is_not_held_in_memory_as_one(tmp_path: Path):
     text = "ä" * (3 * plain.MOST + 7)
     (tmp_path / "line.txt").write_text(text)

@@ -111,8 +111,10 @@ def test_bad_flags_are_refused_in_one_sentence(tmp_path, monkeypatch, arguments,
     assert not list(tmp_path.iterdir())
 
 
-def test_too_little_text_is_refused(tmp_path):
-    (tmp_path / "a.txt").write_text("a few words\n")
-    with pytest.raises(InputError, match="too few"):
-        pretrain.main(["--text", str(tmp_path / "a.txt"), "--out", str(tmp_path / "run"), *SMALL])
+@pytest.mark.parametrize(("paragraphs", "message"), [(1, "too little text to hold some out"), (2, "are too few for")])
+def test_too_little_text_is_refused(tmp_path, paragraphs, message):
+    (tmp_path / "a.txt").write_text(("a " * 4000 + "\n\n") * (paragraphs - 1) + "few words\n")
+    wide = ["--lm.batch-size", "99", "--lm.bptt", "90"]
+    with pytest.raises(InputError, match=message):
+        pretrain.main(["--text", str(tmp_path / "a.txt"), "--out", str(tmp_path / "run"), *SMALL, *wide])
     assert not (tmp_path / "run").exists()

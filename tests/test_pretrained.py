@@ -208,6 +208,8 @@ def test_a_backward_model_reads_from_the_last_word(job: Job):
         (["--pretrained", "WEIGHTS", "--model.hidden-size", "7"], "leave out the --model flags"),
         (["--pretrained", "WEIGHTS", "--lm.epochs", "0"], "no effect together with --lm.epochs 0"),
         (["--pretrained", "nowhere.pth"], "does not exist"),
+        (["--pretrained", "~nobody-of-this-name/x"], "home folder of a user who does not exist"),
+        (["--pretrained", "WEIGHTS", "--direction", "both"], "is a model of one direction"),
     ],
 )
 def test_flags_that_do_not_go_together_leave_nothing_behind(job: Job, tmp_path: Path, flags: list[str], message: str):

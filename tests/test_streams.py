@@ -1,10 +1,11 @@
 """Batches: pure functions of a number, every token in its place, every document once."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from jaxft.data.streams import LengthBatches, WindowStream, length_widths
@@ -53,7 +54,7 @@ def test_training_rows_go_on_from_window_to_window(lengths, batch_size, bptt, se
 
 def test_a_window_depends_on_its_number_alone_and_epochs_differ():
     ids, offsets = store([7, 9, 4, 11, 8])
-    make = {"batch_size": 2, "bptt": 3, "seed": 3}
+    make: Any = {"batch_size": 2, "bptt": 3, "seed": 3}
     stream = WindowStream(ids, offsets, range(5), **make)
     later = stream.steps_per_epoch + 1
     again = WindowStream(ids, offsets, range(5), **make).batch(later)
@@ -118,3 +119,31 @@ def test_widths_are_few_ascending_and_hold_the_longest(longest, max_length, bptt
     assert widths[-1] >= longest
     beyond = [width - max_length for width in widths if width > max_length]
     assert all(extra % bptt == 0 for extra in beyond)
+
+
+@settings(deadline=None)
+@given(tokens=st.integers(30, 5000), batch_size=st.integers(1, 6), bptt=st.integers(1, 90), seed=st.integers(0, 20))
+def test_windows_of_varying_length_fit_their_row_and_follow_one_another(tokens, batch_size, bptt, seed):
+    ids, offsets = np.arange(tokens), np.array([0, tokens])
+    assume((tokens - 1) // batch_size >= bptt)
+    stream = WindowStream(ids, offsets, [0], batch_size=batch_size, bptt=bptt, seed=seed, vary=True)
+    for epoch in (0, 1):
+        lengths = stream.window_lengths(epoch)
+        np.testing.assert_array_equal(lengths, stream.window_lengths(epoch))
+        assert len(lengths) == stream.steps_per_epoch
+        assert lengths.min() >= 1
+        assert lengths.sum() <= (tokens - 1) // batch_size
+        windows = [stream.batch(epoch * stream.steps_per_epoch + i) for i in range(min(4, stream.steps_per_epoch))]
+        rows = np.concatenate([window["inputs"] for window in windows], axis=1)
+        assert (np.diff(rows, axis=1) == 1).all()  # each goes on where the one before ended
+        assert all((window["targets"] == window["inputs"] + 1).all() for window in windows)
+
+
+def test_lengths_of_windows_follow_the_published_distribution():
+    tokens = 20 * 70 * 3000
+    stream = WindowStream(np.zeros(tokens), np.array([0, tokens]), [0], batch_size=20, bptt=70, seed=0, vary=True)
+    lengths = stream.window_lengths(0)
+    assert set(lengths) <= set(range(10, 110, 10))
+    assert abs((lengths <= 50).mean() - 0.05) < 0.01
+    assert abs(lengths[lengths > 50].mean() - 70) < 0.5
+    assert lengths.sum() > 0.98 * tokens / 20

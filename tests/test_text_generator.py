@@ -67,7 +67,7 @@ def test_draws_follow_the_distribution_of_the_model():
 
 def test_a_saved_model_writes_as_before(tmp_path: Path, capsys):
     model = generator("backward")
-    model.save(tmp_path / "run" / "language_model")
+    model.save(tmp_path / "run" / "language_model_backward")
     back = jaxft.load(tmp_path / "run")
     assert isinstance(back, TextGenerator)
     assert back.generate("good.", words=8) == model.generate("good.", words=8)
@@ -81,6 +81,8 @@ def test_a_saved_model_writes_as_before(tmp_path: Path, capsys):
         (["--text", "fine"], "holds a language model and no classifier"),
         (["--generate", "a", "--words", "0"], "--words 0 is out of its range"),
         (["--generate", "a", "--temperature", "-1"], "--temperature -1.0 is out of its range"),
+        (["--generate", "a", "--words", "99999999999"], "--words 99999999999 is out of its range"),
+        (["--generate", "a", "--seed", "-1"], "--seed -1 is out of its range"),
         (["--generate", "a", "--text", "b"], "give one of --text, --input and --generate"),
     ],
 )

@@ -3,13 +3,12 @@ jobs and by the id store; the formats themselves are read in `imdb`, `table` and
 """
 
 from functools import partial
-from pathlib import Path
 
 from jaxft.data.archive import is_archive
 from jaxft.data.demo import demo_corpus
 from jaxft.data.document import Corpus, Document
 from jaxft.data.download import fetch
-from jaxft.data.files import file_hash
+from jaxft.data.files import expanded, file_hash
 from jaxft.data.imdb import folder_hash, folder_root, read_archive, read_folder
 from jaxft.data.table import TABLE_SUFFIXES, read_table, table_suffix
 from jaxft.errors import InputError
@@ -54,7 +53,7 @@ def open_corpus(
         instead = "--data PATH for your own copy, or --data demo for a corpus that needs no network"
         archive = fetch(IMDB_URL, IMDB_MD5, name="aclImdb_v1.tar.gz", instead=instead)
         return _checked(Corpus("imdb", file_hash(archive, "aclImdb tar"), partial(read_archive, archive)))
-    path = Path(data).expanduser()
+    path = expanded(data)
     if path.is_dir():
         root = folder_root(path)
         return _checked(Corpus(root.resolve().name, folder_hash(root), partial(read_folder, root)))

@@ -55,6 +55,18 @@ def decompressed(path: Path) -> Iterator[BinaryIO]:
         raise InputError(f"{path} is truncated or corrupt ({error}); download or write it again") from error
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with the home folder in the place of `~`.
+
+    Raises:
+      InputError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path} names the home folder of a user who does not exist; check the path") from error
+
+
 def decode(content: bytes, where: str) -> str:
     """Decodes UTF-8; `where` names the place in the error.
 

@@ -16,14 +16,16 @@ from typing import BinaryIO, cast
 from jaxft.data.archive import is_archive, members
 from jaxft.data.document import Corpus, Document, Split
 from jaxft.data.download import fetch
-from jaxft.data.files import COMPRESSION_SUFFIXES, decompressed
+from jaxft.data.files import COMPRESSION_SUFFIXES, decompressed, expanded
 from jaxft.errors import InputError
 
 TEXT_SUFFIXES = (".txt", ".md", ".text")
-ENOUGH = 10_000
+ENOUGH = 4_000
 """characters after which a piece ends with the next empty line"""
+MORE = 8_000
+"""characters after which it ends with the line"""
 MOST = 100_000
-"""characters after which it ends with the line, or within it where the line itself is longer"""
+"""characters after which it ends within the line"""
 
 WIKITEXT_URL = "https://raw.githubusercontent.com/pytorch/examples/main/word_language_model/data/wikitext-2/{}.txt"
 WIKITEXT_MD5 = {
@@ -38,13 +40,13 @@ def plain_corpus(paths: Sequence[Path]) -> Corpus:
     """The texts in files, folders and tars, in order of their names.
 
     Args:
-      paths: text files, plain or compressed with gzip, xz or bzip2; tars of such files; or folders, of which every
+      paths: text files, plain or compressed with gzip, xz or bzip2; tars of plain ones; or folders, of which every
         .txt, .md and .text file and every tar is read, at any depth.
 
     Raises:
       InputError: a missing path, nothing to read, or (while streaming) a file that is empty, binary or not UTF-8.
     """
-    files = [file for path in paths for file in _files(path.expanduser())]
+    files = [file for path in paths for file in _files(expanded(path))]
     digest = hashlib.sha256(b"plain texts 1")
     for file in files:
         stat = file.stat()
@@ -106,7 +108,7 @@ def _read(files: Sequence[Path]) -> Iterator[Document]:
     for file in files:
         if is_archive(file):
             for member, content in members(file):
-                if _is_text(Path(member.name)):
+                if Path(member.name).suffix.lower() in TEXT_SUFFIXES and not Path(member.name).name.startswith("."):
                     yield from _pieces(content, f"{file}: {member.name}")
         else:
             with decompressed(file) as stream:
@@ -114,13 +116,13 @@ def _read(files: Sequence[Path]) -> Iterator[Document]:
 
 
 def _pieces(stream: BinaryIO, where: str) -> Iterator[Document]:
-    """The text of one file in documents of some ten thousand characters."""
+    """The text of one file in documents of some thousand characters."""
     piece: list[str] = []
     size = 0
     for line in _lines(stream, where):
         piece.append(line)
         size += len(line)
-        if size >= MOST or (size >= ENOUGH and not line.strip()):
+        if size >= MORE or (size >= ENOUGH and not line.strip()):
             yield Document("".join(piece), None, "unlabelled")
             piece, size = [], 0
     if "".join(piece).strip():

@@ -65,8 +65,7 @@ class WindowStream:
             self._row = predictions // batch_size
             self.steps_per_epoch = self._row // bptt
             if vary and self.steps_per_epoch:
-                # As many as fit on average, less a little, so that a draw seldom has to be repeated.
-                self.steps_per_epoch = max(1, int(0.99 * self._row / (0.975 * bptt)))
+                self.steps_per_epoch = min(self._row, max(1, round(self._row / (0.975 * bptt))))
         if predictions < 1 or self.steps_per_epoch < 1:
             raise ValueError(f"{self.tokens} tokens are too few for {batch_size} rows of {bptt} tokens")
         self._epoch: tuple[int, np.ndarray, np.ndarray, np.ndarray] | None = None
@@ -75,16 +74,18 @@ class WindowStream:
         """Tokens of every window of an epoch, (steps_per_epoch,) int.
 
         Where they vary, 95 % are drawn from N(bptt, 5) and 5 % from N(bptt / 2, 5), as Merity et al. 2018 (section
-        4.1) do, and rounded to a seventh of `bptt`, so that a few compiled shapes serve all.
+        4.1) do, and rounded to a seventh of `bptt`, so that a few compiled shapes serve all. Where they are more than
+        the tokens, the longest are shortened.
         """
         if not self._vary or self._seed is None:
             return np.full(self.steps_per_epoch, self._bptt)
         rng, unit = np.random.default_rng([self._seed, epoch, 1]), max(1, round(self._bptt / 7))
-        while True:
-            mean = np.where(rng.random(self.steps_per_epoch) < 0.95, self._bptt, self._bptt / 2)
-            lengths = np.maximum(unit, np.rint(rng.normal(mean, 5) / unit) * unit).astype(np.int64)
-            if lengths.sum() <= self._row:
-                return lengths
+        mean = np.where(rng.random(self.steps_per_epoch) < 0.95, self._bptt, self._bptt / 2)
+        lengths = np.maximum(unit, np.rint(rng.normal(mean, 5) / unit) * unit).astype(np.int64)
+        while (beyond := lengths.sum() - self._row) > 0:  # the longest windows give way, evenly
+            longest = np.flatnonzero(lengths == lengths.max())[: -(-beyond // unit)]
+            lengths[longest] -= min(unit, lengths.max() - 1)
+        return lengths
 
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Documents in the epoch's order, where each starts in the stream, and where each window starts in its row; the

@@ -77,7 +77,7 @@ def load_language_model(
     """
     config, params = language_model_params(read_state(Path(weights)), str(weights))
     vocabulary = read_vocabulary(itos)
-    _refuse_other_size(vocabulary, config, str(weights))
+    refuse_other_size(vocabulary, config, str(weights))
     graphdef = nnx.graphdef(nnx.eval_shape(lambda: LanguageModel(config, Dropouts(), nnx.Rngs(0))))
 
     def apply(params: Any, tokens: jax.Array, carry: Any = None, key: jax.Array | None = None) -> tuple[jax.Array, Any]:
@@ -109,7 +109,7 @@ def load_classifier(
     """
     config, params, classifier = _classifier(read_state(Path(weights)), str(weights), max_length, bptt)
     vocabulary = read_vocabulary(itos)
-    _refuse_other_size(vocabulary, config, str(weights))
+    refuse_other_size(vocabulary, config, str(weights))
     graphdef, pad = nnx.graphdef(classifier), vocabulary.pad
 
     def apply(params: Any, tokens: jax.Array, lengths: jax.Array, key: jax.Array | None = None) -> jax.Array:
@@ -229,7 +229,8 @@ def _filled(found: Arrays, template: Any, name: str, problems: Sequence[str]) ->
     return fill(found, template, problems, f"{name} does not fit an AWD-LSTM", "name a file that fastai has saved")
 
 
-def _refuse_other_size(vocabulary: Vocabulary, config: AWDLSTMConfig, name: str) -> None:
+def refuse_other_size(vocabulary: Vocabulary, config: AWDLSTMConfig, name: str) -> None:
+    """Raises an InputError where a vocabulary does not fit the weights in the file `name`."""
     if len(vocabulary) != config.vocabulary_size:
         raise InputError(
             f"the vocabulary has {len(vocabulary)} tokens and {name} has embeddings for {config.vocabulary_size}: "

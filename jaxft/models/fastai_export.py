@@ -33,7 +33,10 @@ def classifier_state(params: Any, statistics: Any) -> State:
         kernel, bias = (_array(params["head"][f"linear_{i}"][name]) for name in ("kernel", "bias"))
         addend = np.linalg.lstsq(kernel.T.astype(np.float64), bias.astype(np.float64), rcond=None)[0]
         if not np.allclose(kernel.T @ addend, bias, atol=1e-5 * (1 + np.abs(bias).max())):
-            raise InputError("the classifier's head has dead units, which fastai's layout cannot express: train longer")
+            raise InputError(
+                f"linear layer {i} of the classifier's head needs a bias, which fastai's layout lacks, and its weights "
+                "have not the rank to stand in for it: only the language model can be exported"
+            )
         state |= {
             f"1.layers.{i}.0.weight": _array(norm["scale"]),
             f"1.layers.{i}.0.bias": (_array(norm["bias"]) + addend).astype(np.float32),

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.errors import InputError
-
 STORAGES = {"float32": b"FloatStorage", "int64": b"LongStorage"}
 
 
@@ -26,7 +24,7 @@ def write_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
       state: float32 or int64 arrays by name; one that comes under two names stays one, as tied weights are.
 
     Raises:
-      InputError: the file cannot be written.
+      OSError: the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -37,8 +35,6 @@ def write_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
             for key, array in _storages(state).values():
                 archive.writestr(f"archive/data/{key}", array.astype(array.dtype.newbyteorder("<")).tobytes())
         os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path} ({error.strerror}): free some space, or name another folder") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -106,7 +106,11 @@ def as_fastai_1(state: dict) -> dict:
     for key, value in state.items():
         _, _, place = key.partition("1.layers.")
         renamed[f"1.layers.{numbers[place[:3]]}{place[3:]}" if key.startswith("1.") else key] = value
-    return {**renamed, "1.layers.2.bias": torch.zeros(5), "1.layers.6.bias": torch.zeros(CLASSES)}
+    for norm, linear in (("0", "2"), ("4", "6")):  # biases that the norm before takes back, so that answers stay
+        shift = torch.randn_like(renamed[f"1.layers.{norm}.bias"])
+        renamed[f"1.layers.{norm}.bias"] = renamed[f"1.layers.{norm}.bias"] - shift
+        renamed[f"1.layers.{linear}.bias"] = renamed[f"1.layers.{linear}.weight"] @ shift
+    return renamed
 
 
 def check(folder: Path) -> None:
