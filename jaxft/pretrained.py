@@ -16,7 +16,8 @@ from jaxft.models.fastai import (
     state_dict,
     vocabulary_from_pickle,
 )
-from jaxft.models.torch_file import LARGEST_FILE, LARGEST_PICKLE
+from jaxft.models.pickle_machine import LARGEST_PICKLE
+from jaxft.models.torch_file import LARGEST_FILE
 from jaxft.predict import LANGUAGE_MODELS, load
 from jaxft.text_generator import TextGenerator
 

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from jaxft.errors import InputError
-from jaxft.models import torch_file
+from jaxft.models import pickle_machine
 from jaxft.models.fastai import state_dict, vocabulary_from_pickle
-from jaxft.models.torch_file import LEGACY_MAGIC, LEGACY_PROTOCOL, read_pickle, read_tensors
+from jaxft.models.pickle_machine import read_pickle
+from jaxft.models.torch_file import LEGACY_MAGIC, LEGACY_PROTOCOL, read_tensors
 from jaxft.models.torch_writer import pickled_state, write_state
 
 FASTAI = Path(__file__).parent / "golden" / "fastai"
@@ -139,11 +140,11 @@ def test_numbers_beyond_any_array_are_refused(shape: tuple[int, ...], strides: t
 
 
 def test_too_large_a_pickle_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch_file, "LARGEST_PICKLE", 1000)
+    monkeypatch.setattr(pickle_machine, "LARGEST_PICKLE", 1000)
     with pytest.raises(InputError, match="has 1,001 bytes"):
         read_pickle(b"]" * 1001, "itos.pkl")
     with pytest.raises(InputError, match="too many instructions"):
-        torch_file._Machine("itos.pkl", {}, limit=100).run(io.BytesIO(b"]" * 1000))
+        pickle_machine.PickleMachine("itos.pkl", {}, limit=100).run(io.BytesIO(b"]" * 1000))
 
 
 @pytest.mark.parametrize("key", [b"K\x05", b"N", b"\x88"])

@@ -23,7 +23,8 @@ from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
 from jaxft.models.awd_lstm import AWDLSTMConfig, Dropouts, LanguageModel, initial_carry
 from jaxft.models.heads import Classifier
-from jaxft.models.torch_file import read_pickle, read_tensors
+from jaxft.models.pickle_machine import read_pickle
+from jaxft.models.torch_file import read_tensors
 from jaxft.models.weight_table import Arrays, Row, assemble, fill
 
 ENCODER = (

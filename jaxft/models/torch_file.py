@@ -1,9 +1,8 @@
-"""Reads the files that `torch.save` writes, and pickles of plain lists, without torch and without running a pickle.
+"""Reads the files that `torch.save` writes without torch, and without running the pickles in them.
 
-A pickle is a program. This one is parsed into its instructions by `pickletools`, which runs none, and a small stack
-machine rebuilds containers, numbers, strings and tensors from them; every other name in it is refused. Sizes are
-checked against the file before anything is allocated. `jaxft.models.fastai` reads weights through `read_tensors`, and
-vocabularies through `read_pickle`.
+`jaxft.models.pickle_machine` rebuilds what a pickle describes; the names allowed here are those that make a tensor.
+Sizes are checked against the file before anything is allocated. `jaxft.models.fastai` and
+`jaxft.models.hugging_face` read weights with it.
 
 References:
   `torch/serialization.py` (the zip format since PyTorch 1.6, and the older one) and `torch/_utils.py`, the functions
@@ -12,23 +11,23 @@ References:
 
 import io
 import math
-import pickletools
 import struct
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 
 from jaxft.errors import InputError
+from jaxft.models.pickle_machine import PLAIN, Name, Names, PickleMachine, inert
 
 DTYPES = {
     "FloatStorage": np.dtype("<f4"),
     "DoubleStorage": np.dtype("<f8"),
     "HalfStorage": np.dtype("<f2"),
-    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+    "BFloat16Storage": np.dtype(jnp.bfloat16),
     "LongStorage": np.dtype("<i8"),
     "IntStorage": np.dtype("<i4"),
     "ShortStorage": np.dtype("<i2"),
@@ -40,10 +39,6 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 LARGEST_FILE = 4 << 30
 """bytes of a weight file at most; fastai's published models, their optimizer included, have a tenth of it"""
-LARGEST_PICKLE = 64 << 20
-"""bytes of a pickle without tensors at most; the tokens of WikiText-103 have a hundredth of it"""
-MOST_INSTRUCTIONS = 3_000_000
-"""of one pickle"""
 MOST_ROWS_OF_NOTHING = 2**31 - 1
 """size of a dimension of a tensor without elements at most"""
 
@@ -66,22 +61,6 @@ def read_tensors(content: bytes, name: str) -> Any:
     raise InputError(f"{name} is not a file of torch.save: name a .pth file that fastai or torch has written")
 
 
-def read_pickle(content: bytes, name: str) -> Any:
-    """The lists, tuples, dicts, strings and numbers that a pickle holds.
-
-    Raises:
-      InputError: anything else in it, which is refused by its name; a damaged file, or one that is far too large.
-
-    Examples:
-      >>> import pickle
-      >>> read_pickle(pickle.dumps(["xxunk", "film"]), "itos.pkl")
-      ['xxunk', 'film']
-    """
-    if len(content) > LARGEST_PICKLE:
-        raise InputError(f"{name} has {len(content):,} bytes: no list of tokens has more than {LARGEST_PICKLE:,}")
-    return _Machine(name, {("collections", "OrderedDict"): _ordered_dict}).run(io.BytesIO(content))
-
-
 @dataclass(frozen=True)
 class _Storage:
     """A named piece of memory that tensors are views of, before its bytes are known."""
@@ -95,6 +74,25 @@ class _Storage:
         return self.size * self.dtype.itemsize
 
 
+class _Storages:
+    """The storages that the pickle of a file has declared."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[str, _Storage] = {}
+
+    def declare(self, identity: Any) -> _Storage:
+        """What a reference of torch's to a storage stands for."""
+        match identity:
+            case ("storage", Name(module="torch", name=kind), str(key), str(), int(size), *_) if kind in DTYPES:
+                if len(identity) > 5 and identity[5] is not None:
+                    raise ValueError("a view of a storage")
+                storage = _Storage(key, DTYPES[kind], size)
+                if not _natural(size) or self.by_key.setdefault(key, storage) != storage:
+                    raise ValueError("a storage that is declared in two ways")
+                return storage
+        raise ValueError("a reference to something else than a storage")
+
+
 @dataclass(frozen=True)
 class _Tensor:
     """A view of a storage: offset, shape and strides in elements."""
@@ -103,14 +101,6 @@ class _Tensor:
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _Name:
-    """A name from a module that a pickle refers to and that is allowed."""
-
-    module: str
-    name: str
 
 
 def _read_zip(content: bytes, name: str) -> Any:
@@ -135,9 +125,10 @@ def _read_zip(content: bytes, name: str) -> Any:
                     )
                 return archive.read(path)
 
-            machine = _Machine(name, TENSOR_NAMES)
+            storages = _Storages()
+            machine = PickleMachine(name, TENSOR_NAMES, storages.declare)
             tree = machine.run(io.BytesIO(archive.read(roots[0] + "data.pkl")))
-            return _with_arrays(tree, data, machine, len(content))
+            return _with_arrays(tree, data, storages, name, len(content))
     except InputError:
         raise
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
@@ -146,18 +137,18 @@ def _read_zip(content: bytes, name: str) -> Any:
 
 def _read_legacy(content: bytes, name: str) -> Any:
     file = io.BytesIO(content)
-    magic, protocol = (_Machine(name, {}).run(file) for _ in range(2))
+    magic, protocol = (PickleMachine(name, {}).run(file) for _ in range(2))
     if magic != LEGACY_MAGIC or protocol != LEGACY_PROTOCOL:
         raise InputError(f"{name} is not a file of torch.save: name a .pth file that fastai or torch has written")
-    system = _Machine(name, {}).run(file)
+    system = PickleMachine(name, {}).run(file)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise InputError(f"{name} was written on a big-endian machine: save the model again on another")
-    machine = _Machine(name, TENSOR_NAMES)
-    tree = machine.run(file)
-    keys = _Machine(name, {}).run(file)
+    storages = _Storages()
+    tree = PickleMachine(name, TENSOR_NAMES, storages.declare).run(file)
+    keys = PickleMachine(name, {}).run(file)
     pieces: dict[str, bytes] = {}
     for key in keys if isinstance(keys, list) else []:
-        storage = machine.storages.get(key) if isinstance(key, str) else None
+        storage = storages.by_key.get(key) if isinstance(key, str) else None
         if storage is None:
             raise InputError(f"{name} is damaged: it lists a storage that no tensor uses")
         header = file.read(8)
@@ -171,23 +162,22 @@ def _read_legacy(content: bytes, name: str) -> Any:
             raise InputError(f"{name} is damaged: the storage {storage.key} is missing")
         return pieces[storage.key]
 
-    return _with_arrays(tree, data, machine, len(content))
+    return _with_arrays(tree, data, storages, name, len(content))
 
 
-def _with_arrays(tree: Any, data: Callable[[_Storage], bytes], machine: "_Machine", file_size: int) -> Any:
+def _with_arrays(tree: Any, data: Callable[[_Storage], bytes], declared: "_Storages", name: str, file_size: int) -> Any:
     """`tree` with a read-only array for each tensor; what a container holds twice stays one array.
 
     Raises:
       InputError: storages that together are larger than the file.
     """
-    name = machine.name
-    if sum(storage.nbytes for storage in machine.storages.values()) > file_size:
+    if sum(storage.nbytes for storage in declared.by_key.values()) > file_size:
         raise InputError(f"{name} is damaged: it declares more data than it holds")
     seen: dict[int, Any] = {}
     storages: dict[str, np.ndarray] = {}
 
     def convert(node: Any) -> Any:
-        if isinstance(node, _Storage | _Name):
+        if isinstance(node, _Storage | Name):
             raise InputError(f"{name} holds {node} outside of a tensor: save the model's state_dict alone")
         if not isinstance(node, _Tensor | list | tuple | dict):
             return node
@@ -220,22 +210,8 @@ def _with_arrays(tree: Any, data: Callable[[_Storage], bytes], machine: "_Machin
         raise InputError(f"{name} nests its containers too deep: save the model's state_dict alone") from error
 
 
-class _Inert:
-    """What stands in the place of a value that no weight is made of."""
-
-
-def _inert(*_: Any) -> _Inert:
-    return _Inert()
-
-
 def _natural(*numbers: Any) -> bool:
     return all(type(number) is int and number >= 0 for number in numbers)
-
-
-def _ordered_dict(*arguments: Any) -> dict:
-    if arguments:
-        raise ValueError("an OrderedDict with arguments")
-    return {}
 
 
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
@@ -260,172 +236,17 @@ def _rebuild_parameter(tensor: Any, *_: Any) -> _Tensor:
     return tensor
 
 
-TENSOR_NAMES: Mapping[tuple[str, str], Callable[..., Any] | None] = {
-    ("collections", "OrderedDict"): _ordered_dict,
+TENSOR_NAMES: Names = {
+    **PLAIN,
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     **{("torch", storage): None for storage in DTYPES},
     # what fastai 2 keeps of its optimizer beside the weights: its list class, and NumPy's numbers
-    ("fastcore.foundation", "L"): _inert,
-    ("numpy.core.multiarray", "scalar"): _inert,
-    ("numpy._core.multiarray", "scalar"): _inert,
-    ("numpy", "dtype"): _inert,
-    ("_codecs", "encode"): _inert,
+    ("fastcore.foundation", "L"): inert,
+    ("numpy.core.multiarray", "scalar"): inert,
+    ("numpy._core.multiarray", "scalar"): inert,
+    ("numpy", "dtype"): inert,
+    ("_codecs", "encode"): inert,
 }
 """what stands for each name that a file of tensors may refer to; those with None are named, never called"""
-
-
-class _Machine:
-    """Rebuilds what the instructions of one pickle describe.
-
-    Args:
-      name: of the file, for errors.
-      allowed: what stands for each name that may be called.
-      limit: instructions at most; a vocabulary of 500,000 tokens has half as many.
-    """
-
-    def __init__(
-        self, name: str, allowed: Mapping[tuple[str, str], Callable[..., Any] | None], limit: int = MOST_INSTRUCTIONS
-    ):
-        self.name, self._allowed, self._limit = name, allowed, limit
-        self._stack: list[Any] = []
-        self._marks: list[int] = []
-        self._memo: dict[int, Any] = {}
-        self.storages: dict[str, _Storage] = {}
-
-    def run(self, file: io.BytesIO) -> Any:
-        """Reads one pickle from `file` and stands behind it afterwards."""
-        try:
-            for number, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-                if number > self._limit:
-                    raise ValueError("too many instructions")
-                self._step(opcode.name, argument)
-            (result,) = self._stack
-            return result
-        except InputError:
-            raise
-        except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, UnicodeError) as error:
-            raise InputError(f"{self.name} is damaged or not a pickle of plain values ({error})") from error
-
-    def _step(self, opcode: str, argument: Any) -> None:
-        stack = self._stack
-        match opcode:
-            case "PROTO" | "FRAME" | "STOP":
-                pass
-            case (
-                "BININT"
-                | "BININT1"
-                | "BININT2"
-                | "INT"
-                | "LONG"
-                | "LONG1"
-                | "LONG4"
-                | "FLOAT"
-                | "BINFLOAT"
-                | "UNICODE"
-                | "BINUNICODE"
-                | "SHORT_BINUNICODE"
-                | "BINUNICODE8"
-            ):
-                stack.append(argument)
-            case "NONE" | "NEWTRUE" | "NEWFALSE":
-                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode])
-            case "EMPTY_LIST" | "EMPTY_DICT" | "EMPTY_TUPLE":
-                stack.append({"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple}[opcode]())
-            case "MARK":
-                self._marks.append(len(stack))
-            case "LIST":
-                stack.append(self._to_mark())
-            case "TUPLE":
-                stack.append(tuple(self._to_mark()))
-            case "DICT":
-                stack.append(self._update({}, self._to_mark()))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                stack.append(tuple(self._pop(int(opcode[-1]))))
-            case "APPEND":
-                self._extend(self._pop(1))
-            case "APPENDS":
-                self._extend(self._to_mark())
-            case "SETITEM":
-                pair = self._pop(2)
-                self._update(stack[-1], pair)
-            case "SETITEMS":
-                pairs = self._to_mark()
-                self._update(stack[-1], pairs)
-            case "PUT" | "BINPUT" | "LONG_BINPUT":
-                self._memo[argument] = stack[-1]
-            case "MEMOIZE":
-                self._memo[len(self._memo)] = stack[-1]
-            case "GET" | "BINGET" | "LONG_BINGET":
-                stack.append(self._memo[argument])
-            case "GLOBAL":
-                stack.append(self._global(*argument.split(" ", 1)))
-            case "STACK_GLOBAL":
-                module, name = self._pop(2)
-                stack.append(self._global(module, name))
-            case "REDUCE" | "NEWOBJ":
-                function, arguments = self._pop(2)
-                stack.append(self._call(function, arguments))
-            case "BINPERSID":
-                stack.append(self._storage(*self._pop(1)))
-            case "BUILD":
-                # torch hangs version numbers on the OrderedDict of a model's weights
-                self._pop(1)
-                if not isinstance(stack[-1], dict | _Inert):
-                    raise ValueError("the state of an object")
-            case _:
-                raise InputError(f"{self.name} holds the pickle instruction {opcode}, which plain weights do not need")
-
-    def _pop(self, count: int) -> list[Any]:
-        if len(self._stack) - count < (self._marks[-1] if self._marks else 0):
-            raise ValueError("an empty stack")
-        values = self._stack[len(self._stack) - count :]
-        del self._stack[len(self._stack) - count :]
-        return values
-
-    def _to_mark(self) -> list[Any]:
-        return self._pop(len(self._stack) - self._marks.pop())
-
-    def _extend(self, values: Sequence[Any]) -> None:
-        if not isinstance(self._stack[-1], list):
-            raise ValueError("an append to what is no list")
-        self._stack[-1].extend(values)
-
-    def _update(self, target: Any, pairs: Sequence[Any]) -> dict:
-        if not isinstance(target, dict) or len(pairs) % 2:
-            raise ValueError("an item of what is no dict")
-        for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            if not isinstance(key, str | int | float | bool | None):
-                raise ValueError(f"a dict with a {type(key).__name__} as its key")
-            target[key] = value
-        return target
-
-    def _global(self, module: Any, name: Any) -> _Name:
-        if not isinstance(module, str) or not isinstance(name, str):
-            raise ValueError("a reference to what is no name")
-        if (module, name) not in self._allowed:
-            raise InputError(
-                f"{self.name} refers to {module:.60}.{name:.60}, which is neither a tensor nor a plain container, "
-                "so it is not read: save the model's state_dict alone (in fastai: with_opt=False)"
-            )
-        return _Name(module, name)
-
-    def _call(self, function: Any, arguments: Any) -> Any:
-        if not isinstance(function, _Name) or not isinstance(arguments, tuple):
-            raise ValueError("a call of what is no function")
-        rebuild = self._allowed[function.module, function.name]
-        if rebuild is None:
-            raise ValueError(f"a call of {function.module}.{function.name}")
-        return rebuild(*arguments)
-
-    def _storage(self, identity: Any) -> _Storage:
-        match identity:
-            case ("storage", _Name(module="torch", name=kind), str(key), str(), int(size), *_) if kind in DTYPES:
-                if len(identity) > 5 and identity[5] is not None:
-                    raise ValueError("a view of a storage")
-                storage = _Storage(key, DTYPES[kind], size)
-                if not _natural(size) or self.storages.setdefault(key, storage) != storage:
-                    raise ValueError("a storage that is declared in two ways")
-                return storage
-        raise ValueError("a reference to something else than a storage")
