@@ -90,7 +90,7 @@ def plot_learning_rates(
         for (group, curve), colour in zip(rates.items(), colours, strict=True):
             axes.plot(np.where(curve > 0, curve, np.nan) if logarithmic else curve, color=colour, label=group)
         if logarithmic:
-            axes.set_yscale("log")
+            _logarithmic(axes)
             axes.set_ylim(min(peaks) / 50, max(peaks) * 1.5)
         else:
             axes.set_ylim(bottom=0)
@@ -180,12 +180,21 @@ def _draw_curve(axes: "Axes", lines: Sequence[Mapping[str, Any]], name: str, uni
     if len(held_out):
         axes.plot(held_out[:, 0], scale * held_out[:, 1], color=ORANGE, marker="o", markersize=4.5, label="held out")
     if name == "perplexity":
-        axes.set_yscale("log")
+        _logarithmic(axes)
     axes.set_ylabel(unit)
     axes.set_xlim(left=0)
     axes.legend(loc="best")
     for start, _ in _phases(lines)[1:]:
         _draw_boundary(axes, start)
+
+
+def _logarithmic(axes: "Axes") -> None:
+    """A logarithmic axis whose numbers are plain text, since the usual ones are formulas, which `_styled` turns off."""
+    from matplotlib.ticker import LogFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
 
 
 def _points(lines: Iterable[Mapping[str, Any]], name: str) -> np.ndarray:

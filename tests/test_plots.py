@@ -130,3 +130,17 @@ def test_importing_the_reports_loads_neither_matplotlib_nor_scikit_learn():
         "print([m for m in ('matplotlib', 'sklearn', 'transformers') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("limits", [(3.0, 900.0), (40.0, 95.0), (1e-6, 2e-3)])
+def test_numbers_on_a_logarithmic_axis_are_plain_text(limits):
+    with plots._styled():
+        figure = plots._figure(4, 3)
+        axes = figure.subplots()
+        axes.plot(limits)
+        plots._logarithmic(axes)
+        figure.draw_without_rendering()
+        ticks = [*axes.yaxis.get_ticklabels(), *axes.yaxis.get_ticklabels(minor=True)]
+        inside = [t.get_text() for t in ticks if t.get_text() and limits[0] <= t.get_position()[1] <= limits[1]]
+    assert inside
+    assert all(float(text.replace("\N{MINUS SIGN}", "-")) >= limits[0] * 0.9 for text in inside)
