@@ -1,6 +1,7 @@
 """Checkpoints of Hugging Face answer here as they do in transformers."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -158,3 +159,14 @@ def test_what_is_no_checkpoint_is_refused(folder: Path, change, message: str):
     change(folder)
     with pytest.raises(InputError, match=message):
         bert.load(folder)
+
+
+@pytest.mark.skipif("JAXFT_MINILM" not in os.environ, reason="JAXFT_MINILM names the folder of the MiniLM checkpoint")
+def test_the_real_minilm_answers_as_in_transformers():
+    golden = json.loads((GOLDEN.parent / "minilm.json").read_text())
+    apply, params = bert.load(os.environ["JAXFT_MINILM"])
+    ids, mask, types = (jnp.array(golden[key]) for key in ("input_ids", "attention_mask", "token_type_ids"))
+    outputs = jax.jit(apply)(params, ids, mask, types)
+    np.testing.assert_allclose(outputs["pooled"], golden["pooled"], atol=1e-4)
+    last, real = np.asarray(outputs["hidden_states"][-1]), np.asarray(mask)[:, :, None]
+    np.testing.assert_allclose((last * real).sum(axis=1) / real.sum(axis=1), golden["mean"], atol=1e-4)
