@@ -110,7 +110,7 @@ def draw(results: dict, path: Path) -> None:
     axes.set_ylabel("test accuracy in %")
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="best")
     figure.savefig(path)
 
 
