@@ -109,7 +109,7 @@ The jobs are modules, `python -m jaxft.ulmfit` and `python -m jaxft.predict`:
 """
 
 import os
-from typing import TYPE_CHECKING
+from typing import Any
 
 from jaxft.accumulation import accumulate_gradients
 from jaxft.adam import adam_warmup, bert_adamw, scale_by_uncorrected_adam
@@ -130,12 +130,8 @@ from jaxft.train import TrainState, make_train_step
 from jaxft.transforms import DiscriminativeState, applied_metrics, discriminative, rescale
 from jaxft.unfreezing import chain_thaw, fastai_unfreezing, full, gradual_unfreezing, last_layer
 
-if TYPE_CHECKING:
-    from jaxft.text_classifier import TextClassifier, TextEnsemble
-    from jaxft.text_generator import TextGenerator
 
-
-def load(run: str | os.PathLike[str]) -> "TextClassifier | TextEnsemble | TextGenerator":
+def load(run: str | os.PathLike[str]) -> Any:
     """The finished model of a run, ready to use.
 
     Args:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import tyro
@@ -33,7 +33,7 @@ TEXTS_AT_ONCE = 4096
 """texts of an input file that are read, sorted by length and classified together"""
 
 
-def load(run: str | os.PathLike[str]) -> TextClassifier | TextEnsemble | TextGenerator:
+def load(run: str | os.PathLike[str]) -> Any:
     """The finished model of a run, ready to use: a classifier, two that read in both directions, or a language model.
 
     Args:
