@@ -1,6 +1,7 @@
 """What the training jobs share: a run's identity, and the tables and pictures that it leaves behind."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,22 @@ def identity(settings: Any, fingerprint: str) -> dict[str, Any]:
     """What decides the result, to record, and to compare on resume: a job's settings, and its corpus."""
     fields = {name: value for name, value in asdict(settings).items() if name not in NOT_RESULT}
     return report.to_json({**fields, "corpus": fingerprint})
+
+
+@contextmanager
+def new_run_folder(folder: Path, resume: bool) -> Iterator[Path]:
+    """Makes the folder of a run, and takes it away again where the `with` block fails before it has written anything.
+
+    Raises:
+      InputError: as `jaxft.report.create_run_folder`.
+    """
+    folder = report.create_run_folder(folder, resume)
+    try:
+        yield folder
+    except BaseException:
+        with suppress(OSError):  # goes only if it is empty
+            folder.rmdir()
+        raise
 
 
 def begin(folder: Path, resume: bool, identity: Mapping[str, Any], vocabulary: Vocabulary) -> None:

@@ -10,7 +10,6 @@ References:
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,7 +25,7 @@ from jaxft.data.plain import plain_corpus, wikitext_corpus
 from jaxft.data.splits import Texts, hold_out
 from jaxft.data.store import build_store
 from jaxft.errors import InputError, run_job
-from jaxft.job import begin, draw_training, identity, pick, stage_row
+from jaxft.job import begin, draw_training, identity, new_run_folder, pick, stage_row
 from jaxft.language_model_stage import (
     LANGUAGE_MODEL,
     as_generator,
@@ -172,18 +171,13 @@ def train(settings: Settings) -> dict[str, Any]:
       InputError: bad data, flags or folder; nothing is left behind.
       Stopped: the run was asked to stop; `settings.resume` goes on with it.
     """
-    folder = report.create_run_folder(settings.out, settings.resume)
-    try:
+    with new_run_folder(settings.out, settings.resume) as folder:
         started = time.monotonic()
         texts = read_texts(settings)
         text_row = stage_row("text", time.monotonic() - started, int(texts.store.lengths.sum()))
         planned = plans(texts, settings)
         config = identity(settings, texts.fingerprint)
         begin(folder, settings.resume, config, texts.store.vocabulary)
-    except BaseException:
-        with suppress(OSError):  # goes only if it is empty
-            folder.rmdir()
-        raise
     lengths = texts.store.lengths
     result: dict[str, Any] = {
         "data": {

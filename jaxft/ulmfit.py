@@ -9,7 +9,6 @@ References:
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +19,7 @@ from jaxft.data.document import Direction
 from jaxft.data.splits import Texts
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError, run_job
-from jaxft.job import begin, draw_training, identity, pick, stage_row
+from jaxft.job import begin, draw_training, identity, new_run_folder, pick, stage_row
 from jaxft.language_model_stage import (
     LANGUAGE_MODEL,
     as_generator,
@@ -62,8 +61,7 @@ def train(settings: Settings) -> dict[str, Any]:
       InputError: bad data, flags or folder; nothing is left behind.
       Stopped: the run was asked to stop; `settings.resume` goes on with it.
     """
-    folder = report.create_run_folder(settings.out, settings.resume)
-    try:
+    with new_run_folder(settings.out, settings.resume) as folder:
         starts = open_starts(settings)
         settings = with_sizes_of(starts, settings)
         started = time.monotonic()
@@ -73,10 +71,6 @@ def train(settings: Settings) -> dict[str, Any]:
         config = identity(settings, texts.fingerprint)
         borrowed = _borrowed_language_models(texts, settings, config)
         begin(folder, settings.resume, config, texts.store.vocabulary)
-    except BaseException:
-        with suppress(OSError):  # goes only if it is empty
-            folder.rmdir()
-        raise
     lms: LanguageModels = {}
     classified: dict[Direction, StageResult] = {}
     with Run(folder, log_every=settings.log_every, checkpoint_seconds=60 * settings.checkpoint_minutes) as run:
