@@ -24,7 +24,7 @@ from jaxft.errors import InputError
 from jaxft.models.awd_lstm import AWDLSTMConfig, Dropouts, LanguageModel, initial_carry
 from jaxft.models.heads import Classifier
 from jaxft.models.pickle_machine import read_pickle
-from jaxft.models.torch_file import read_tensors
+from jaxft.models.torch_file import is_state, read_tensors
 from jaxft.models.weight_table import Arrays, Row, assemble, fill
 
 ENCODER = (
@@ -177,8 +177,7 @@ def state_dict(content: bytes, name: str) -> dict[str, np.ndarray]:
     tree = read_tensors(content, name)
     if isinstance(tree, dict) and isinstance(tree.get("model"), dict):  # beside it fastai keeps the optimizer
         tree = tree["model"]
-    plain = isinstance(tree, dict) and all(isinstance(key, str) for key in tree)
-    if not plain or not tree or not all(isinstance(value, np.ndarray) for value in tree.values()):
+    if not is_state(tree) or not tree:
         raise InputError(f"{name} holds no state_dict of tensors: save the model with fastai's learn.save")
     if any(key.startswith("encoder.") for key in tree):
         raise InputError(f"{name} holds an encoder without its decoder: save the whole model with fastai's learn.save")

@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from jaxft.errors import InputError
-from jaxft.models.torch_file import read_tensors
+from jaxft.models.torch_file import is_state, read_tensors
 from jaxft.models.weight_table import Arrays, Row, assemble, fill
 
 SINGLE, INDEX, PICKLED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
@@ -120,7 +120,7 @@ def read_checkpoint(folder: Path) -> dict[str, np.ndarray]:
         return _read_shards(folder)
     if (folder / PICKLED).exists():
         tree = read_tensors((folder / PICKLED).read_bytes(), str(folder / PICKLED))
-        if not isinstance(tree, dict) or not all(isinstance(value, np.ndarray) for value in tree.values()):
+        if not is_state(tree):
             raise InputError(f"{folder / PICKLED} holds no state_dict of tensors: convert it to safetensors")
         return tree
     raise InputError(f"{folder} holds neither {SINGLE} nor {INDEX} nor {PICKLED}: name a folder with a checkpoint")

@@ -15,7 +15,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax.numpy as jnp
 import numpy as np
@@ -59,6 +59,11 @@ def read_tensors(content: bytes, name: str) -> Any:
     if content.startswith(b"\x80"):
         return _read_legacy(content, name)
     raise InputError(f"{name} is not a file of torch.save: name a .pth file that fastai or torch has written")
+
+
+def is_state(tree: Any) -> TypeGuard[dict[str, np.ndarray]]:
+    """Whether what a file holds is a dict of tensors by their names."""
+    return isinstance(tree, dict) and all(isinstance(k, str) and isinstance(v, np.ndarray) for k, v in tree.items())
 
 
 @dataclass(frozen=True)
