@@ -234,7 +234,8 @@ def _write(path: Path, arrays: dict[str, np.ndarray], record: dict[str, Any]) ->
     try:
         # Not by safetensors' own writer: when killed it leaves a file under a random name, for ever.
         with open(temporary, "wb") as file:
-            file.write(_safetensors_header(arrays, {"jaxft": _canonical(record)}))
+            # Others tell by "format" whose names and layouts these are.
+            file.write(_safetensors_header(arrays, {"format": "pt", "jaxft": _canonical(record)}))
             for array in arrays.values():
                 file.write(_bytes(array))
             file.flush()

@@ -40,7 +40,7 @@ def new_run_folder(folder: Path, resume: bool) -> Iterator[Path]:
         raise
 
 
-def begin(folder: Path, resume: bool, identity: Mapping[str, Any], vocabulary: Vocabulary) -> None:
+def begin(folder: Path, resume: bool, identity: Mapping[str, Any], vocabulary: Vocabulary | None = None) -> None:
     """Writes down what the run in `folder` is, or compares it on `resume`.
 
     Raises:
@@ -49,7 +49,8 @@ def begin(folder: Path, resume: bool, identity: Mapping[str, Any], vocabulary: V
     if resume:
         _refuse_difference(folder, identity)
     else:
-        vocabulary.save(folder / "vocabulary.json")
+        if vocabulary is not None:
+            vocabulary.save(folder / "vocabulary.json")
         report.write_json(folder / "config.json", identity)
 
 

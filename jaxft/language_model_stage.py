@@ -147,7 +147,7 @@ def fine_tune_lm(
         rate_factors=_rate_factors(stream, stage),
         average=_average(stage, stage.epochs * stream.steps_per_epoch),
     )
-    last = result.report["epochs"][-1]
+    last = result.report["evaluations"][-1]
     valid_tokens = int(texts.store.lengths[texts.lm_valid].sum())
     scores = {"valid_loss": last["loss"], "perplexity": last["perplexity"], "valid_tokens": valid_tokens}
     return StageResult(result.params, {}, {**scores, **words, **result.report})

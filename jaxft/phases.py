@@ -37,6 +37,7 @@ class Phase:
         epochs: how long the phase lasts.
         schedule: a name that `schedule_by_name` knows; it starts anew with the phase and spans all of it.
         options: options of that schedule, such as `cut_frac` and `ratio`, and `warmup_steps`, in steps of the phase.
+        span: epochs of the schedule, where the phase breaks off before its end; None for those of the phase.
     """
 
     name: str
@@ -44,10 +45,13 @@ class Phase:
     epochs: int
     schedule: str = "slanted_triangular"
     options: Mapping[str, float | str] = field(default_factory=dict)
+    span: int | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"phase {self.name!r} lasts at least one epoch, not {self.epochs}")
+        if self.span is not None and self.span < self.epochs:
+            raise ValueError(f"phase {self.name!r} outlasts its schedule of {self.span} epochs")
         for group, rate in self.rates.items():
             if rate is not None and not (rate >= 0.0 and math.isfinite(rate)):
                 raise ValueError(f"phase {self.name!r} trains {group!r} at {rate}: a rate is finite and not negative")
@@ -80,7 +84,7 @@ def phase_schedule(phase: Phase, steps_per_epoch: int) -> Schedule:
     options: dict[str, Any] = dict(phase.options)
     if own := {"name", "peak_value", "total_steps"} & options.keys():
         raise ValueError(f"phase {phase.name!r} sets {', '.join(sorted(own))} itself: it is no option of a schedule")
-    return schedule_by_name(phase.schedule, 1.0, phase.epochs * steps_per_epoch, **options)
+    return schedule_by_name(phase.schedule, 1.0, (phase.span or phase.epochs) * steps_per_epoch, **options)
 
 
 def format_plan(plan: Sequence[Phase], steps_per_epoch: int | None = None) -> str:

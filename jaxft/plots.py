@@ -149,6 +149,27 @@ _SCORES = {"perplexity": "perplexity", "accuracy": "accuracy (%)"}
 _NO_SCORES = {"stage", "step", "epoch", "phase", "split", "loss", "seconds"}
 
 
+def plot_ladder(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+    """Draws the score of one technique after another: the mean over folds, its standard deviation, and every fold.
+
+    Args:
+        rows: each with `name`, `score` (which one), `scores` of the folds, `mean` and `sd` (None for one fold).
+        path: the PNG file to write; its folder is made.
+    """
+    figure = _figure(8, 1.4 + 0.45 * len(rows))
+    with _styled():
+        axes = figure.subplots()
+        for place, row in enumerate(rows):
+            axes.errorbar(row["mean"], place, xerr=row["sd"], fmt="o", color="#0072B2", capsize=4, markersize=7)
+            axes.plot(row["scores"], [place] * len(row["scores"]), "|", color="#6b6b6b", markersize=9)
+        axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
+        axes.invert_yaxis()
+        folds = len(rows[0]["scores"])
+        around = f": mean and standard deviation of {folds} folds, and each fold" if folds > 1 else ""
+        axes.set(xlabel=f"{rows[0]['score']}{around}")
+        _save(figure, path)
+
+
 def _scores(lines: Sequence[Mapping[str, Any]]) -> list[str]:
     """The numbers that evaluations report beside the loss, in their order."""
     evaluations = [m for m in lines if "split" in m]

@@ -18,9 +18,11 @@ from typing import Annotated, Any
 import jax
 import tyro
 
+from jaxft.answers import table_row
 from jaxft.data.document import Direction
 from jaxft.data.download import cache_folder
 from jaxft.data.table import rows, text_field
+from jaxft.encoder_model import ENCODER_ENSEMBLE_KIND, ENCODER_KIND, EncoderEnsemble, EncoderModel
 from jaxft.errors import InputError, run_job
 from jaxft.report import read_json
 from jaxft.text_classifier import CLASSIFIER_KIND, ENSEMBLE_KIND, TextClassifier, TextEnsemble
@@ -51,6 +53,11 @@ def load(run: str | os.PathLike[str]) -> Any:
             case kind if kind == ENSEMBLE_KIND:
                 members = (folder / Path(member).name for member in description["members"])
                 return TextEnsemble(tuple(TextClassifier.restore(m, read_json(m / "model.json")) for m in members))
+            case kind if kind == ENCODER_ENSEMBLE_KIND:
+                members = (folder / Path(member).name for member in description["members"])
+                return EncoderEnsemble(tuple(EncoderModel.restore(m, read_json(m / "model.json")) for m in members))
+            case kind if kind == ENCODER_KIND:
+                return EncoderModel.restore(folder, description)
             case kind if kind == GENERATOR_KIND:
                 return TextGenerator.restore(folder, description)
             case kind if kind == CLASSIFIER_KIND:
@@ -73,13 +80,17 @@ class Request:
     run: Annotated[Path, tyro.conf.Positional]
     """folder of the run"""
     text: str | None = None
-    """one text; prints its label and the probability of every class"""
+    """one text; prints what the model says of it, such as its label and the probability of every class"""
+    pair: str | None = None
+    """the second text, for a model of pairs"""
     input: Path | None = None
     """CSV, TSV or JSONL file with a column of texts"""
     output: Path | None = None
-    """CSV file to write: the texts' labels and probabilities, in the order of --input; standard output by default"""
+    """CSV file to write: what the model says of the texts, in the order of --input; standard output by default"""
     text_column: str = "text"
     """column of the texts in --input"""
+    pair_column: str | None = None
+    """column of the second texts, for a model of pairs"""
     generate: str | None = None
     """how a text begins that the run's language model continues"""
     words: int = 50
@@ -90,13 +101,14 @@ class Request:
     """seed of the draws of --generate"""
 
 
-def _texts(path: Path, column: str) -> Iterator[str]:
+def _texts(path: Path, *columns: str) -> Iterator[str | tuple[str, ...]]:
     for where, fields in rows(path):
-        yield text_field(fields, column, where)
+        texts = [text_field(fields, column, where) for column in columns]
+        yield tuple(texts) if len(columns) > 1 else texts[0]
 
 
-def _predict_file(model: TextClassifier | TextEnsemble, source: Path, target: Path | None, column: str) -> None:
-    texts = _texts(source, column)
+def _predict_file(model: Any, source: Path, target: Path | None, columns: Sequence[str]) -> None:
+    texts = _texts(source, *columns)
     temporary = None if target is None else target.with_name(f".{target.name}.tmp")
     try:
         with (
@@ -104,11 +116,13 @@ def _predict_file(model: TextClassifier | TextEnsemble, source: Path, target: Pa
             if temporary
             else os.fdopen(os.dup(sys.stdout.fileno()), "w", newline="", encoding="utf-8") as file
         ):
-            writer = csv.writer(file)
-            writer.writerow(["label", *(f"p({name})" for name in model.classes)])
+            writer = None
             while chunk := list(islice(texts, TEXTS_AT_ONCE)):
-                for row in model.probabilities(chunk):
-                    writer.writerow([model.classes[row.argmax()], *(f"{p:.6f}" for p in row)])
+                for row in map(table_row, model.answers(chunk)):
+                    if writer is None:
+                        writer = csv.DictWriter(file, list(row))
+                        writer.writeheader()
+                    writer.writerow(row)
         if temporary and target:
             os.replace(temporary, target)
     except OSError as error:
@@ -138,11 +152,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if isinstance(model, TextGenerator):
         raise InputError(f"{request.run} holds a language model and no classifier: give --generate instead")
     if request.text is not None:
-        row = model.probabilities([request.text])[0]
-        probabilities = {name: round(float(p), 6) for name, p in zip(model.classes, row, strict=True)}
-        print(json.dumps({"label": model.classes[row.argmax()], "probabilities": probabilities}, ensure_ascii=False))
+        text = request.text if request.pair is None else (request.text, request.pair)
+        print(json.dumps(model.answers([text])[0], ensure_ascii=False))
     elif request.input is not None:
-        _predict_file(model, request.input, request.output, request.text_column)
+        columns = [name for name in (request.text_column, request.pair_column) if name is not None]
+        _predict_file(model, request.input, request.output, columns)
 
 
 def enable_compilation_cache() -> None:

@@ -71,12 +71,20 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     Raises:
         InputError: the disk is full or the folder is not writable.
     """
+    write_text(path, json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a text, so that a crash leaves the old file or the new one, never half of one.
+
+    Raises:
+        InputError: the disk is full or the folder is not writable.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
-    text = json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False)
     try:
         with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

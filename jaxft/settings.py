@@ -226,7 +226,7 @@ RANGES: dict[str, Range] = {
 }
 
 
-def check(settings: Any) -> None:
+def check(settings: Any, ranges: Mapping[str, Range] = RANGES) -> None:
     """Refuses values out of their range, in the settings of any job.
 
     Raises:
@@ -243,7 +243,7 @@ def check(settings: Any) -> None:
         for name, p in dropouts.items():
             if not BELOW_1[0](p) or not p * factor < 1:
                 raise InputError(f"{flag(name)} {p} times {flag(stage)}.drop-mult {factor} is no probability below 1")
-    for name, (holds, words) in RANGES.items():
+    for name, (holds, words) in ranges.items():
         if values.get(name) is not None and not holds(values[name]):
             raise InputError(f"{flag(name)} {values[name]} is out of its range: give a number {words}")
 

@@ -19,6 +19,7 @@ import numpy as np
 import optax
 
 from jaxft import checkpoint
+from jaxft.accumulation import GradFn
 from jaxft.averaging import Average
 from jaxft.errors import InputError, Stopped
 from jaxft.phases import Phase, migrate, phase_schedule
@@ -28,6 +29,10 @@ from jaxft.transforms import discriminative
 
 MOST_SKIPPED = 10
 """steps in a row with a loss or gradient that is not finite, after which a run gives up"""
+
+
+Judgement = Callable[[Sequence[Mapping[str, Any]]], bool]
+"""what decides by the evaluations of a stage so far"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ def read_stage(folder: Path, stage: str) -> StageResult | None:
     if not path.exists():
         return None
     tree = checkpoint.load_params(path)
-    return StageResult(tree["params"], tree.get("carry", {}), checkpoint.read_meta(path)["report"])
+    return StageResult(tree.get("params", {}), tree.get("carry", {}), checkpoint.read_meta(path)["report"])
 
 
 def _stage_file(folder: Path, stage: str) -> Path:
@@ -184,9 +189,12 @@ def run_plan(
     evaluate: Callable[[Any, Any], dict[str, float]],
     rate_factors: np.ndarray | None = None,
     average: Average | None = None,
-    keep: Callable[[Sequence[Mapping[str, Any]]], bool] | None = None,
+    gradient: Callable[[LossFn], GradFn] | None = None,
+    evaluate_every: int | None = None,
+    keep: Judgement | None = None,
+    stop: Judgement | None = None,
 ) -> StageResult:
-    """Trains through the phases of `plan`, evaluating after every epoch.
+    """Trains through the phases of `plan`, evaluating after every epoch, or more often.
 
     Between phases, groups that were already training keep their moments and new ones start fresh. A checkpoint holds
     everything that a step reads, so a resumed stage ends with the same bits as one that was never stopped.
@@ -205,12 +213,16 @@ def run_plan(
       evaluate: `evaluate(params, carry)` gives metrics of the held-out split, `loss` among them.
       rate_factors: what the rate of each step of the stage is multiplied with, besides its schedule, (steps,) float.
       average: average of the parameters that is evaluated and returned in place of the raw ones.
-      keep: says, given the metrics of all epochs so far, whether to keep the last of them in place of the one that was
-        kept before; None returns the last epoch.
+      gradient: what makes the gradient of the loss; see `make_train_step`.
+      evaluate_every: steps between two evaluations of a phase, the last of which is at its end; None evaluates after
+        every epoch.
+      keep: says, given all evaluations so far, whether to keep the weights of the last of them in place of those that
+        were kept before; None returns the last weights.
+      stop: says, given all evaluations so far, whether to end the stage.
 
     Returns:
-      Parameters and carry of the epoch kept; the report holds `seconds`, `tokens`, `tokens_per_s`, `steps`,
-      `epochs` (metrics of each evaluation) and, where one was chosen, `best_epoch`.
+      Parameters and carry of the evaluation kept; the report holds `seconds`, `tokens`, `tokens_per_s`, `steps`,
+      `evaluations` (`step`, `epoch`, `phase` and metrics of each) and, where one was chosen, that one as `kept`.
 
     Raises:
       InputError: the loss was not finite for several steps in a row.
@@ -226,13 +238,13 @@ def run_plan(
       ...     batch=lambda step: jnp.ones(()), steps_per_epoch=8, tokens_per_epoch=8,
       ...     evaluate=lambda params, carry: {"loss": float(abs(params["w"] - 1))},
       ... )
-      >>> [round(epoch["loss"], 3) for epoch in result.report["epochs"]]
+      >>> [round(evaluation["loss"], 3) for evaluation in result.report["evaluations"]]
       [0.004, 0.0]
     """
     position = run.position(stage)
     first = position.get("phase", 0)
-    epochs: list[dict[str, Any]] = position.get("epochs", [])
-    best_epoch: int = position.get("best", 0)
+    evaluations: list[dict[str, Any]] = position.get("evaluations", [])
+    kept: dict[str, Any] = position.get("kept", {})
     before, started = position.get("seconds", 0.0), time.monotonic()
     ends = np.cumsum([phase.epochs for phase in plan]) * steps_per_epoch
     total = int(ends[-1])
@@ -260,9 +272,11 @@ def run_plan(
         state, best = run.restore((state, best))
 
     def save(state: TrainState, phase: int) -> None:
-        run.save(
-            (state, best), {"stage": stage, "phase": phase, "epochs": epochs, "best": best_epoch, "seconds": seconds()}
-        )
+        so_far = {"evaluations": evaluations, "kept": kept, "seconds": seconds()}
+        run.save((state, best), {"stage": stage, "phase": phase, **so_far})
+
+    def ended() -> bool:
+        return bool(evaluations) and (evaluations[-1]["step"] == total or (stop is not None and stop(evaluations)))
 
     with run.deferring_signals(), progress_bar(stage, total, initial=int(state.step)) as bar:
         for index in range(first, len(plan)):
@@ -271,7 +285,7 @@ def run_plan(
             if index > first:
                 opt_state: Any = tx.init(state.params)
                 state = replace(state, opt_state=migrate(state.opt_state, plan[index - 1], opt_state))
-            step = jax.jit(make_train_step(loss_fn, tx, average), donate_argnums=0)
+            step = jax.jit(make_train_step(loss_fn, tx, average, gradient), donate_argnums=0)
 
             begin = end - phase.epochs * steps_per_epoch
 
@@ -295,31 +309,37 @@ def run_plan(
                 save(state, index)
                 run.stop_if_asked()
 
-            while len(epochs) * steps_per_epoch < end:
-                until = (len(epochs) + 1) * steps_per_epoch
+            while not ended() and (done := evaluations[-1]["step"] if evaluations else 0) < end:
+                every = evaluate_every or steps_per_epoch
+                until = min(end, begin + ((done - begin) // every + 1) * every)
                 state = fit(state, step, batch, until, on_metrics=on_metrics, pause=run.pausing, on_pause=on_pause)
                 metrics = evaluate(weights(state), state.carry)
                 if average is not None:
                     state = replace(state, average=average.observe(state.average, metrics["loss"]))
-                epochs.append({"epoch": len(epochs) + 1, "phase": phase.name, **metrics})
-                if keep and (not best_epoch or keep(epochs)):
-                    best_epoch = len(epochs)
+                epoch = until / steps_per_epoch
+                run.write(stage, until, split="held-out", epoch=epoch, phase=phase.name, **metrics)
+                bar.write(f"{stage} epoch {epoch:.4g} ({phase.name}): " + _listed(metrics), file=bar.fp)
+                evaluations.append({"step": until, "epoch": epoch, "phase": phase.name, **metrics})
+                if keep and (not kept or keep(evaluations)):
+                    kept = evaluations[-1]
                     # copies: the next step is given the memory of these
                     best = jax.tree.map(np.array, {"params": weights(state), "carry": state.carry})
-                run.write(stage, until, split="held-out", **epochs[-1])
-                bar.write(f"{stage} epoch {len(epochs)} ({phase.name}): " + _listed(metrics), file=bar.fp)
-                save(state, index)
-                run.stop_if_asked()
+                if until % steps_per_epoch == 0 or ended() or run.pausing():
+                    save(state, index)
+                    run.stop_if_asked()
+            if ended():
+                break
+    tokens = evaluations[-1]["step"] * tokens_per_epoch // steps_per_epoch
     report: dict[str, Any] = {
         "seconds": seconds(),
-        "tokens": len(epochs) * tokens_per_epoch,
-        "tokens_per_s": len(epochs) * tokens_per_epoch / seconds(),
-        "steps": total,
+        "tokens": tokens,
+        "tokens_per_s": tokens / seconds(),
+        "steps": evaluations[-1]["step"],
         "steps_per_epoch": steps_per_epoch,
-        "epochs": epochs,
+        "evaluations": evaluations,
     }
     if keep:
-        report["best_epoch"] = best_epoch
+        report["kept"] = kept
         return StageResult(best["params"], best["carry"], report)
     return StageResult(weights(state), state.carry, report)
 

@@ -5,7 +5,7 @@ The training jobs call `class_logits` for their own evaluations; `jaxft.load` br
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 
 from jaxft import checkpoint
+from jaxft.answers import answers
 from jaxft.data.document import Direction
 from jaxft.data.streams import LengthBatches, length_widths
 from jaxft.data.text import tokenize
@@ -103,6 +104,10 @@ class TextClassifier:
         """The most probable class of each text, in their order."""
         return [self.classes[i] for i in self.probabilities(texts).argmax(axis=1)]
 
+    def answers(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """What it says of each text, in their order; see `jaxft.answers`."""
+        return answers("classification", self.classes, self.probabilities(texts))
+
     def save(self, folder: Path) -> None:
         """Writes the model's folder."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -161,6 +166,10 @@ class TextEnsemble:
         """The most probable class of each text, in their order."""
         return [self.classes[i] for i in self.probabilities(texts).argmax(axis=1)]
 
+    def answers(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """What they say together of each text, in their order; see `jaxft.answers`."""
+        return answers("classification", self.classes, self.probabilities(texts))
+
     def save(self, folder: Path) -> None:
         """Writes the model's folder, with a folder for each member in it."""
         for member in self.members:
@@ -179,11 +188,7 @@ def class_logits_fn(graphdef: nnx.GraphDef) -> Any:
 
 def class_logits(logits: Any, params: Any, statistics: Any, batches: LengthBatches) -> np.ndarray:
     """Logits (N, C) float32 of all documents of `batches`, in their order; `logits` is a jitted `class_logits_fn`."""
-    pending = [(p, logits(params, statistics, batches.evaluation_batch(p))) for p in batches.evaluation_batches()]
-    result = np.zeros((len(batches.documents), pending[0][1].shape[1]), np.float32)
-    for positions, values in pending:
-        result[positions] = np.asarray(values)[: len(positions)]
-    return result
+    return batches.map(partial(logits, params, statistics))
 
 
 def class_probabilities(model: TextClassifier, batches: LengthBatches) -> np.ndarray:

@@ -237,8 +237,7 @@ def _held_out(lms: LanguageModels, classified: Mapping[Direction, StageResult]) 
             measured = pick(lm.report, "valid_loss", "perplexity", "valid_tokens", *words)
             scores[stage_name(LANGUAGE_MODEL, direction)] = measured
     for direction, result in classified.items():
-        best = result.report["epochs"][result.report["best_epoch"] - 1]
-        scores[stage_name("dev", direction)] = pick(best, "accuracy", "loss")
+        scores[stage_name("dev", direction)] = pick(result.report["kept"], "accuracy", "loss")
     return scores
 
 

@@ -150,8 +150,8 @@ def train_classifier(
     return as_classifier(texts, settings, result, direction), result
 
 
-def _as_good_as_the_best(documents: int, epochs: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the last epoch's accuracy is within a standard error of the best one's, so many documents measuring both.
+def _as_good_as_the_best(documents: int, evaluations: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the last accuracy is within a standard error of the best one, so many documents measuring both.
 
     A few documents choose almost at random, and an epoch that was lucky early has trained little.
 
@@ -159,9 +159,9 @@ def _as_good_as_the_best(documents: int, epochs: Sequence[Mapping[str, Any]]) ->
       The one-standard-error rule of Breiman, Friedman, Olshen & Stone, Classification and Regression Trees, 1984, with
       the estimate of a share by Agresti & Coull, 1998, which is never 0 or 1.
     """
-    best = max(epoch["accuracy"] for epoch in epochs)
+    best = max(evaluation["accuracy"] for evaluation in evaluations)
     share = (best * documents + 2) / (documents + 4)
-    return epochs[-1]["accuracy"] >= best - math.sqrt(share * (1 - share) / (documents + 4))
+    return evaluations[-1]["accuracy"] >= best - math.sqrt(share * (1 - share) / (documents + 4))
 
 
 def as_classifier(

@@ -94,7 +94,7 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, uninterrupted, stop_
         run_stage(tmp_path, StoppedAt, stop_at=stop_at)
     resumed = run_stage(tmp_path)
     jax.tree.map(np.testing.assert_array_equal, (resumed.params, resumed.carry), (whole.params, whole.carry))
-    assert resumed.report["epochs"] == whole.report["epochs"]
+    assert resumed.report["evaluations"] == whole.report["evaluations"]
     assert log_without_times(tmp_path) == log_without_times(whole_folder)
 
 
@@ -118,8 +118,8 @@ def test_log_lines_after_the_checkpoint_are_dropped_on_resume(tmp_path, uninterr
 
 def test_the_best_epoch_is_returned_and_reported(uninterrupted):
     _, result = uninterrupted
-    scores = [epoch["score"] for epoch in result.report["epochs"]]
-    assert scores[result.report["best_epoch"] - 1] == max(scores)
+    scores = [epoch["score"] for epoch in result.report["evaluations"]]
+    assert result.report["kept"]["score"] == max(scores)
     loss = float(loss_fn(result.params, result.carry, batch(10**6), None)[0])
     assert loss == pytest.approx(-max(scores), rel=1e-6)
 
@@ -140,7 +140,7 @@ def test_a_loss_that_stays_nan_ends_the_run_and_keeps_the_last_checkpoint(tmp_pa
     assert "\n" not in str(error.value)
     with Run(tmp_path) as run:
         kept = run.position("toy")
-    assert len(kept["epochs"]) >= 1
+    assert len(kept["evaluations"]) >= 1
     resumed = run_stage(tmp_path)
     assert all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(resumed.params))
 

@@ -6,8 +6,9 @@ reads documents through `ids` and `offsets` of a token store and holds nothing t
 Axes: B batch, T time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -117,15 +118,17 @@ class WindowStream:
 
 @dataclass(frozen=True)
 class LengthBatches:
-    """Documents of like length in batches padded on the left to one of a few widths.
+    """Documents of like length in batches padded to one of a few widths.
 
     Args:
       ids, offsets: as in `WindowStream`.
       documents: which documents, in the order of the results.
-      labels: (N,) int of every document of the store.
+      labels: (N, ...) of every document of the store, int32 or float32.
       batch_size: B; fewer documents than that make one smaller batch.
       widths: ascending widths that batches are padded to; the last must hold the longest document.
       pad: id that padding is filled with.
+      padding: on which side it stands.
+      types: a small int for every id, where there are any, padded with 0.
 
     Examples:
       >>> ids, offsets = np.array([5, 6, 7, 8, 9, 5]), np.array([0, 1, 5, 6])
@@ -143,6 +146,8 @@ class LengthBatches:
     batch_size: int
     widths: tuple[int, ...]
     pad: int
+    padding: Literal["left", "right"] = "left"
+    types: np.ndarray | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -150,7 +155,8 @@ class LengthBatches:
         return max(1, len(self.documents) // self.batch_size)
 
     def training_batch(self, step: int, seed: int) -> Batch:
-        """Batch `step`, counted from the first epoch: `tokens` (B, T), `lengths` (B,), `labels` (B,), all int32.
+        """Batch `step`, counted from the first epoch: `tokens` (B, T), `lengths` (B,), `labels` (B, ...) and, where there
+        are any, `types` (B, T); int32 but for labels that are not.
 
         Documents are shuffled, brought together by width, and the batches shuffled again; the widest comes first, so
         that memory runs out at once or not at all.
@@ -173,6 +179,14 @@ class LengthBatches:
         filled = np.append(positions, np.full(self.batch_size - len(positions), positions[-1]))
         return self._assemble(self.documents[filled.astype(np.int64)])
 
+    def map(self, function: Callable[[Batch], Any]) -> np.ndarray:
+        """(N, C) float32: what `function` makes of every batch, (B, C), for each document in the order of `documents`."""
+        pending = [(positions, function(self.evaluation_batch(positions))) for positions in self.evaluation_batches()]
+        result = np.zeros((len(self.documents), pending[0][1].shape[1]), np.float32)
+        for positions, values in pending:
+            result[positions] = np.asarray(values)[: len(positions)]
+        return result
+
     def _lengths(self, documents: np.ndarray) -> np.ndarray:
         return self.offsets[documents + 1] - self.offsets[documents]
 
@@ -182,14 +196,15 @@ class LengthBatches:
     def _assemble(self, documents: np.ndarray) -> Batch:
         lengths = self._lengths(documents)
         width = self.widths[int(np.searchsorted(self.widths, lengths.max()))]
-        tokens = np.full((len(documents), width), self.pad, np.int32)
-        for row, document, length in zip(tokens, documents, lengths, strict=True):
-            row[width - length :] = self.ids[self.offsets[document] : self.offsets[document + 1]]
-        return {
-            "tokens": tokens,
-            "lengths": lengths.astype(np.int32),
-            "labels": self.labels[documents].astype(np.int32),
-        }
+        batch = {"lengths": lengths.astype(np.int32), "labels": self.labels[documents]}
+        for name, flat, fill in (("tokens", self.ids, self.pad), ("types", self.types, 0)):
+            if flat is None:
+                continue
+            batch[name] = np.full((len(documents), width), fill, np.int32)
+            for row, document, length in zip(batch[name], documents, lengths, strict=True):
+                place = slice(width - length, None) if self.padding == "left" else slice(length)
+                row[place] = flat[self.offsets[document] : self.offsets[document + 1]]
+        return batch
 
 
 def length_widths(longest: int, max_length: int, bptt: int, buckets: int = 3) -> tuple[int, ...]:

@@ -10,14 +10,14 @@ References:
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
+from flax import nnx, traverse_util
 
 from jaxft.errors import InputError
 from jaxft.models.dropout import keep_masks
@@ -223,21 +223,67 @@ class Bert(nnx.Module):
         return outputs
 
 
+@dataclass(frozen=True)
+class Encoder:
+    """A checkpoint that has been read.
+
+    Attributes:
+      config: its sizes.
+      settings: the content of its config.json.
+      params: nested dict of float32 arrays.
+    """
+
+    config: BertConfig
+    settings: Mapping[str, Any]
+    params: Any
+
+    def apply(
+        self,
+        params: Any,
+        input_ids: jax.Array,
+        attention_mask: jax.Array,
+        token_type_ids: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> dict[str, Any]:
+        """The results of `Bert.__call__`, as a pure function of the parameters."""
+        return nnx.merge(self._graphdef, params)(input_ids, attention_mask, token_type_ids, key)
+
+    @cached_property
+    def _graphdef(self) -> nnx.GraphDef:
+        return nnx.graphdef(nnx.eval_shape(lambda: Bert(self.config, nnx.Rngs(0))))
+
+
 def load(
     folder: str | Path, num_labels: int | None = None, *, precision: Precision = "f32", seed: int = 0
 ) -> tuple[Callable[..., dict[str, Any]], dict[str, Any]]:
-    """An encoder from a Hugging Face checkpoint.
+    """An encoder from a Hugging Face checkpoint, as a pure function and its parameters; see `open_checkpoint`.
+
+    Returns:
+      `apply(params, input_ids, attention_mask, token_type_ids=None, key=None)`, with the results of `Bert.__call__`,
+      and the parameters, a nested dict.
+    """
+    encoder = open_checkpoint(folder, num_labels, precision=precision, seed=seed)
+    return encoder.apply, encoder.params
+
+
+def open_checkpoint(
+    folder: str | Path,
+    num_labels: int | None = None,
+    *,
+    precision: Precision = "f32",
+    seed: int = 0,
+    dropout: float | None = None,
+) -> Encoder:
+    """Reads a Hugging Face checkpoint.
 
     Args:
       folder: with config.json and model.safetensors, single or in shards, or pytorch_model.bin, which is read without
         running what is in it.
-      num_labels: outputs of the head. A head that the file lacks is drawn anew; None takes the file's, if it has one.
+      num_labels: outputs of the head. A head that the file lacks is drawn anew, and so is the pooler below that of
+        BERT; None takes the file's head, if it has one.
       precision: of activations and products; parameters stay float32.
-      seed: of a head that is drawn anew.
-
-    Returns:
-      `apply(params, input_ids, attention_mask, token_type_ids=None, key=None)`, a pure function with the results of
-      `Bert.__call__`, and the parameters, a nested dict.
+      seed: of what is drawn anew.
+      dropout: in place of every dropout in config.json.
 
     Raises:
       InputError: a missing or damaged file, a model of another kind, or weights that do not fit; one sentence names all
@@ -253,25 +299,60 @@ def load(
     stored = found["head/out/bias"].shape[0] if "head/out/bias" in found else None
     if num_labels is not None and stored is not None and stored != num_labels:
         raise InputError(f"{name} has a head of {stored} outputs where {num_labels} are wanted: name a base checkpoint")
-    labels = stored if num_labels is None else num_labels
-    config = _config(settings, kind, name, "pooler/kernel" in found, labels, precision)
-    model = nnx.eval_shape(lambda: Bert(config, nnx.Rngs(0)))
-    if labels is not None and stored is None:
-        drawn = nnx.to_pure_dict(nnx.state(Head(config, labels, nnx.Rngs(seed)), nnx.Param))
-        found |= {f"head/{part}/{leaf}": array for part, leaves in drawn.items() for leaf, array in leaves.items()}
-    params = fill_encoder(found, nnx.to_pure_dict(nnx.state(model)), problems, name)
-    graphdef = nnx.graphdef(model)
+    pooler = "pooler/kernel" in found
+    if num_labels is not None:  # a head reads the pooler or never does
+        pooler = kind == "bert"
+        found = {path: array for path, array in found.items() if pooler or not path.startswith("pooler/")}
+    config = _config(settings, kind, name, pooler, stored if num_labels is None else num_labels, precision)
+    if dropout is not None:
+        config = replace(config, hidden_dropout=dropout, attention_dropout=dropout, head_dropout=dropout)
+    template = nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: Bert(config, nnx.Rngs(0)))))
+    new = [part for part in ("pooler", "head") if part in template and not any(p.startswith(f"{part}/") for p in found)]
+    if new and num_labels is not None:
+        found |= _flat({part: _drawn(config, seed)[part] for part in new})
+    return Encoder(config, settings, fill_encoder(found, template, problems, name))
 
-    def apply(
-        params: Any,
-        input_ids: jax.Array,
-        attention_mask: jax.Array,
-        token_type_ids: jax.Array | None = None,
-        key: jax.Array | None = None,
-    ) -> dict[str, Any]:
-        return nnx.merge(graphdef, params)(input_ids, attention_mask, token_type_ids, key)
 
-    return apply, params
+def reinitialized(encoder: Encoder, top_layers: int, seed: int) -> Any:
+    """The parameters with the top layers and the pooler drawn anew: normal weights, biases 0, norms 1.
+
+    Args:
+      encoder: a checkpoint.
+      top_layers: how many layers, from the top.
+      seed: of the draw.
+
+    References:
+      Zhang et al., Revisiting Few-sample BERT Fine-tuning, ICLR 2021, section 5.
+
+    Raises:
+      ValueError: more layers than there are.
+    """
+    layers = encoder.config.num_layers
+    if not 0 <= top_layers <= layers:
+        raise ValueError(f"{top_layers} layers of {layers} cannot be drawn anew")
+    names = [f"layer_{i}" for i in range(layers - top_layers, layers)] + ["pooler"] * bool(top_layers)
+    drawn = _drawn(encoder.config, seed)
+    return {**encoder.params, **{name: drawn[name] for name in names if name in encoder.params}}
+
+
+def _drawn(config: BertConfig, seed: int) -> dict[str, Any]:
+    """Random parameters of everything above the embeddings."""
+    small = replace(config, vocab_size=1, max_positions=1)
+    return nnx.to_pure_dict(nnx.state(Bert(small, nnx.Rngs(seed)), nnx.Param))
+
+
+def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
+def encoder_rules(num_layers: int) -> list[tuple[str, str]]:
+    """Rules for `jaxft.label_params`: a group of parameters for the embeddings, one for each layer, and the head.
+
+    >>> [group for _, group in encoder_rules(2)]
+    ['embeddings', 'layer_0', 'layer_1', 'head']
+    """
+    layers = [f"layer_{i}" for i in range(num_layers)]
+    return [(f"{part}/.*", part) for part in ("embeddings", *layers)] + [("(pooler|head)/.*", "head")]
 
 
 def _config(

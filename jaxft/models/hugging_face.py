@@ -1,15 +1,18 @@
-"""Reads Hugging Face checkpoint folders: the configuration, and the weights by a table of their names.
+"""Reads and writes Hugging Face checkpoint folders: the configuration, and the weights by a table of their names.
 
 References:
   `transformers/models/{bert,roberta,distilbert,electra}/modeling_*.py`, for the names.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 
 from jaxft.errors import InputError
@@ -19,69 +22,111 @@ from jaxft.models.weight_table import Arrays, Row, assemble, fill
 SINGLE, INDEX, PICKLED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
 
 
-def _dense(theirs: str, ours: str) -> tuple[Row, Row]:
-    return Row(rf"{theirs}\.weight", f"{ours}/kernel", "transpose"), Row(rf"{theirs}\.bias", f"{ours}/bias")
+@dataclass(frozen=True)
+class Name:
+    """A parameter's name there and here; `{}` stands for the number of a layer in both."""
+
+    theirs: str
+    ours: str
+    how: Literal["same", "transpose"] = "same"
+
+    def row(self, prefix: str = "") -> Row:
+        """How to read it; `prefix` is a pattern of what may stand before their name."""
+        pattern = re.escape(self.theirs).replace(re.escape("{}"), r"(\d+)")
+        return Row(prefix + pattern, self.ours.replace("{}", r"\1"), self.how)
 
 
-def _norm(theirs: str, ours: str) -> tuple[Row, Row]:
-    return Row(rf"{theirs}\.(?:weight|gamma)", f"{ours}/scale"), Row(rf"{theirs}\.(?:bias|beta)", f"{ours}/bias")
+def _dense(theirs: str, ours: str) -> tuple[Name, ...]:
+    return Name(f"{theirs}.weight", f"{ours}/kernel", "transpose"), Name(f"{theirs}.bias", f"{ours}/bias")
 
 
-_PREFIX = r"(?:bert\.|roberta\.|distilbert\.|electra\.)?"
-_EMBEDDINGS = _PREFIX + r"embeddings\."
-_BERT_LAYER = _PREFIX + r"encoder\.layer\.(\d+)\."
-_DISTIL_LAYER = _PREFIX + r"transformer\.layer\.(\d+)\."
-_OURS = r"layer_\1/"
-_COMMON = (
-    *(Row(rf"{_EMBEDDINGS}{n}_embeddings\.weight", f"embeddings/{n}/embedding") for n in ("word", "position")),
-    Row(rf"{_EMBEDDINGS}token_type_embeddings\.weight", "embeddings/token_type/embedding"),
-    *_norm(rf"{_EMBEDDINGS}LayerNorm", "embeddings/norm"),
-    Row(rf"{_EMBEDDINGS}(?:position|token_type)_ids", how="ignore"),
+def _norm(theirs: str, ours: str) -> tuple[Name, ...]:
+    current = Name(f"{theirs}.weight", f"{ours}/scale"), Name(f"{theirs}.bias", f"{ours}/bias")
+    old = Name(f"{theirs}.gamma", f"{ours}/scale"), Name(f"{theirs}.beta", f"{ours}/bias")
+    return (*current, *old)
+
+
+_EMBEDDINGS = (
+    *(Name(f"embeddings.{n}_embeddings.weight", f"embeddings/{n}/embedding") for n in ("word", "position")),
+    Name("embeddings.token_type_embeddings.weight", "embeddings/token_type/embedding"),
+    *_norm("embeddings.LayerNorm", "embeddings/norm"),
+)
+_BERT_ENCODER = (
+    *_EMBEDDINGS,
+    *_dense("embeddings_project", "embeddings/project"),
+    *(
+        name
+        for part in ("query", "key", "value")
+        for name in _dense(f"encoder.layer.{{}}.attention.self.{part}", f"layer_{{}}/attention/{part}")
+    ),
+    *_dense("encoder.layer.{}.attention.output.dense", "layer_{}/attention/output"),
+    *_norm("encoder.layer.{}.attention.output.LayerNorm", "layer_{}/attention_norm"),
+    *_dense("encoder.layer.{}.intermediate.dense", "layer_{}/intermediate"),
+    *_dense("encoder.layer.{}.output.dense", "layer_{}/output"),
+    *_norm("encoder.layer.{}.output.LayerNorm", "layer_{}/output_norm"),
+    *_dense("pooler.dense", "pooler"),
+)
+_DISTIL_ENCODER = (
+    *_EMBEDDINGS,
+    *(
+        name
+        for theirs, ours in (("q_lin", "query"), ("k_lin", "key"), ("v_lin", "value"), ("out_lin", "output"))
+        for name in _dense(f"transformer.layer.{{}}.attention.{theirs}", f"layer_{{}}/attention/{ours}")
+    ),
+    *_norm("transformer.layer.{}.sa_layer_norm", "layer_{}/attention_norm"),
+    *_dense("transformer.layer.{}.ffn.lin1", "layer_{}/intermediate"),
+    *_dense("transformer.layer.{}.ffn.lin2", "layer_{}/output"),
+    *_norm("transformer.layer.{}.output_layer_norm", "layer_{}/output_norm"),
+)
+_TWO_LAYER_HEAD = (*_dense("classifier.dense", "head/dense"), *_dense("classifier.out_proj", "head/out"))
+ENCODERS: Mapping[str, Sequence[Name]] = {
+    "bert": _BERT_ENCODER,
+    "roberta": _BERT_ENCODER,
+    "electra": _BERT_ENCODER,
+    "distilbert": _DISTIL_ENCODER,
+}
+"""names within the base model, which stand behind its own name and a dot in a checkpoint with a head"""
+HEADS: Mapping[str, Sequence[Name]] = {
+    "bert": _dense("classifier", "head/out"),
+    "roberta": _TWO_LAYER_HEAD,
+    "electra": _TWO_LAYER_HEAD,
+    "distilbert": (*_dense("pre_classifier", "head/dense"), *_dense("classifier", "head/out")),
+}
+_PREFIX = rf"(?:(?:{'|'.join(ENCODERS)})\.)?"
+_UNUSED = (
+    Row(rf"{_PREFIX}embeddings\.(?:position|token_type)_ids", how="ignore"),
     # what a model is pretrained with and no task uses
     Row(r"(?:cls|lm_head|generator_predictions|generator_lm_head|discriminator_predictions)\..*", how="ignore"),
     Row(r"vocab_(?:transform|layer_norm|projector)\..*", how="ignore"),
 )
-_BERT = (
-    *_COMMON,
-    *_dense(_PREFIX + "embeddings_project", "embeddings/project"),
-    *(
-        row
-        for name in ("query", "key", "value")
-        for row in _dense(rf"{_BERT_LAYER}attention\.self\.{name}", f"{_OURS}attention/{name}")
-    ),
-    *_dense(rf"{_BERT_LAYER}attention\.output\.dense", f"{_OURS}attention/output"),
-    *_norm(rf"{_BERT_LAYER}attention\.output\.LayerNorm", f"{_OURS}attention_norm"),
-    *_dense(rf"{_BERT_LAYER}intermediate\.dense", f"{_OURS}intermediate"),
-    *_dense(rf"{_BERT_LAYER}output\.dense", f"{_OURS}output"),
-    *_norm(rf"{_BERT_LAYER}output\.LayerNorm", f"{_OURS}output_norm"),
-    *_dense(rf"{_PREFIX}pooler\.dense", "pooler"),
-)
-_DENSE_HEAD = (*_dense(r"classifier\.dense", "head/dense"), *_dense(r"classifier\.out_proj", "head/out"))
-_DISTIL = (
-    *_COMMON,
-    *(
-        row
-        for theirs, ours in (("q_lin", "query"), ("k_lin", "key"), ("v_lin", "value"), ("out_lin", "output"))
-        for row in _dense(rf"{_DISTIL_LAYER}attention\.{theirs}", f"{_OURS}attention/{ours}")
-    ),
-    *_norm(rf"{_DISTIL_LAYER}sa_layer_norm", f"{_OURS}attention_norm"),
-    *_dense(rf"{_DISTIL_LAYER}ffn\.lin1", f"{_OURS}intermediate"),
-    *_dense(rf"{_DISTIL_LAYER}ffn\.lin2", f"{_OURS}output"),
-    *_norm(rf"{_DISTIL_LAYER}output_layer_norm", f"{_OURS}output_norm"),
-    *_dense("pre_classifier", "head/dense"),
-    *_dense("classifier", "head/out"),
-)
-TABLES: Mapping[str, Sequence[Row]] = {
-    "bert": (*_BERT, *_dense("classifier", "head/out")),
-    "roberta": (*_BERT, *_DENSE_HEAD),
-    "electra": (*_BERT, *_DENSE_HEAD),
-    "distilbert": _DISTIL,
-}
 
 
 def to_parameters(state: Arrays, kind: str) -> tuple[dict[str, np.ndarray], list[str]]:
     """Our parameters by path, and what is wrong with the names; see `jaxft.models.weight_table.assemble`."""
-    return assemble(state, TABLES[kind])
+    encoder = (name.row(_PREFIX) for name in ENCODERS[kind])
+    return assemble(state, [*encoder, *(name.row() for name in HEADS[kind]), *_UNUSED])
+
+
+def to_checkpoint(params: Any, kind: str) -> dict[str, np.ndarray]:
+    """Their names and layouts for our parameters: what a model with a head is saved as, float32.
+
+    Raises:
+      KeyError: a parameter that such a checkpoint has no name for.
+    """
+    state = {}
+    for path, array in traverse_util.flatten_dict(params, sep="/").items():
+        number = re.search(r"layer_(\d+)/", path)
+        general = path if number is None else path.replace(number[0], "layer_{}/", 1)
+        prefix, name = next(
+            (prefix, name)
+            for prefix, names in ((f"{kind}.", ENCODERS[kind]), ("", HEADS[kind]))
+            for name in names
+            if name.ours == general
+        )
+        value = np.asarray(array, np.float32)
+        key = prefix + name.theirs.format(*() if number is None else (number[1],))
+        state[key] = np.ascontiguousarray(value.T if name.how == "transpose" else value)
+    return state
 
 
 def fill_encoder(found: Arrays, template: Any, problems: Sequence[str], name: str) -> dict[str, Any]:

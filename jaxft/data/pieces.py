@@ -1,0 +1,91 @@
+"""Texts as word pieces, by the tokenizer that comes with a checkpoint.
+
+Called by `jaxft.finetune` and by the models that it makes. `transformers` is imported where it is used: it takes a
+second, and nothing else of the package needs it.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxft.errors import InputError
+
+BUCKETS = 4
+"""widths that batches are padded to, at most"""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The word pieces of N texts, one after the other.
+
+    Attributes:
+      ids: all ids, int32.
+      offsets: (N + 1,) int64, text n is `ids[offsets[n]:offsets[n + 1]]`.
+      types: for every id, 0 in the first text of a pair and 1 in the second, int8; None where no text is a pair.
+      truncated: how many texts were cut.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    types: np.ndarray | None
+    truncated: int
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Pieces of each text."""
+        return np.diff(self.offsets)
+
+    def widths(self) -> tuple[int, ...]:
+        """Widths for `LengthBatches`: quantiles of the lengths, fewer for few texts, as each one is compiled for."""
+        buckets = min(BUCKETS, 1 + len(self.lengths) // 500)
+        quantiles = np.quantile(self.lengths, np.arange(1, buckets + 1) / buckets, method="higher")
+        longest = int(self.lengths.max())
+        return tuple(sorted({min(-(-int(width) // 8) * 8, longest) for width in quantiles}))
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a checkpoint folder.
+
+    Raises:
+      InputError: there is none, or it is damaged.
+    """
+    # Otherwise it complains on import that torch is not installed.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # whatever its formats raise
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{folder} holds no tokenizer that can be read ({reason}): download it again") from error
+
+
+def encode(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int) -> Pieces:
+    """Cuts texts, or pairs of texts, into pieces, with the special ones around them.
+
+    Args:
+      tokenizer: from `load_tokenizer`.
+      texts: each one text, or two.
+      max_length: pieces of a text at most; the longer text of a pair is cut first.
+    """
+    pairs = bool(texts) and len(texts[0]) == 2
+    columns = list(zip(*texts, strict=True))
+    encoded = tokenizer(
+        *(list(column) for column in columns),
+        truncation="longest_first",
+        max_length=max_length,
+        return_attention_mask=False,
+        return_token_type_ids=pairs,
+    )
+    lengths = np.array([len(ids) for ids in encoded["input_ids"]], np.int64)
+    truncated = sum(bool(encoding.overflowing) for encoding in encoded.encodings or ())
+    return Pieces(
+        ids=np.concatenate(encoded["input_ids"]).astype(np.int32),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        types=np.concatenate(encoded["token_type_ids"]).astype(np.int8) if pairs else None,
+        truncated=truncated,
+    )

@@ -1,0 +1,352 @@
+"""The stages of fine-tuning an encoder: what is read, which rates its layers get, and the training of one model.
+
+`jaxft.finetune` runs them in a folder, for one split or for the folds of a cross-validation, and `jaxft.ladder` for one
+technique after another.
+
+References:
+  Zhang et al., Revisiting Few-sample BERT Fine-tuning, ICLR 2021; Howard & Ruder, ACL 2018; Izmailov et al., UAI 2018.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxft import averaging
+from jaxft.accumulation import accumulate_gradients
+from jaxft.adam import adam_warmup, bert_adamw
+from jaxft.answers import as_scores
+from jaxft.data.examples import DEV, TEST, TRAIN, Examples, Task, carve, read_examples, strata, stratified_folds
+from jaxft.data.hub import checkpoint_folder
+from jaxft.data.pieces import Pieces, encode, load_tokenizer
+from jaxft.data.streams import LengthBatches
+from jaxft.encoder_model import EncoderModel, inputs, length_batches, outputs_fn
+from jaxft.errors import InputError
+from jaxft.finetune_settings import Settings, Training
+from jaxft.groups import decay_mask, discriminative_rates, label_params, layerwise_decay_rates
+from jaxft.models.bert import Encoder, encoder_rules, open_checkpoint, reinitialized
+from jaxft.monitors import early_stopping
+from jaxft.phases import Phase
+from jaxft.scores import is_better, score_of, scores_of
+from jaxft.stage import Run, StageResult, run_plan
+from jaxft.train import LossFn
+
+GROUPED_DIVISORS = (3.5, 2.0, 1.0)
+"""of the lower, middle and upper third of the layers, in grouped layer-wise decay"""
+WITH_WARMUP = {"linear", "constant_with_warmup", "cosine", "bert", "keras_bert", "inverse_sqrt"}
+"""schedules that take a number of steps of warm-up"""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What every model of a run starts from.
+
+    Attributes:
+      examples: with train, dev and test where there are any.
+      pieces: of the texts of all examples.
+      folder: of the checkpoint.
+      tokenizer: that of the checkpoint.
+    """
+
+    examples: Examples
+    pieces: Pieces
+    folder: Path
+    tokenizer: Any
+
+
+@dataclass(frozen=True)
+class Split:
+    """Numbers of examples to train with, to choose by, and to score with."""
+
+    train: np.ndarray
+    dev: np.ndarray
+    test: np.ndarray
+
+
+def read_inputs(settings: Settings) -> Inputs:
+    """Reads examples and tokenizer, and carves the splits that the data do not have.
+
+    Raises:
+      InputError: bad data or no checkpoint; the sentence names file and row, or the flag.
+    """
+    examples = read_examples(
+        settings.data,
+        settings.task,
+        text_column=settings.text_column,
+        pair_column=settings.pair_column,
+        label_column=settings.label_column,
+        split_column=settings.split_column,
+    )
+    examples = carve(
+        examples,
+        dev=0.0 if settings.folds else settings.dev_fraction,
+        test=0.0 if settings.folds else settings.test_fraction,
+        limit=settings.limit_labels,
+        seed=settings.seed,
+    )
+    folder = checkpoint_folder(settings.model)
+    tokenizer = load_tokenizer(folder)
+    return Inputs(examples, encode(tokenizer, examples.texts, settings.max_length), folder, tokenizer)
+
+
+def splits(examples: Examples, settings: Settings) -> dict[str, Split]:
+    """What each model of the run is trained, chosen and scored with, by the name of its stage.
+
+    Of a cross-validation, every fold is the test of one model; its dev texts come from the other folds.
+    """
+    if not settings.folds:
+        return {"train": Split(examples.of(TRAIN), examples.of(DEV), examples.of(TEST))}
+    own = np.flatnonzero(examples.splits != TEST)
+    groups, rng = strata(examples.targets[own]), np.random.default_rng(settings.seed)
+    if len(own) < 2 * settings.folds:
+        raise InputError(f"{len(own)} examples are too few for --folds {settings.folds}: give fewer folds")
+    folds = stratified_folds(groups, settings.folds, rng)
+    # Of the rest of a fold's examples, a few are its dev texts.
+    parts = stratified_folds(groups, max(2, round(1 / settings.dev_fraction)), rng)
+    found = {}
+    for fold in range(settings.run_folds or settings.folds):
+        rest = folds != fold
+        dev = rest & (parts == 0)
+        found[f"fold_{fold + 1}"] = Split(own[rest & ~dev], own[dev], own[folds == fold])
+    return found
+
+
+def train_encoder(
+    inputs: Inputs, split: Split, settings: Settings, run: Run | None = None, stage: str = "train"
+) -> StageResult:
+    """Trains one model and keeps the evaluation that scored best, or the last.
+
+    Args:
+      inputs: from `read_inputs`.
+      split: which examples it learns from, and which it is chosen by.
+      settings: `settings.train` and the rest.
+      run: run folder to log to and resume from; None keeps nothing.
+      stage: name in the log and in file names.
+
+    Returns:
+      Parameters whose head gives numbers in their own unit; the report has the scores on the dev texts.
+
+    Raises:
+      InputError: losses that stay not finite.
+      Stopped: the run was asked to stop.
+    """
+    train, examples, task = settings.train, inputs.examples, settings.task
+    encoder = open_encoder(inputs, settings)
+    params = reinitialized(encoder, train.reinit_layers, settings.seed) if train.reinit_layers else encoder.params
+    centre, spread = _unit(examples, split)
+    labels = (examples.targets - centre) / spread if task == "regression" else examples.targets
+    batches = _batches(inputs, split.train, labels, train.batch_size)
+    held_out = _batches(inputs, split.dev, labels, train.eval_batch_size)
+    outputs = jax.jit(outputs_fn(encoder))
+    targets = examples.targets[split.dev]
+    loss = partial(losses, task)
+
+    def evaluate(params: Any, carry: Any) -> dict[str, float]:
+        found = held_out.map(partial(outputs, params))
+        mean = float(loss(jnp.asarray(found), jnp.asarray(labels[split.dev])).mean())
+        scores = scores_of(task, targets, as_scores(task, found * spread + centre), examples.classes)
+        return {"loss": mean, **{name: value for name, value in scores.items() if isinstance(value, float)}}
+
+    plan = finetune_plan(train, encoder.config.num_layers, batches.steps_per_epoch)
+    result = run_plan(
+        run or Run(None),
+        stage,
+        plan,
+        loss_fn=encoder_loss(encoder, task, train.label_smoothing),
+        optimizer=_optimizer(train),
+        labels=label_params(params, encoder_rules(encoder.config.num_layers)),
+        clip_norm=train.clip_norm,
+        params=params,
+        carry=(),
+        key=jax.random.fold_in(jax.random.key(settings.seed), 3),
+        batch=lambda step: batches.training_batch(step, settings.seed),
+        steps_per_epoch=batches.steps_per_epoch,
+        tokens_per_epoch=int(inputs.pieces.lengths[split.train].mean() * batches.steps_per_epoch * train.batch_size),
+        evaluate=evaluate,
+        average=_average(train, plan, batches.steps_per_epoch),
+        gradient=partial(accumulate_gradients, num_microbatches=train.accumulation, weight="examples"),
+        evaluate_every=train.evaluate_every,
+        keep=partial(_is_best, task) if train.keep == "best" else None,
+        stop=None if train.patience is None else partial(_is_over, task, train.patience),
+    )
+    return replace(result, params=_in_own_unit(result.params, centre, spread))
+
+
+def open_encoder(inputs: Inputs, settings: Settings) -> Encoder:
+    """The checkpoint with a head for the task.
+
+    Raises:
+      InputError: as `open_checkpoint`, or more layers to draw anew, or pieces to read, than it has.
+    """
+    encoder = open_checkpoint(
+        inputs.folder,
+        max(1, len(inputs.examples.classes)),
+        precision=settings.precision,
+        seed=settings.seed,
+        dropout=settings.train.dropout,
+    )
+    layers, most = encoder.config.num_layers, encoder.config.max_positions - encoder.config.position_offset
+    if settings.train.reinit_layers > layers:
+        raise InputError(
+            f"--train.reinit-layers {settings.train.reinit_layers} are more than the {layers} layers of the model"
+        )
+    if settings.max_length > most:
+        raise InputError(f"--max-length {settings.max_length} is beyond what the model reads: give at most {most}")
+    return encoder
+
+
+def as_model(inputs: Inputs, settings: Settings, params: Any) -> EncoderModel:
+    """The finished model of a stage's parameters."""
+    return EncoderModel(
+        encoder=replace(open_encoder(inputs, settings), params=params),
+        tokenizer=inputs.tokenizer,
+        task=settings.task,
+        classes=inputs.examples.classes,
+        max_length=settings.max_length,
+        pairs=settings.pair_column is not None,
+        batch_size=settings.train.eval_batch_size,
+    )
+
+
+def scores_on(model: EncoderModel, inputs: Inputs, examples: np.ndarray) -> np.ndarray:
+    """Probabilities, or numbers, (N, C) of some of the examples, in their order."""
+    labels = np.zeros(len(inputs.examples.texts), np.int32)
+    batches = length_batches(inputs.pieces, examples, labels, model.batch_size, inputs.pieces.widths())
+    return as_scores(model.task, batches.map(partial(jax.jit(outputs_fn(model.encoder)), model.encoder.params)))
+
+
+def group_rates(train: Training, num_layers: int) -> dict[str, float]:
+    """The peak rate of the embeddings, of every layer and of the head.
+
+    >>> rates = group_rates(Training(peak_rate=3.5e-6, head_rate=3.6e-6, layer_rates="grouped"), 3)
+    >>> {group: float(f"{rate:.3g}") for group, rate in rates.items()}
+    {'embeddings': 1e-06, 'layer_0': 1e-06, 'layer_1': 1.75e-06, 'layer_2': 3.5e-06, 'head': 3.6e-06}
+    """
+    *below, head = (group for _, group in encoder_rules(num_layers))
+    match train.layer_rates:
+        case "same":
+            rates = dict.fromkeys(below, train.peak_rate)
+        case "decay":
+            rates = layerwise_decay_rates(below, train.peak_rate, train.decay)
+        case "divisor":
+            rates = discriminative_rates(below, train.peak_rate, train.divisor)
+        case "grouped":
+            thirds = [0, *(3 * layer // num_layers for layer in range(num_layers))]
+            divisors = (GROUPED_DIVISORS[third] for third in thirds)
+            rates = {group: train.peak_rate / divisor for group, divisor in zip(below, divisors, strict=True)}
+    return {**rates, head: train.head_rate or train.peak_rate}
+
+
+def finetune_plan(train: Training, num_layers: int, steps_per_epoch: int) -> tuple[Phase, ...]:
+    """The phases of training, in epochs of so many steps.
+
+    >>> [(p.name, p.epochs, p.schedule) for p in finetune_plan(Training(epochs=5, swa_start=3), 2, 100)]
+    [('all', 3, 'linear'), ('swa', 2, 'constant')]
+    """
+    rates = group_rates(train, num_layers)
+    groups = list(rates)
+
+    def phase(name: str, trained: Sequence[str], epochs: int, span: int | None = None) -> Phase:
+        steps = (span or epochs) * steps_per_epoch
+        warmup = int(train.warmup if train.warmup >= 1 else train.warmup * steps)
+        options = {"warmup_steps": min(warmup, steps)} if train.schedule in WITH_WARMUP else {}
+        own = {group: rates[group] if group in trained else None for group in groups}
+        return Phase(name, own, epochs, train.schedule, options, span)
+
+    if train.unfreeze == "head":
+        return (phase("head", groups[-1:], train.epochs),)
+    opening = range(1, len(groups)) if train.unfreeze == "gradual" else ()
+    phases = [phase(f"last {top}", groups[-top:], 1) for top in opening]
+    if train.swa_start is None:
+        return (*phases, phase("all", groups, train.epochs))
+    top = train.peak_rate / 2 if train.swa_rate is None else train.swa_rate
+    averaged = {g: top if train.swa_one_rate else rate * top / train.peak_rate for g, rate in rates.items()}
+    last = Phase("swa", averaged, train.epochs - train.swa_start, "constant")
+    return (*phases, phase("all", groups, train.swa_start, span=train.epochs), last)
+
+
+def encoder_loss(encoder: Encoder, task: Task, label_smoothing: float = 0.0) -> LossFn:
+    """The mean loss over a batch, for `jaxft.make_train_step`; a key turns dropout on."""
+
+    def loss_fn(params: Any, carry: Any, batch: Mapping[str, Any], key: jax.Array | None) -> Any:
+        outputs = encoder.apply(params, *inputs(encoder, batch), key=key)["logits"]
+        found = losses(task, outputs, jnp.asarray(batch["labels"]), label_smoothing)
+        return found.mean(), (carry, {"examples": jnp.float32(found.size)})
+
+    return loss_fn
+
+
+def losses(task: Task, outputs: jax.Array, labels: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
+    """(B,): squared error of numbers, cross-entropy of classes, or the sum of that of labels.
+
+    Args:
+      task: what a label is.
+      outputs: (B, C) float32.
+      labels: (B,) int32 or float32, or (B, C) float32.
+      label_smoothing: as in `optax.smooth_labels`.
+    """
+    if task == "regression":
+        return optax.squared_error(outputs[:, 0], labels)
+    if task == "multilabel":
+        return optax.sigmoid_binary_cross_entropy(outputs, labels).sum(axis=1)
+    if label_smoothing:
+        return optax.softmax_cross_entropy(
+            outputs, optax.smooth_labels(jax.nn.one_hot(labels, outputs.shape[1]), label_smoothing)
+        )
+    return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
+
+
+def _optimizer(train: Training) -> optax.GradientTransformation:
+    exclude = ("bias", "norm")
+    match train.optimizer:
+        case "adamw":
+            return optax.adamw(1.0, weight_decay=train.weight_decay, mask=decay_mask(exclude))
+        case "bert_adamw":
+            return bert_adamw(1.0, train.weight_decay, exclude=exclude)
+        case "adam_warmup":  # its rate is 1 throughout, as the schedule of the phase makes it
+            rate = {"learning_rate": 1.0, "warmup_steps": 0, "decay_steps": 1, "min_lr": 1.0}
+            return adam_warmup(**rate, weight_decay=train.weight_decay, weight_decay_pattern=("kernel", "embedding"))
+
+
+def _average(train: Training, plan: Sequence[Phase], steps_per_epoch: int) -> averaging.Average | None:
+    if train.ema_decay is not None:
+        return averaging.ema(train.ema_decay)
+    if train.swa_start is not None:
+        return averaging.swa(sum(phase.epochs for phase in plan[:-1]) * steps_per_epoch)
+    return None
+
+
+def _unit(examples: Examples, split: Split) -> tuple[float, float]:
+    """Mean and standard deviation of the training numbers; 0 and 1 where targets are not numbers."""
+    own = examples.targets[split.train]
+    return (0.0, 1.0) if examples.classes else (float(own.mean()), float(own.std()) or 1.0)
+
+
+def _in_own_unit(params: Any, centre: float, spread: float) -> Any:
+    """Parameters whose outputs are `outputs * spread + centre`."""
+    out = params["head"]["out"]
+    moved = {"kernel": out["kernel"] * spread, "bias": out["bias"] * spread + centre}
+    return {**params, "head": {**params["head"], "out": moved}}
+
+
+def _batches(inputs: Inputs, examples: np.ndarray, labels: np.ndarray, batch_size: int) -> LengthBatches:
+    return length_batches(inputs.pieces, examples, labels, batch_size, inputs.pieces.widths())
+
+
+def _is_best(task: Task, evaluations: Sequence[Mapping[str, Any]]) -> bool:
+    *before, last = (evaluation[score_of(task)] for evaluation in evaluations)
+    return all(is_better(task, last, other) for other in before)
+
+
+def _is_over(task: Task, patience: int, evaluations: Sequence[Mapping[str, Any]]) -> bool:
+    monitor = early_stopping(patience, mode="min" if task == "regression" else "max")
+    state = monitor.init()
+    for evaluation in evaluations:
+        state = monitor.update(state, evaluation[score_of(task)])
+    return bool(state.stop)
