@@ -1,7 +1,7 @@
 """Fine-tunes a transformer encoder: `python -m jaxft.finetune --model PATH_OR_NAME --data FILE --task regression`.
 
-The job runs the stages of `jaxft.finetune_stages` in a run folder, for one split or for the folds of a cross-validation,
-and with `--ladder` those of `jaxft.ladder`.
+The job runs the stages of `jaxft.finetune_stages` in a run folder, for one split or for the folds of a
+cross-validation, and with `--ladder` those of `jaxft.ladder`.
 
 References:
   Zhang et al., Revisiting Few-sample BERT Fine-tuning, ICLR 2021, and the sources that the techniques name themselves.

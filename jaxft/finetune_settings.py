@@ -44,8 +44,8 @@ class Training:
     head_rate: float | None = None
     """learning rate of pooler and head; None takes --train.peak-rate"""
     layer_rates: Literal["same", "decay", "grouped", "divisor"] = "same"
-    """how rates fall from the top layer to the embeddings: by --train.decay per layer (LLRD), in three sets of layers of
-    --train.peak-rate divided by 1, 2 and 3.5 (grouped LLRD), or by --train.divisor per layer (ULMFiT)"""
+    """how rates fall from the top layer to the embeddings: by --train.decay per layer (LLRD), in three sets of layers
+    of --train.peak-rate divided by 1, 2 and 3.5 (grouped LLRD), or by --train.divisor per layer (ULMFiT)"""
     decay: float = 0.9
     """factor from a layer's rate to that of the layer below"""
     divisor: float = 2.6
@@ -109,7 +109,7 @@ class Settings:
     resume: bool = False
     """continue the run in --out where it stopped"""
     precision: Precision = "f32"
-    """of activations and products; weights stay f32"""
+    """operands of matrix products: f32, or bf16 (sums and weights stay f32), faster on hardware made for it"""
     seed: int = 0
     """seed of splits, new weights, order and dropout"""
     max_length: int = 256

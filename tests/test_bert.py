@@ -80,8 +80,8 @@ def test_bfloat16_stays_near_and_keeps_float32_parameters():
     apply, params = bert.load(GOLDEN / "bert", precision="bf16")
     assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
     outputs = apply(params, *inputs("bert"))
-    assert outputs["hidden_states"][-1].dtype == jnp.bfloat16
-    assert outputs["logits"].dtype == jnp.float32
+    assert {state.dtype.name for state in outputs["hidden_states"]} == {"float32"}
+    assert not np.allclose(outputs["logits"], expected("bert")["logits"], atol=1e-5)
     np.testing.assert_allclose(outputs["logits"], expected("bert")["logits"], atol=0.15)
 
 

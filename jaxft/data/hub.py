@@ -39,6 +39,6 @@ def checkpoint_folder(model: str) -> Path:
     except Exception as error:  # of the hub, of HTTP, of the network or of the disk
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"--model {model} is no folder here and could not be downloaded ({reason}): check the name and the network, "
-            "or name a folder with a checkpoint"
+            f"--model {model} is no folder here and could not be downloaded ({reason}): check the name and the "
+            "network, or name a folder with a checkpoint"
         ) from error

@@ -155,8 +155,8 @@ class LengthBatches:
         return max(1, len(self.documents) // self.batch_size)
 
     def training_batch(self, step: int, seed: int) -> Batch:
-        """Batch `step`, counted from the first epoch: `tokens` (B, T), `lengths` (B,), `labels` (B, ...) and, where there
-        are any, `types` (B, T); int32 but for labels that are not.
+        """Batch `step`, counted from the first epoch: `tokens` (B, T), `lengths` (B,), `labels` (B, ...) and, where
+        there are any, `types` (B, T); int32 but for labels that are not.
 
         Documents are shuffled, brought together by width, and the batches shuffled again; the widest comes first, so
         that memory runs out at once or not at all.
@@ -180,7 +180,7 @@ class LengthBatches:
         return self._assemble(self.documents[filled.astype(np.int64)])
 
     def map(self, function: Callable[[Batch], Any]) -> np.ndarray:
-        """(N, C) float32: what `function` makes of every batch, (B, C), for each document in the order of `documents`."""
+        """What `function` makes of every batch, (B, C), as (N, C) float32 in the order of `documents`."""
         pending = [(positions, function(self.evaluation_batch(positions))) for positions in self.evaluation_batches()]
         result = np.zeros((len(self.documents), pending[0][1].shape[1]), np.float32)
         for positions, values in pending:

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 from flax import nnx, traverse_util
 
 from jaxft.errors import InputError
-from jaxft.models.dropout import keep_masks
+from jaxft.models.dropout import kept
 from jaxft.models.hugging_face import fill_encoder, read_checkpoint, read_config, to_parameters
-from jaxft.models.products import Precision
+from jaxft.models.products import Precision, matmul
 
 Kind = Literal["bert", "roberta", "distilbert", "electra"]
 KINDS: dict[str, Kind] = {
@@ -80,11 +80,6 @@ class BertConfig:
     num_labels: int | None
     precision: Precision = "f32"
 
-    @property
-    def dtype(self) -> Any:
-        """Of activations; parameters are float32."""
-        return jnp.bfloat16 if self.precision == "bf16" else jnp.float32
-
 
 class Embeddings(nnx.Module):
     """Words, positions and token types, added and normalized."""
@@ -92,7 +87,7 @@ class Embeddings(nnx.Module):
     def __init__(self, config: BertConfig, rngs: nnx.Rngs):
         self.config = config
         init, size = nnx.initializers.normal(config.initializer_range), config.embedding_size
-        embed = partial(nnx.Embed, features=size, embedding_init=init, dtype=config.dtype, rngs=rngs)
+        embed = partial(nnx.Embed, features=size, embedding_init=init, rngs=rngs)
         self.word, self.position = embed(config.vocab_size), embed(config.max_positions)
         if config.token_types:
             self.token_type = embed(config.token_types)
@@ -110,8 +105,8 @@ class Embeddings(nnx.Module):
         x = self.word(ids) + self.position(positions)
         if self.config.token_types:
             x = x + self.token_type(jnp.zeros_like(ids) if types is None else types)
-        x = _dropout(_normalized(self.norm, x), self.config.hidden_dropout, key)
-        return self.project(x) if self.config.embedding_size != self.config.hidden_size else x
+        x = _dropout(self.norm(x), self.config.hidden_dropout, key)
+        return _linear(self.config, self.project, x) if self.config.embedding_size != self.config.hidden_size else x
 
 
 class Attention(nnx.Module):
@@ -126,17 +121,14 @@ class Attention(nnx.Module):
     def __call__(self, x: jax.Array, valid: jax.Array, key: jax.Array | None) -> jax.Array:
         """(B, T, H) -> (B, T, H); `valid` (B, T) says which words may be looked at."""
         heads = (*x.shape[:2], self.config.num_heads, -1)
-        q, k, v = (dense(x).reshape(heads) for dense in (self.query, self.key, self.value))  # (B, T, N, H / N)
+        parts = (_linear(self.config, dense, x) for dense in (self.query, self.key, self.value))
+        q, k, v = (part.reshape(heads) for part in parts)  # (B, T, N, H / N)
         mask = valid[:, None, None, :]
         if key is None or not self.config.attention_dropout:
-            with jax.numpy_dtype_promotion("standard"):  # it mixes bfloat16 and float32 itself
-                attended = jax.nn.dot_product_attention(q, k, v, mask=mask)
+            attended = jax.nn.dot_product_attention(q, k, v, mask=mask)
         else:  # which has no dropout
-            scores = jnp.einsum("bqnh,bknh->bnqk", q, k).astype(jnp.float32) * q.shape[-1] ** -0.5
-            weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(jnp.float32).min))
-            weights = _dropout(weights.astype(q.dtype), self.config.attention_dropout, key)
-            attended = jnp.einsum("bnqk,bknh->bqnh", weights, v)
-        return self.output(attended.reshape(x.shape))
+            attended = _attention_with_dropout(q, k, v, mask, self.config.attention_dropout, key)
+        return _linear(self.config, self.output, attended.reshape(x.shape))
 
 
 class Layer(nnx.Module):
@@ -154,9 +146,10 @@ class Layer(nnx.Module):
         """(B, T, H) -> (B, T, H)."""
         keys = _split(key, 3)
         attended = _dropout(self.attention(x, valid, keys[0]), self.config.hidden_dropout, keys[1])
-        x = _normalized(self.attention_norm, x + attended)
-        hidden = self.output(ACTIVATIONS[self.config.activation](self.intermediate(x)))
-        return _normalized(self.output_norm, x + _dropout(hidden, self.config.hidden_dropout, keys[2]))
+        x = self.attention_norm(x + attended)
+        hidden = ACTIVATIONS[self.config.activation](_linear(self.config, self.intermediate, x))
+        hidden = _linear(self.config, self.output, hidden)
+        return self.output_norm(x + _dropout(hidden, self.config.hidden_dropout, keys[2]))
 
 
 class Head(nnx.Module):
@@ -174,8 +167,8 @@ class Head(nnx.Module):
         if self.config.kind != "bert":
             if self.config.kind != "distilbert":
                 x = _dropout(x, self.config.head_dropout, keys[0])
-            x = HEAD_ACTIVATIONS[self.config.kind](self.dense(x))
-        return self.out(_dropout(x, self.config.head_dropout, keys[1]))
+            x = HEAD_ACTIVATIONS[self.config.kind](_linear(self.config, self.dense, x))
+        return _linear(self.config, self.out, _dropout(x, self.config.head_dropout, keys[1]))
 
 
 class Bert(nnx.Module):
@@ -216,10 +209,10 @@ class Bert(nnx.Module):
         for i in range(self.config.num_layers):
             states.append(getattr(self, f"layer_{i}")(states[-1], valid, keys[i + 1]))
         first = states[-1][:, 0]
-        pooled = jnp.tanh(self.pooler(first)) if self.config.pooler else first
+        pooled = jnp.tanh(_linear(self.config, self.pooler, first)) if self.config.pooler else first
         outputs: dict[str, Any] = {"hidden_states": states, "pooled": pooled}
         if self.config.num_labels is not None:
-            outputs["logits"] = self.head(pooled if self.config.kind == "bert" else first, keys[-1]).astype(jnp.float32)
+            outputs["logits"] = self.head(pooled if self.config.kind == "bert" else first, keys[-1])
         return outputs
 
 
@@ -281,7 +274,7 @@ def open_checkpoint(
         running what is in it.
       num_labels: outputs of the head. A head that the file lacks is drawn anew, and so is the pooler below that of
         BERT; None takes the file's head, if it has one.
-      precision: of activations and products; parameters stay float32.
+      precision: of the products; see `jaxft.models.products`.
       seed: of what is drawn anew.
       dropout: in place of every dropout in config.json.
 
@@ -399,20 +392,31 @@ def _config(
 
 def _dense(config: BertConfig, inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Linear:
     init = nnx.initializers.normal(config.initializer_range)
-    return nnx.Linear(inputs, outputs, kernel_init=init, dtype=config.dtype, rngs=rngs)
+    return nnx.Linear(inputs, outputs, kernel_init=init, rngs=rngs)
 
 
 def _norm(config: BertConfig, size: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
     return nnx.LayerNorm(size, epsilon=config.layer_norm_eps, use_fast_variance=False, rngs=rngs)
 
 
-def _normalized(norm: nnx.LayerNorm, x: jax.Array) -> jax.Array:
-    """Means and variances in float32, whatever the dtype of `x`."""
-    return norm(x.astype(jnp.float32)).astype(x.dtype)
+def _linear(config: BertConfig, dense: nnx.Linear, x: jax.Array) -> jax.Array:
+    """The layer's product in the precision of the configuration, plus its bias."""
+    assert dense.bias is not None
+    return matmul(x, dense.kernel[...], config.precision) + dense.bias[...].reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+# Kept for the backward pass, the weights of all layers would be most of a step's memory.
+@partial(jax.checkpoint, static_argnums=(4,))
+def _attention_with_dropout(
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, p: float, key: jax.Array
+) -> jax.Array:
+    scores = jnp.einsum("bqnh,bknh->bnqk", q, k) * q.shape[-1] ** -0.5
+    weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min))
+    return jnp.einsum("bnqk,bknh->bqnh", _dropout(weights, p, key), v)
 
 
 def _dropout(x: jax.Array, p: float, key: jax.Array | None) -> jax.Array:
-    return x if key is None or not p else x * keep_masks(key, [(p, x.shape)])[0].astype(x.dtype)
+    return x if key is None or not p else jnp.where(kept(key, p, x.shape), x / (1 - p), jnp.zeros_like(x))
 
 
 def _split(key: jax.Array | None, count: int) -> list[Any]:

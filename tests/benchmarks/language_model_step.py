@@ -1,8 +1,7 @@
 """One training step of the language model: tokens per second, peak memory, and how near to the machine's own limit.
 
-Every measurement is a fresh Python, ours and the peer's in turn, so that whatever else the machine does meets both and
-the peak memory is that of one. The limit is the rate of a large matrix product in the same process; a step is counted
-with the products that it cannot do without.
+The limit is the rate of a large matrix product in the same process; a step is counted with the products that it cannot
+do without.
 
     python tests/benchmarks/language_model_step.py small [--rounds N] [--peer PYTHON_WITH_FASTAI --script fastai_lm.py]
 
@@ -11,12 +10,12 @@ The peer's script takes a size and a number of steps, and prints "N tokens/s" an
 
 import argparse
 import json
-import re
 import resource
-import subprocess
 import sys
 import time
 from statistics import median
+
+from in_turn import compare
 
 SIZES = {"full": (60_000, 400, 1152, 3, 64, 72), "small": (8_000, 128, 256, 2, 32, 64)}
 STEPS = {"full": 4, "small": 30}
@@ -79,25 +78,8 @@ def main() -> None:
         print(json.dumps(measure(options.size, options.child)))
         return
     ours = [sys.executable, __file__, options.size, "--child"]
-    results: dict[str, list[dict[str, float]]] = {}
-    for _ in range(options.rounds):
-        for precision in ("f32", "bf16"):
-            answer = subprocess.run([*ours, precision], check=True, stdout=subprocess.PIPE, text=True).stdout
-            results.setdefault(f"jaxft {precision}", []).append(json.loads(answer.splitlines()[-1]))
-        if options.peer:
-            command = [options.peer, options.script, options.size, str(STEPS[options.size])]
-            answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            speed, peak = (float(re.findall(p, answer)[0]) for p in (r"(\d+) tokens/s", r"peak (\d+) MB"))
-            results.setdefault("peer", []).append({"tokens_per_s": speed, "peak_mb": peak})
-    print("| | tokens/s | of the peer's | peak MB | of the peer's | of the product rate | product GF/s |")
-    print("|---" * 7 + "|")
-    peer = {name: median(run[name] for run in results["peer"]) for name in results["peer"][0]} if options.peer else {}
-    for name, runs in results.items():
-        middle = {key: median(run[key] for run in runs) for key in runs[0]}
-        ratios = {key: f"{middle[key] / peer[key]:.2f}" if peer else "" for key in ("tokens_per_s", "peak_mb")}
-        share = f"{100 * middle['share']:.0f} % | {middle['product_gflops']:.0f}" if "share" in middle else " | "
-        speed, peak = f"{middle['tokens_per_s']:,.0f}", f"{middle['peak_mb']:,.0f}"
-        print(f"| {name} | {speed} | {ratios['tokens_per_s']} | {peak} | {ratios['peak_mb']} | {share} |")
+    peer = [options.peer, options.script, options.size, str(STEPS[options.size])] if options.peer else None
+    compare({f"jaxft {precision}": [*ours, precision] for precision in ("f32", "bf16")}, peer, options.rounds)
 
 
 if __name__ == "__main__":
