@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,10 @@ class EncoderModel:
         rows = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
         for number, row in enumerate(rows, 1):
             if len(row) != 1 + self.pairs:
-                raise InputError(f"text {number} is {'no' if self.pairs else 'a'} pair, unlike those of training")
+                raise InputError(
+                    f"text {number} is {'no' if self.pairs else 'a'} pair, unlike those of training: "
+                    f"{'give' if self.pairs else 'leave out'} --pair or --pair-column"
+                )
             if not all(text.strip() for text in row):
                 raise InputError(f"text {number} is empty: leave it out or fill it in")
         if not rows:
@@ -81,6 +84,10 @@ class EncoderModel:
         # widths that do not depend on the texts, so that few shapes are compiled for
         widths = sorted({min(64 * 2**i, self.max_length) for i in range(self.max_length.bit_length())})
         batches = length_batches(pieces, np.arange(len(rows)), np.zeros(len(rows), np.int32), size, widths)
+        return self.scores_of_batches(batches)
+
+    def scores_of_batches(self, batches: LengthBatches) -> np.ndarray:
+        """The scores of all documents of `batches`, in their order."""
         return as_scores(self.task, batches.map(partial(self._outputs, self.encoder.params)))
 
     def answers(self, texts: Sequence[str | Text]) -> list[dict[str, Any]]:
@@ -99,7 +106,8 @@ class EncoderModel:
         state = to_checkpoint(self.encoder.params, config.kind)
         save_params(folder / "model.safetensors", state, {"kind": ENCODER_KIND})
         settings = {
-            **self.encoder.settings,
+            **{name: value for name, value in self.encoder.settings.items() if name != "torch_dtype"},
+            "dtype": "float32",
             "problem_type": PROBLEMS[self.task],
             "num_labels": outputs,
             "id2label": {str(i): name for i, name in enumerate(names)},
@@ -127,14 +135,18 @@ class EncoderModel:
           InputError: the weights or the tokenizer are missing or damaged.
         """
         task, classes = description["task"], tuple(description["classes"])
-        precision: Precision = description["precision"]
-        PROBLEMS[task]
+        precision, max_length = description["precision"], int(description["max_length"])
+        encoder = open_checkpoint(folder, max(1, len(classes)), precision=precision)
+        if task not in PROBLEMS or precision not in get_args(Precision):
+            raise ValueError(f"the task {task!r} in {precision!r}")
+        if not 2 < max_length <= encoder.config.longest:
+            raise ValueError(f"max_length {max_length}")
         return cls(
-            encoder=open_checkpoint(folder, max(1, len(classes)), precision=precision),
+            encoder=encoder,
             tokenizer=load_tokenizer(folder),
             task=task,
             classes=classes,
-            max_length=int(description["max_length"]),
+            max_length=max_length,
             pairs=bool(description["pairs"]),
         )
 
@@ -153,6 +165,11 @@ class EncoderEnsemble:
     def classes(self) -> tuple[str, ...]:
         """Names of the C classes or labels."""
         return self.members[0].classes
+
+    @property
+    def pairs(self) -> bool:
+        """Whether they read pairs of texts."""
+        return self.members[0].pairs
 
     def scores(self, texts: Sequence[str | Text]) -> np.ndarray:
         """The mean of the members' scores; raises as they do."""
@@ -190,7 +207,7 @@ def length_batches(
     )
 
 
-def inputs(encoder: Encoder, batch: Mapping[str, Any]) -> tuple[Any, ...]:
+def arguments(encoder: Encoder, batch: Mapping[str, Any]) -> tuple[Any, ...]:
     """The arguments of `Encoder.apply` after the parameters."""
     tokens, lengths = jnp.asarray(batch["tokens"]), jnp.asarray(batch["lengths"])
     valid = jnp.arange(tokens.shape[1])[None, :] < lengths[:, None]
@@ -199,4 +216,4 @@ def inputs(encoder: Encoder, batch: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def outputs_fn(encoder: Encoder) -> OutputsFn:
     """The pure function `(params, batch) -> (B, C)` of an encoder with a head, without dropout."""
-    return lambda params, batch: encoder.apply(params, *inputs(encoder, batch))["logits"]
+    return lambda params, batch: encoder.apply(params, *arguments(encoder, batch))["logits"]

@@ -7,6 +7,7 @@ References:
   Zhang et al., Revisiting Few-sample BERT Fine-tuning, ICLR 2021, and the sources that the techniques name themselves.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -18,28 +19,28 @@ import numpy as np
 from jaxft import plots, report, summary
 from jaxft.data.examples import DEV, TEST, TRAIN
 from jaxft.data.files import file_hash
+from jaxft.data.pieces import TOKENIZER_FILES
 from jaxft.encoder_model import EncoderEnsemble
 from jaxft.errors import run_job
-from jaxft.finetune_settings import Settings, parse
+from jaxft.finetune_settings import Settings, Training, parse
 from jaxft.finetune_stages import (
     Inputs,
     Split,
     as_model,
     finetune_plan,
-    open_encoder,
     read_inputs,
     scores_on,
     splits,
     train_encoder,
 )
-from jaxft.job import begin, draw_training, identity, new_run_folder, stage_row
-from jaxft.ladder import climb, rungs
+from jaxft.job import begin, draw_rates, draw_training, identity, new_run_folder, stage_row
+from jaxft.ladder import climb, rungs, stage_of
 from jaxft.phases import Phase, format_plan
 from jaxft.predict import MODEL, enable_compilation_cache
 from jaxft.scores import score_of, scores_of
 from jaxft.stage import Run, StageResult
 
-__all__ = ["finetune_plan", "open_encoder", "plans", "read_inputs", "splits", "train", "train_encoder"]
+__all__ = ["finetune_plan", "plans", "read_inputs", "splits", "train", "train_encoder"]
 
 
 def train(settings: Settings) -> dict[str, Any]:
@@ -50,55 +51,66 @@ def train(settings: Settings) -> dict[str, Any]:
       Stopped: the run was asked to stop; `settings.resume` goes on with it.
     """
     with new_run_folder(settings.out, settings.resume) as folder:
-        if settings.ladder:
-            rungs(settings.train, settings.ladder_rate)
+        rows = _rows(settings)
         started = time.monotonic()
         inputs = read_inputs(settings)
         seconds = time.monotonic() - started
         parts = splits(inputs.examples, settings)
-        planned = plans(inputs, parts, settings)
-        config = identity(settings, _fingerprint(inputs))
+        planned = plans(inputs, parts, rows)
+        config = {**identity(settings, inputs.examples.fingerprint), "checkpoint": _fingerprint(inputs)}
         begin(folder, settings.resume, config)
-    rows = [stage_row("text", seconds, int(inputs.pieces.lengths.sum()))]
+    stages = [stage_row("text", seconds, int(inputs.pieces.lengths.sum()))]
     result: dict[str, Any] = {"data": _data(inputs, parts, settings)}
     with Run(folder, log_every=settings.log_every, checkpoint_seconds=60 * settings.checkpoint_minutes) as run:
         if settings.ladder:
-            result["ladder"] = climb(inputs, parts, settings, run)
+            result["ladder"] = climb(inputs, parts, settings, rows, run)
+            stages += [stage_row(row["name"], row["seconds"] * len(parts), 0) for row in result["ladder"]["rows"]]
         else:
             results = {name: _trained(inputs, part, settings, run, name) for name, part in parts.items()}
-            rows += [stage_row(name, r.report["seconds"], r.report["tokens"]) for name, r in results.items()]
+            stages += [stage_row(name, r.report["seconds"], r.report["tokens"]) for name, r in results.items()]
             started = time.monotonic()
             result |= _finish(inputs, parts, settings, results)
-            rows.append(stage_row("test", time.monotonic() - started, 0))
-            draw_training(folder, planned)
+            tokens = sum(int(inputs.pieces.lengths[part.test].sum()) for part in parts.values())
+            stages.append(stage_row("test", time.monotonic() - started, tokens))
             if "confusion_matrix" in result.get("test", {}):
                 matrix = result["test"]["confusion_matrix"]
                 plots.plot_confusion(matrix, inputs.examples.classes, folder / "plots/confusion.png")
     result |= {
-        "stages": rows,
+        "stages": stages,
         "peak_memory_mb": summary.peak_memory_mb(),
         "environment": summary.environment(),
         "config": config,
     }
     report.write_json(folder / "summary.json", result)
+    (draw_rates if settings.ladder else draw_training)(folder, planned)
     return result
 
 
-def plans(inputs: Inputs, parts: Mapping[str, Split], settings: Settings) -> dict[str, tuple[tuple[Phase, ...], int]]:
-    """The phases of each stage and its steps per epoch.
+def _rows(settings: Settings) -> dict[str, Training]:
+    """What is trained: the settings alone, or those of every row of the ladder, by the name of the row."""
+    return rungs(settings.train, settings.ladder_rate) if settings.ladder else {"": settings.train}
 
-    Raises:
-      InputError: as `open_encoder`.
-    """
-    layers = open_encoder(inputs, settings).config.num_layers
-    steps = {name: max(1, len(part.train) // settings.train.batch_size) for name, part in parts.items()}
-    return {name: (finetune_plan(settings.train, layers, count), count) for name, count in steps.items()}
+
+def plans(
+    inputs: Inputs, parts: Mapping[str, Split], rows: Mapping[str, Training]
+) -> dict[str, tuple[tuple[Phase, ...], int]]:
+    """The phases of each stage and its steps per epoch; of a ladder, those of the first fold of every row."""
+    layers, found = inputs.encoder.config.num_layers, {}
+    for number, train in enumerate(rows.values()):
+        for name, part in parts.items():
+            steps = max(1, len(part.train) // train.batch_size)
+            stage = name if len(rows) == 1 else stage_of(number, name)
+            found[stage] = (finetune_plan(train, layers, steps), steps)
+            if len(rows) > 1:
+                break
+    return found
 
 
 def _fingerprint(inputs: Inputs) -> str:
-    """What changes with the examples or the checkpoint."""
-    weights = sorted(inputs.folder.glob("*.safetensors")) or sorted(inputs.folder.glob("pytorch_model*.bin"))
-    return " ".join([inputs.examples.fingerprint, *(file_hash(file, "") for file in weights)])
+    """What changes with the checkpoint: its weights, its configuration or its tokenizer."""
+    names = ("*.safetensors", "pytorch_model.bin", "config.json", *TOKENIZER_FILES)
+    files = sorted({file for name in names for file in inputs.folder.glob(name)})
+    return hashlib.sha256(" ".join(file_hash(file, file.name) for file in files).encode()).hexdigest()
 
 
 def _trained(inputs: Inputs, part: Split, settings: Settings, run: Run, name: str) -> StageResult:
@@ -123,20 +135,20 @@ def _finish(
         return scores_of(task, targets[examples], scores, classes)
 
     if not settings.folds:
-        part = parts["train"]
-        dev = {"dev": _numbers(results["train"].report["kept"])} if settings.train.keep == "best" else {}
-        return {**dev, "test": tested(part.test, scores_on(members["train"], inputs, part.test))}
+        measured, test = results["train"].report, parts["train"].test
+        kept = measured.get("kept") or measured["evaluations"][-1]
+        found: dict[str, Any] = {"dev": {name: value for name, value in _numbers(kept).items() if name != "epoch"}}
+        if len(test):
+            found["test"] = tested(test, scores_on(members["train"], inputs, test))
+        return found
     own = {name: scores_on(members[name], inputs, part.test) for name, part in parts.items()}
     each = {name: _numbers(tested(part.test, own[name])) for name, part in parts.items()}
     chosen = [scores[score_of(task)] for scores in each.values()]
     together = np.concatenate([part.test for part in parts.values()]), np.concatenate(list(own.values()))
+    sd = {"sd": float(np.std(chosen, ddof=1))} if len(chosen) > 1 else {}
     found = {
         "folds": each,
-        "fold_mean": {
-            "score": score_of(task),
-            "mean": float(np.mean(chosen)),
-            "sd": float(np.std(chosen, ddof=1)) if len(chosen) > 1 else None,
-        },
+        "test_mean_of_folds": {score_of(task): float(np.mean(chosen)), **sd},
         "test_of_folds": tested(*together),
     }
     test = inputs.examples.of(TEST)
@@ -172,9 +184,12 @@ def _preview(settings: Settings) -> str:
         f"{inputs.examples.name}: {len(lengths):,} texts of {lengths.mean():.0f} pieces in the mean, padded to "
         f"{', '.join(map(str, inputs.pieces.widths()))}; {inputs.pieces.truncated:,} were cut",
     ]
-    for name, (plan, steps) in plans(inputs, parts, settings).items():
-        sizes = [len(getattr(parts[name], split)) for split in ("train", "dev", "test")]
-        lines += ["", "{}: {:,} train, {:,} dev, {:,} test".format(name, *sizes), format_plan(plan, steps)]
+    rows = _rows(settings)
+    for name, part in parts.items():
+        lines.append(f"{name}: {len(part.train):,} train, {len(part.dev):,} dev, {len(part.test):,} test")
+    titles = [name for name in rows if name] or list(parts)
+    for title, (plan, steps) in zip(titles, plans(inputs, parts, rows).values(), strict=True):
+        lines += ["", title, format_plan(plan, steps)]
     return "\n".join([*lines, "", "nothing was trained"])
 
 

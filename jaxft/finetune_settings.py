@@ -12,7 +12,7 @@ from jaxft.data.examples import Task
 from jaxft.errors import InputError
 from jaxft.models.products import Precision
 from jaxft.presets import parse_with_preset
-from jaxft.settings import AT_LEAST_0, BELOW_1, COUNT, POSITIVE, Range, check
+from jaxft.settings import AT_LEAST_0, BELOW_1, COUNT, POSITIVE, SEED, Range, check
 
 Schedule = Literal[
     "linear",
@@ -21,9 +21,13 @@ Schedule = Literal[
     "constant_with_warmup",
     "cosine",
     "one_cycle",
+    "cosine_with_restarts",
+    "cosine_with_min_lr",
+    "polynomial",
     "bert",
     "keras_bert",
     "inverse_sqrt",
+    "warmup_stable_decay",
 ]
 
 
@@ -109,7 +113,7 @@ class Settings:
     resume: bool = False
     """continue the run in --out where it stopped"""
     precision: Precision = "f32"
-    """operands of matrix products: f32, or bf16 (sums and weights stay f32), faster on hardware made for it"""
+    """operands of products with weights: f32, or bf16 (sums and weights stay f32), faster on hardware made for it"""
     seed: int = 0
     """seed of splits, new weights, order and dropout"""
     max_length: int = 256
@@ -123,7 +127,7 @@ class Settings:
     run_folds: int | None = None
     """folds to train, of all of them"""
     limit_labels: int | None = None
-    """training texts to use, with equal shares of each class"""
+    """training texts to use, dev texts included, with the same share of each class"""
     ladder: bool = False
     """train once for each technique that is switched on, added to those before it, and compare them in a table"""
     ladder_rate: float | None = None
@@ -161,7 +165,7 @@ COMMONLIT = Settings(
 PRESETS = {"default": Settings(), "commonlit": COMMONLIT}
 
 RANGES: dict[str, Range] = {
-    "seed": AT_LEAST_0,
+    "seed": SEED,
     "max_length": (lambda x: x >= 8, "at least 8"),
     "dev_fraction": (lambda x: 0 < x < 1, "between 0 and 1"),
     "test_fraction": BELOW_1,
@@ -209,6 +213,10 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         )
     if train.swa_start is not None and train.ema_decay is not None:
         raise InputError("--train.swa-start and --train.ema-decay are two averages: leave one of them out")
+    if train.swa_start is not None and train.unfreeze == "head":
+        raise InputError(
+            "--train.swa-start averages a phase in which all layers train: leave out --train.unfreeze head"
+        )
     if settings.run_folds is not None and settings.run_folds > settings.folds:
         raise InputError(f"--run-folds {settings.run_folds} are more than --folds {settings.folds}: give fewer")
     if settings.ladder and train.unfreeze != "all":

@@ -7,6 +7,7 @@ References:
   Zhang et al., Revisiting Few-sample BERT Fine-tuning, ICLR 2021; Howard & Ruder, ACL 2018; Izmailov et al., UAI 2018.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,11 +23,22 @@ from jaxft import averaging
 from jaxft.accumulation import accumulate_gradients
 from jaxft.adam import adam_warmup, bert_adamw
 from jaxft.answers import as_scores
-from jaxft.data.examples import DEV, TEST, TRAIN, Examples, Task, carve, read_examples, strata, stratified_folds
+from jaxft.data.examples import (
+    DEV,
+    TEST,
+    TRAIN,
+    Examples,
+    Task,
+    carve,
+    read_examples,
+    strata,
+    stratified_folds,
+    stratified_sample,
+)
 from jaxft.data.hub import checkpoint_folder
 from jaxft.data.pieces import Pieces, encode, load_tokenizer
 from jaxft.data.streams import LengthBatches
-from jaxft.encoder_model import EncoderModel, inputs, length_batches, outputs_fn
+from jaxft.encoder_model import EncoderModel, arguments, length_batches, outputs_fn
 from jaxft.errors import InputError
 from jaxft.finetune_settings import Settings, Training
 from jaxft.groups import decay_mask, discriminative_rates, label_params, layerwise_decay_rates
@@ -37,10 +49,10 @@ from jaxft.scores import is_better, score_of, scores_of
 from jaxft.stage import Run, StageResult, run_plan
 from jaxft.train import LossFn
 
-GROUPED_DIVISORS = (3.5, 2.0, 1.0)
-"""of the lower, middle and upper third of the layers, in grouped layer-wise decay"""
-WITH_WARMUP = {"linear", "constant_with_warmup", "cosine", "bert", "keras_bert", "inverse_sqrt"}
-"""schedules that take a number of steps of warm-up"""
+GROUPED_DIVISORS = (1.0, 2.0, 3.5)
+"""of the upper, middle and lower third of the layers, in grouped layer-wise decay"""
+WITHOUT_WARMUP = {"slanted_triangular", "one_cycle", "constant"}
+"""schedules that take no number of steps of warm-up"""
 
 
 @dataclass(frozen=True)
@@ -51,12 +63,14 @@ class Inputs:
       examples: with train, dev and test where there are any.
       pieces: of the texts of all examples.
       folder: of the checkpoint.
+      encoder: the checkpoint, with a new head for the task.
       tokenizer: that of the checkpoint.
     """
 
     examples: Examples
     pieces: Pieces
     folder: Path
+    encoder: Encoder
     tokenizer: Any
 
 
@@ -70,10 +84,11 @@ class Split:
 
 
 def read_inputs(settings: Settings) -> Inputs:
-    """Reads examples and tokenizer, and carves the splits that the data do not have.
+    """Reads examples and checkpoint, and carves the splits that the data do not have.
 
     Raises:
-      InputError: bad data or no checkpoint; the sentence names file and row, or the flag.
+      InputError: bad data or no checkpoint, or one that does not fit the flags; the sentence names file and row, or the
+        flag.
     """
     examples = read_examples(
         settings.data,
@@ -92,28 +107,63 @@ def read_inputs(settings: Settings) -> Inputs:
     )
     folder = checkpoint_folder(settings.model)
     tokenizer = load_tokenizer(folder)
-    return Inputs(examples, encode(tokenizer, examples.texts, settings.max_length), folder, tokenizer)
+    encoder = open_checkpoint(
+        folder,
+        max(1, len(examples.classes)),
+        precision=settings.precision,
+        seed=settings.seed,
+        dropout=settings.train.dropout,
+        new_head=True,
+    )
+    config = encoder.config
+    if settings.train.reinit_layers > config.num_layers:
+        raise InputError(
+            f"--train.reinit-layers {settings.train.reinit_layers} are more than the {config.num_layers} layers of the "
+            "model: give fewer"
+        )
+    if settings.max_length > config.longest:
+        raise InputError(
+            f"--max-length {settings.max_length} is beyond what the model reads: give at most {config.longest}"
+        )
+    pieces = encode(tokenizer, examples.texts, settings.max_length)
+    if pieces.ids.max() >= config.vocab_size:
+        raise InputError(
+            f"the tokenizer in {folder} has the piece {pieces.ids.max()} and the model only {config.vocab_size}: name "
+            "a folder in which both belong together"
+        )
+    return Inputs(examples, pieces, folder, encoder, tokenizer)
 
 
 def splits(examples: Examples, settings: Settings) -> dict[str, Split]:
     """What each model of the run is trained, chosen and scored with, by the name of its stage.
 
     Of a cross-validation, every fold is the test of one model; its dev texts come from the other folds.
+
+    Raises:
+      InputError: too few examples, or slices of --train.accumulation that do not divide them.
     """
     if not settings.folds:
-        return {"train": Split(examples.of(TRAIN), examples.of(DEV), examples.of(TEST))}
-    own = np.flatnonzero(examples.splits != TEST)
-    groups, rng = strata(examples.targets[own]), np.random.default_rng(settings.seed)
-    if len(own) < 2 * settings.folds:
-        raise InputError(f"{len(own)} examples are too few for --folds {settings.folds}: give fewer folds")
-    folds = stratified_folds(groups, settings.folds, rng)
-    # Of the rest of a fold's examples, a few are its dev texts.
-    parts = stratified_folds(groups, max(2, round(1 / settings.dev_fraction)), rng)
-    found = {}
-    for fold in range(settings.run_folds or settings.folds):
-        rest = folds != fold
-        dev = rest & (parts == 0)
-        found[f"fold_{fold + 1}"] = Split(own[rest & ~dev], own[dev], own[folds == fold])
+        found = {"train": Split(examples.of(TRAIN), examples.of(DEV), examples.of(TEST))}
+    else:
+        own = np.flatnonzero(examples.splits != TEST)
+        groups, rng = strata(examples.targets[own]), np.random.default_rng(settings.seed)
+        folds, found = stratified_folds(groups, settings.folds, rng), {}
+        for fold in range(settings.run_folds or settings.folds):
+            rest = np.flatnonzero(folds != fold)
+            count = max(1, round(settings.dev_fraction * len(rest)))
+            dev = stratified_sample(groups[rest], min(count, len(rest)), rng)
+            found[f"fold_{fold + 1}"] = Split(own[rest[~dev]], own[rest[dev]], own[folds == fold])
+    for part in found.values():
+        if not len(part.train) or not len(part.dev) or (settings.folds and not len(part.test)):
+            raise InputError(
+                f"{len(examples.texts)} examples are too few: give more, or fewer --folds, or a smaller --dev-fraction"
+            )
+        size = min(settings.train.batch_size, len(part.train))
+        if size % settings.train.accumulation:
+            raise InputError(
+                f"--train.accumulation {settings.train.accumulation} does not divide a batch of {size} texts, all that "
+                "there are: give a number that does"
+            )
     return found
 
 
@@ -136,11 +186,12 @@ def train_encoder(
       InputError: losses that stay not finite.
       Stopped: the run was asked to stop.
     """
-    train, examples, task = settings.train, inputs.examples, settings.task
-    encoder = open_encoder(inputs, settings)
+    train, examples, task, encoder = settings.train, inputs.examples, settings.task, inputs.encoder
     params = reinitialized(encoder, train.reinit_layers, settings.seed) if train.reinit_layers else encoder.params
     centre, spread = _unit(examples, split)
-    labels = (examples.targets - centre) / spread if task == "regression" else examples.targets
+    labels = examples.targets
+    if task == "regression":
+        labels = ((labels - centre) / spread).astype(np.float32)
     batches = _batches(inputs, split.train, labels, train.batch_size)
     held_out = _batches(inputs, split.dev, labels, train.eval_batch_size)
     outputs = jax.jit(outputs_fn(encoder))
@@ -178,33 +229,10 @@ def train_encoder(
     return replace(result, params=_in_own_unit(result.params, centre, spread))
 
 
-def open_encoder(inputs: Inputs, settings: Settings) -> Encoder:
-    """The checkpoint with a head for the task.
-
-    Raises:
-      InputError: as `open_checkpoint`, or more layers to draw anew, or pieces to read, than it has.
-    """
-    encoder = open_checkpoint(
-        inputs.folder,
-        max(1, len(inputs.examples.classes)),
-        precision=settings.precision,
-        seed=settings.seed,
-        dropout=settings.train.dropout,
-    )
-    layers, most = encoder.config.num_layers, encoder.config.max_positions - encoder.config.position_offset
-    if settings.train.reinit_layers > layers:
-        raise InputError(
-            f"--train.reinit-layers {settings.train.reinit_layers} are more than the {layers} layers of the model"
-        )
-    if settings.max_length > most:
-        raise InputError(f"--max-length {settings.max_length} is beyond what the model reads: give at most {most}")
-    return encoder
-
-
 def as_model(inputs: Inputs, settings: Settings, params: Any) -> EncoderModel:
     """The finished model of a stage's parameters."""
     return EncoderModel(
-        encoder=replace(open_encoder(inputs, settings), params=params),
+        encoder=replace(inputs.encoder, params=params),
         tokenizer=inputs.tokenizer,
         task=settings.task,
         classes=inputs.examples.classes,
@@ -217,8 +245,7 @@ def as_model(inputs: Inputs, settings: Settings, params: Any) -> EncoderModel:
 def scores_on(model: EncoderModel, inputs: Inputs, examples: np.ndarray) -> np.ndarray:
     """Probabilities, or numbers, (N, C) of some of the examples, in their order."""
     labels = np.zeros(len(inputs.examples.texts), np.int32)
-    batches = length_batches(inputs.pieces, examples, labels, model.batch_size, inputs.pieces.widths())
-    return as_scores(model.task, batches.map(partial(jax.jit(outputs_fn(model.encoder)), model.encoder.params)))
+    return model.scores_of_batches(_batches(inputs, examples, labels, model.batch_size))
 
 
 def group_rates(train: Training, num_layers: int) -> dict[str, float]:
@@ -237,8 +264,8 @@ def group_rates(train: Training, num_layers: int) -> dict[str, float]:
         case "divisor":
             rates = discriminative_rates(below, train.peak_rate, train.divisor)
         case "grouped":
-            thirds = [0, *(3 * layer // num_layers for layer in range(num_layers))]
-            divisors = (GROUPED_DIVISORS[third] for third in thirds)
+            divisors = [GROUPED_DIVISORS[3 * depth // num_layers] for depth in reversed(range(num_layers))]
+            divisors = [divisors[0], *divisors]  # the embeddings go with the lowest layer
             rates = {group: train.peak_rate / divisor for group, divisor in zip(below, divisors, strict=True)}
     return {**rates, head: train.head_rate or train.peak_rate}
 
@@ -255,7 +282,7 @@ def finetune_plan(train: Training, num_layers: int, steps_per_epoch: int) -> tup
     def phase(name: str, trained: Sequence[str], epochs: int, span: int | None = None) -> Phase:
         steps = (span or epochs) * steps_per_epoch
         warmup = int(train.warmup if train.warmup >= 1 else train.warmup * steps)
-        options = {"warmup_steps": min(warmup, steps)} if train.schedule in WITH_WARMUP else {}
+        options = {} if train.schedule in WITHOUT_WARMUP else {"warmup_steps": min(warmup, steps)}
         own = {group: rates[group] if group in trained else None for group in groups}
         return Phase(name, own, epochs, train.schedule, options, span)
 
@@ -275,7 +302,7 @@ def encoder_loss(encoder: Encoder, task: Task, label_smoothing: float = 0.0) -> 
     """The mean loss over a batch, for `jaxft.make_train_step`; a key turns dropout on."""
 
     def loss_fn(params: Any, carry: Any, batch: Mapping[str, Any], key: jax.Array | None) -> Any:
-        outputs = encoder.apply(params, *inputs(encoder, batch), key=key)["logits"]
+        outputs = encoder.apply(params, *arguments(encoder, batch), key=key)["logits"]
         found = losses(task, outputs, jnp.asarray(batch["labels"]), label_smoothing)
         return found.mean(), (carry, {"examples": jnp.float32(found.size)})
 
@@ -311,7 +338,7 @@ def _optimizer(train: Training) -> optax.GradientTransformation:
             return bert_adamw(1.0, train.weight_decay, exclude=exclude)
         case "adam_warmup":  # its rate is 1 throughout, as the schedule of the phase makes it
             rate = {"learning_rate": 1.0, "warmup_steps": 0, "decay_steps": 1, "min_lr": 1.0}
-            return adam_warmup(**rate, weight_decay=train.weight_decay, weight_decay_pattern=("kernel", "embedding"))
+            return adam_warmup(**rate, weight_decay=train.weight_decay, weight_decay_pattern=("kernel$", "embedding$"))
 
 
 def _average(train: Training, plan: Sequence[Phase], steps_per_epoch: int) -> averaging.Average | None:
@@ -341,7 +368,7 @@ def _batches(inputs: Inputs, examples: np.ndarray, labels: np.ndarray, batch_siz
 
 def _is_best(task: Task, evaluations: Sequence[Mapping[str, Any]]) -> bool:
     *before, last = (evaluation[score_of(task)] for evaluation in evaluations)
-    return all(is_better(task, last, other) for other in before)
+    return math.isfinite(last) and all(is_better(task, last, other) for other in before if math.isfinite(other))
 
 
 def _is_over(task: Task, patience: int, evaluations: Sequence[Mapping[str, Any]]) -> bool:

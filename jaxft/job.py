@@ -26,7 +26,7 @@ def identity(settings: Any, fingerprint: str) -> dict[str, Any]:
 
 @contextmanager
 def new_run_folder(folder: Path, resume: bool) -> Iterator[Path]:
-    """Makes the folder of a run, and takes it away again where the `with` block fails before it has written anything.
+    """Makes the folder of a run, and takes it away again where bad input ends the `with` block and nothing is in it.
 
     Raises:
       InputError: as `jaxft.report.create_run_folder`.
@@ -34,7 +34,7 @@ def new_run_folder(folder: Path, resume: bool) -> Iterator[Path]:
     folder = report.create_run_folder(folder, resume)
     try:
         yield folder
-    except BaseException:
+    except Exception:
         with suppress(OSError):  # goes only if it is empty
             folder.rmdir()
         raise
@@ -46,18 +46,23 @@ def begin(folder: Path, resume: bool, identity: Mapping[str, Any], vocabulary: V
     Raises:
       InputError: the run that is resumed has other settings or texts.
     """
-    if resume:
+    if resume and (folder / "config.json").exists():
         _refuse_difference(folder, identity)
     else:
-        if vocabulary is not None:
-            vocabulary.save(folder / "vocabulary.json")
         report.write_json(folder / "config.json", identity)
+    if vocabulary is not None and not (folder / "vocabulary.json").exists():
+        vocabulary.save(folder / "vocabulary.json")
 
 
 def _refuse_difference(folder: Path, identity: Mapping[str, Any]) -> None:
-    old, new = flatten(report.read_json(folder / "config.json")), flatten(identity)
+    stored = report.read_json(folder / "config.json")
+    if not isinstance(stored, dict):
+        raise InputError(f"{folder / 'config.json'} holds no settings: put back an intact copy, or start the run again")
+    old, new = flatten(stored), flatten(identity)
     if old.get("corpus") != new["corpus"]:
         raise InputError(f"the texts have changed since the run in {folder} began: put them back, or start a new run")
+    if old.get("checkpoint") != new.get("checkpoint"):
+        raise InputError(f"the checkpoint has changed since the run in {folder} began: put it back, or start a new run")
     differences = [
         f"{flag(name)} was {old.get(name)} and is now {new.get(name)}"
         for name in {**old, **new}
@@ -82,6 +87,11 @@ def pick(mapping: Mapping[str, Any], *names: str) -> dict[str, Any]:
 def draw_training(folder: Path, plans: Mapping[str, tuple[tuple[Phase, ...], int]]) -> None:
     """Draws what was measured over the steps, and the learning rates of each stage, given its phases and steps."""
     plots.plot_training(report.read_metrics(folder / "metrics.jsonl"), folder / "plots/training.png")
+    draw_rates(folder, plans)
+
+
+def draw_rates(folder: Path, plans: Mapping[str, tuple[tuple[Phase, ...], int]]) -> None:
+    """Draws the learning rates of each stage, given its phases and steps in an epoch."""
     for stage, (plan, steps) in plans.items():
         starts = np.cumsum([0, *(phase.epochs * steps for phase in plan[:-1])])
         boundaries = [(int(start), phase.name) for start, phase in zip(starts, plan, strict=True)]

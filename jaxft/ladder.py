@@ -13,7 +13,7 @@ import numpy as np
 from jaxft import plots, report
 from jaxft.errors import InputError
 from jaxft.finetune_settings import Settings, Training
-from jaxft.finetune_stages import Inputs, Split, as_model, scores_on, train_encoder
+from jaxft.finetune_stages import WITHOUT_WARMUP, Inputs, Split, as_model, scores_on, train_encoder
 from jaxft.scores import score_of, scores_of
 from jaxft.stage import Run, StageResult
 
@@ -38,16 +38,22 @@ def rungs(train: Training, first_rate: float | None) -> dict[str, Training]:
       first_rate: the learning rate of the first row; None takes that of `train`.
 
     Raises:
-      InputError: no technique is switched on.
+      InputError: no technique is switched on, or `first_rate` would be mistaken for one.
 
     >>> list(rungs(Training(layer_rates="decay", warmup=50, evaluate_every=10), 1e-6))
     ['basic', '+ layer-wise rates', 'grouped rates', '+ warm-up', '+ frequent evaluation']
     """
     off = {name: values for name, values in RUNGS.items() if any(getattr(train, n) != v for n, v in values.items())}
+    if train.schedule in WITHOUT_WARMUP:
+        off.pop("warm-up", None)
+    if train.keep == "last" and train.patience is None:
+        off.pop("frequent evaluation", None)
     if not off:
         raise InputError(
             "--ladder finds no technique that is switched on: give --preset commonlit, or flags of --train"
         )
+    if first_rate not in (None, train.peak_rate) and "layer-wise rates" not in off:
+        raise InputError("--ladder-rate belongs to layer-wise rates, whose row has --train.peak-rate: leave it out")
     current = replace(train, **{name: value for values in off.values() for name, value in values.items()})
     rows = {"basic": replace(current, peak_rate=first_rate or train.peak_rate)}
     current = replace(current, peak_rate=train.peak_rate)
@@ -59,8 +65,15 @@ def rungs(train: Training, first_rate: float | None) -> dict[str, Training]:
     return rows
 
 
-def climb(inputs: Inputs, parts: Mapping[str, Split], settings: Settings, run: Run) -> dict[str, Any]:
-    """Trains every rung on every fold and writes `ladder.md` and `plots/ladder.png` into the run's folder.
+def stage_of(row: int, fold: str) -> str:
+    """The name of the stage that trains a row of the ladder on a fold."""
+    return f"row_{row + 1}_{fold}"
+
+
+def climb(
+    inputs: Inputs, parts: Mapping[str, Split], settings: Settings, trainings: Mapping[str, Training], run: Run
+) -> dict[str, Any]:
+    """Trains every row, as `rungs` made them, on every fold; writes the run's `ladder.md` and `plots/ladder.png`.
 
     A fold is scored on its own examples, by the model that its dev texts chose. What is finished is kept on resume,
     without its weights.
@@ -70,9 +83,9 @@ def climb(inputs: Inputs, parts: Mapping[str, Split], settings: Settings, run: R
       the same as a markdown `table`.
     """
     rows = []
-    for number, (name, training) in enumerate(rungs(settings.train, settings.ladder_rate).items()):
+    for number, (name, training) in enumerate(trainings.items()):
         own = replace(settings, train=training)
-        folds = [_fold(inputs, part, own, run, f"rung_{number}_{fold}") for fold, part in parts.items()]
+        folds = [_fold(inputs, part, own, run, stage_of(number, fold)) for fold, part in parts.items()]
         values = [fold["score"] for fold in folds]
         rows.append(
             {

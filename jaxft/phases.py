@@ -111,7 +111,9 @@ def format_plan(plan: Sequence[Phase], steps_per_epoch: int | None = None) -> st
     for phase in plan:
         steps = [] if steps_per_epoch is None else [f"{phase.epochs * steps_per_epoch:,}"]
         rates = ["frozen" if rate is None else f"{rate:.4g}" for rate in map(phase.rates.get, groups)]
-        schedule = " ".join([phase.schedule, *(f"{name}={_short(value)}" for name, value in phase.options.items())])
+        over = [] if phase.span is None else [f"over {phase.span} epochs"]
+        options = [f"{name}={_short(value)}" for name, value in phase.options.items()]
+        schedule = " ".join([phase.schedule, *over, *options])
         rows.append([phase.name, str(phase.epochs), *steps, *rates, schedule])
     return table(rows)
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b6b6b"
 
 
+MOST_READABLE = 30
+"""classes of a confusion matrix whose names and counts are written"""
+
+
 def plot_training(metrics: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
     """Draws the loss of every stage over its steps, and below it what else was measured on held-out data.
 
@@ -105,7 +109,7 @@ def plot_learning_rates(
 
 
 def plot_confusion(matrix: Any, classes: Sequence[str], path: str | os.PathLike[str]) -> None:
-    """Draws a confusion matrix: counts, shaded by their share of the true class.
+    """Draws a confusion matrix: counts, shaded by their share of the true class; of many classes the shades alone.
 
     Args:
         matrix: (C, C) counts, rows true and columns predicted.
@@ -120,15 +124,16 @@ def plot_confusion(matrix: Any, classes: Sequence[str], path: str | os.PathLike[
     if counts.shape != (size, size):
         raise ValueError(f"a matrix of shape {counts.shape} for {size} classes")
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = max(3.0, 1.6 + 0.42 * size)  # inches
-    margin = 0.08 * max(map(len, classes))
+    readable = size <= MOST_READABLE
+    side = max(3.0, 1.6 + 0.42 * min(size, MOST_READABLE))  # inches
+    margin = 0.08 * max(map(len, classes)) * readable
     font = 12 if size <= 4 else 9 if size <= 12 else 7
     figure = _figure(side + margin + 1.4, side + 0.7 * margin)
     with _styled():
         axes = figure.subplots()
         axes.grid(False)
         image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
-        for row, column in np.ndindex(counts.shape):
+        for row, column in np.ndindex(counts.shape) if readable else ():
             if size > 12 and not counts[row, column]:
                 continue  # zeros would drown the rest
             text = f"{counts[row, column]:,}"
@@ -136,8 +141,9 @@ def plot_confusion(matrix: Any, classes: Sequence[str], path: str | os.PathLike[
             colour = "white" if shares[row, column] > 0.55 else "black"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=font)
         upright = size <= 4 and max(map(len, classes)) <= 12
-        axes.set_xticks(range(size), classes, rotation=0 if upright else 45, ha="center" if upright else "right")
-        axes.set_yticks(range(size), classes)
+        if readable:
+            axes.set_xticks(range(size), classes, rotation=0 if upright else 45, ha="center" if upright else "right")
+            axes.set_yticks(range(size), classes)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.set(xlabel="predicted class", ylabel="true class")

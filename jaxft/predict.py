@@ -1,6 +1,6 @@
 """Uses a finished model: `python -m jaxft.predict RUN --text "..."`, or `jaxft.load(RUN)` from Python.
 
-A model is a folder with `model.safetensors`, `model.json` and `vocabulary.json`; a run keeps its classifier in
+A model is a folder with `model.safetensors`, `model.json` and its vocabulary or tokenizer; a run keeps what answers in
 `RUN/model` and its language models in `RUN/language_model` and `RUN/language_model_backward`. Nothing else of the run,
 and no cache, is needed to use it.
 """
@@ -21,7 +21,7 @@ import tyro
 from jaxft.answers import table_row
 from jaxft.data.document import Direction
 from jaxft.data.download import cache_folder
-from jaxft.data.table import rows, text_field
+from jaxft.data.table import SURROGATE, rows, text_field
 from jaxft.encoder_model import ENCODER_ENSEMBLE_KIND, ENCODER_KIND, EncoderEnsemble, EncoderModel
 from jaxft.errors import InputError, run_job
 from jaxft.report import read_json
@@ -36,7 +36,7 @@ TEXTS_AT_ONCE = 4096
 
 
 def load(run: str | os.PathLike[str]) -> Any:
-    """The finished model of a run, ready to use: a classifier, two that read in both directions, or a language model.
+    """The finished model of a run, ready to use: a classifier, an encoder, several of either, or a language model.
 
     Args:
       run: the run's folder, or the model's folder itself.
@@ -102,8 +102,9 @@ class Request:
 
 
 def _texts(path: Path, *columns: str) -> Iterator[str | tuple[str, ...]]:
+    flags = ("--text-column", "--pair-column")
     for where, fields in rows(path):
-        texts = [text_field(fields, column, where) for column in columns]
+        texts = [text_field(fields, column, flag, where) for column, flag in zip(columns, flags, strict=False)]
         yield tuple(texts) if len(columns) > 1 else texts[0]
 
 
@@ -125,6 +126,8 @@ def _predict_file(model: Any, source: Path, target: Path | None, columns: Sequen
                     writer.writerow(row)
         if temporary and target:
             os.replace(temporary, target)
+    except BrokenPipeError:  # the reader has enough, which is no error
+        raise
     except OSError as error:
         raise InputError(
             f"cannot write {target or 'to standard output'} ({error.strerror}): name a writable file with --output"
@@ -139,8 +142,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     request = tyro.cli(Request, prog="python -m jaxft.predict", args=arguments)
     if [request.text, request.input, request.generate].count(None) != 2:
         raise InputError("give one of --text, --input and --generate")
+    if (request.pair is not None and request.text is None) or (
+        request.pair_column is not None and request.input is None
+    ):
+        raise InputError("--pair goes with --text, and --pair-column with --input")
     if request.output is not None and (request.input is None or not request.output.name):
         raise InputError("--output names the file that the labels of --input are written to: give it a file's name")
+    if request.input is not None and request.output is not None and request.output.resolve() == request.input.resolve():
+        raise InputError(f"--output {request.output} is --input itself: give it another name")
     enable_compilation_cache()
     if request.generate is not None:
         generator = load(_first_folder(request.run, *LANGUAGE_MODELS.values()))
@@ -151,7 +160,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = load(request.run)
     if isinstance(model, TextGenerator):
         raise InputError(f"{request.run} holds a language model and no classifier: give --generate instead")
+    paired = request.pair is not None or request.pair_column is not None
+    if paired and not getattr(model, "pairs", False):
+        raise InputError(f"{request.run} reads single texts: leave out --pair and --pair-column")
     if request.text is not None:
+        if any(SURROGATE.search(part) for part in (request.text, request.pair or "")):
+            raise InputError("the text is not UTF-8: write it as such, or give it in a file")
         text = request.text if request.pair is None else (request.text, request.pair)
         print(json.dumps(model.answers([text])[0], ensure_ascii=False))
     elif request.input is not None:

@@ -29,7 +29,7 @@ def create_run_folder(path: str | os.PathLike[str], resume: bool = False) -> Pat
 
     Args:
         path: the folder; parents are made as needed.
-        resume: True where the folder must already hold a run, with its `config.json`.
+        resume: True where the folder must already hold a run, with its `config.json`, or one that had only begun.
 
     Raises:
         InputError: the folder cannot be written, is not empty (unless resuming), or holds no run (when resuming).
@@ -46,7 +46,9 @@ def create_run_folder(path: str | os.PathLike[str], resume: bool = False) -> Pat
     path = Path(path)
     try:
         holds_run = (path / "config.json").is_file()
-        if resume and not holds_run:
+        # A run that was stopped while it read its texts has left an empty folder.
+        begun = path.is_dir() and all(entry.name.startswith(".") for entry in path.iterdir())
+        if resume and not holds_run and not begun:
             raise InputError(f"{path} holds no run to continue: leave out --resume, or name its folder with --out")
         path.mkdir(parents=True, exist_ok=True)
         if not resume and holds_run:

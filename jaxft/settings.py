@@ -187,6 +187,7 @@ COUNT: Range = (lambda x: x >= 1, "at least 1")
 AT_LEAST_0: Range = (lambda x: 0 <= x < float("inf"), "at least 0")
 POSITIVE: Range = (lambda x: 0 < x < float("inf"), "positive")
 BELOW_1: Range = (lambda x: 0 <= x < 1, "from 0 to below 1")
+SEED: Range = (lambda x: 0 <= x < 2**32, "from 0 to 4,294,967,295")
 SHARE: Range = (lambda x: 0 < x < 1, "between 0 and 1")
 
 _OPTIMIZER: dict[str, Range] = {
@@ -200,7 +201,7 @@ _OPTIMIZER: dict[str, Range] = {
     "drop_mult": AT_LEAST_0,
 }
 RANGES: dict[str, Range] = {
-    "seed": AT_LEAST_0,
+    "seed": SEED,
     "limit_unlabelled": AT_LEAST_0,
     "log_every": COUNT,
     "checkpoint_minutes": AT_LEAST_0,

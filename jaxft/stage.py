@@ -294,10 +294,10 @@ def run_plan(
                 bar.update()
                 bad = 0 if math.isfinite(metrics["loss"]) else bad + 1
                 if max(bad, metrics["skipped_in_a_row"]) >= most:
-                    kept = "" if run.folder is None else f"; the last checkpoint in {run.folder} is kept"
+                    checkpoint = f"; the last checkpoint in {run.folder} is kept" if run.position(stage) else ""
                     raise InputError(
                         f"the loss or gradient of {stage} was not finite for {most} steps, the last of them step "
-                        f"{number + 1} of {total}: lower its peak rate{kept}"
+                        f"{number + 1} of {total}: lower its peak rate in a new run{checkpoint}"
                     )
                 if number % run.log_every == 0 or number == begin:
                     run.write(stage, number, phase=phase.name, epoch=number / steps_per_epoch, **metrics)

@@ -95,10 +95,16 @@ class TextClassifier:
             documents=np.arange(len(lengths)),
             labels=np.zeros(len(lengths), np.int32),
             batch_size=min(self.batch_size, 1 << (len(lengths) - 1).bit_length()),  # few shapes for few texts
-            widths=length_widths(max(int(lengths.max()), self.max_length), self.max_length, self.bptt),
+            widths=self._widths(int(lengths.max())),
             pad=self.vocabulary.pad,
         )
         return class_probabilities(self, batches)
+
+    def _widths(self, longest: int) -> tuple[int, ...]:
+        """Doubling from 16 words, so that short texts cost little and few shapes are compiled for, whatever comes."""
+        doubling = (16 << i for i in range(self.max_length.bit_length()))
+        whole = length_widths(max(longest, self.max_length), self.max_length, self.bptt, buckets=1)
+        return (*(width for width in doubling if width < self.max_length), *whole)
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The most probable class of each text, in their order."""
@@ -120,6 +126,7 @@ class TextClassifier:
             "max_length": self.max_length,
             "bptt": self.bptt,
             "direction": self.direction,
+            "batch_size": self.batch_size,
         }
         write_json(folder / "model.json", description)
         tree = {"params": self.params, "statistics": self.statistics}
@@ -138,6 +145,7 @@ class TextClassifier:
             classes=tuple(description["classes"]),
             **{name: int(description[name]) for name in ("head_hidden", "max_length", "bptt")},
             direction=description["direction"],
+            batch_size=int(description.get("batch_size", 64)),
             vocabulary=Vocabulary.load(folder / "vocabulary.json"),
             **checkpoint.load_params(folder / "model.safetensors"),
         )

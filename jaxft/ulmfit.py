@@ -10,6 +10,7 @@ References:
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,7 @@ def train(settings: Settings) -> dict[str, Any]:
         planned = plans(texts, settings)
         config = identity(settings, texts.fingerprint)
         borrowed = _borrowed_language_models(texts, settings, config)
+        _refuse_leak(settings, config)
         begin(folder, settings.resume, config, texts.store.vocabulary)
     lms: LanguageModels = {}
     classified: dict[Direction, StageResult] = {}
@@ -213,6 +215,22 @@ def _borrowed_language_models(texts: Texts, settings: Settings, config: Mapping[
     if Vocabulary.load(folder / "vocabulary.json") != texts.store.vocabulary:
         raise InputError(f"the language model in {folder} has another vocabulary: train one on these texts")
     return results
+
+
+def _refuse_leak(settings: Settings, config: Mapping[str, Any]) -> None:
+    """Refuses to start from a model that has read, of the same texts, what this run holds out."""
+    path = Path(settings.pretrained or "") / "config.json"
+    if settings.pretrained is None or not path.is_file():
+        return
+    theirs, ours = flatten(report.read_json(path)), flatten(config)
+    if theirs.get("corpus") != ours["corpus"]:
+        return
+    for name in ("seed", "transductive", "classifier.dev_fraction"):
+        if theirs.get(name) != ours[name]:
+            raise InputError(
+                f"--pretrained {settings.pretrained} is a model of the same texts with another {name} "
+                f"({theirs.get(name)}, here {ours[name]}), which may have read what is held out here: give the same"
+            )
 
 
 def _test(members: Sequence[TextClassifier], texts: Texts, settings: Settings) -> dict[str, Any]:

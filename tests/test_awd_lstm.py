@@ -82,6 +82,7 @@ def test_every_classifier_weight_gets_a_finite_gradient():
         if "embedding" in str(path):  # a word that no document holds gets none
             rows = rows[np.unique(tokens)]
         assert bool(rows.all()), path
+    assert all(bool(jnp.isfinite(values).all()) for values in jax.tree.leaves(total))
     # a unit that ReLU keeps shut for all documents gets no gradient; most must
     assert all(float((values > 0).mean()) > 0.8 for values in jax.tree.leaves(total["head"]))
 

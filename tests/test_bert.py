@@ -144,6 +144,11 @@ def test_names_everything_that_does_not_fit_in_one_message(folder: Path):
         assert part in str(caught.value)
 
 
+def set_config(folder: Path, **changes) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -151,6 +156,11 @@ def test_names_everything_that_does_not_fit_in_one_message(folder: Path):
         (lambda folder: (folder / "config.json").write_text("["), r"config\.json is not JSON"),
         (lambda folder: (folder / "config.json").write_text('{"model_type": "gpt2"}'), "of type 'gpt2'"),
         (lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'), "without vocab_size"),
+        (lambda folder: set_config(folder, vocab_size="x"), "with vocab_size 'x'"),
+        (lambda folder: set_config(folder, initializer_range=-1), "with initializer_range -1"),
+        (lambda folder: set_config(folder, hidden_act={}), "with hidden_act {}"),
+        (lambda folder: set_config(folder, model_type=["bert"]), "of type"),
+        (lambda folder: set_config(folder, num_attention_heads=5), "5 heads for 16 features"),
         (lambda folder: (folder / "model.safetensors").unlink(), r"neither model\.safetensors"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 99), "damaged or not a safetensors"),
     ],

@@ -24,7 +24,7 @@ def test_classes_numbers_and_sets_of_labels(tmp_path):
     assert examples.targets.tolist() == [1, 0, 0, 1]
     assert examples.splits.tolist() == [TRAIN, TRAIN, DEV, TEST]
     numbers = read_examples(table, "regression")
-    assert numbers.targets.dtype == np.float32
+    assert numbers.targets.dtype == np.float64
     assert numbers.targets.tolist() == [10, 9, 9, 10]
     sets = read_examples(write(tmp_path / "b.csv", "text,label", "one,a|b", "two,", "three, b "), "multilabel")
     assert sets.classes == ("a", "b")
@@ -58,6 +58,7 @@ def test_the_generated_corpus_is_read_for_classification():
         (["text,label,split", "one,1,tryout"], "classification", "unknown split 'tryout'"),
         (["text,label", "one,"], "classification", "no training rows"),
         (["text,other", "one,1"], "classification", "--label-column"),
+        (["text,label", "one,1e39", "two,1"], "regression", "is no number"),
         (["other,label", "one,1"], "classification", "--text-column"),
     ],
 )
@@ -97,6 +98,27 @@ def test_missing_splits_are_carved_once_and_given_ones_stay(tmp_path):
     assert np.bincount(few.targets).tolist() == [10, 10, 10]
     given = carve(whole, dev=0.5, test=0.5, limit=None, seed=3)
     np.testing.assert_array_equal(given.splits, whole.splits)
+
+
+def test_no_class_or_label_leaves_train(tmp_path):
+    lines = [f"x {i},a" for i in range(20)] + [f"y {i},b" for i in range(20)] + ["z,c"]
+    for seed in range(4):
+        examples = read_examples(write(tmp_path / "a.csv", "text,label", *lines), "classification")
+        whole = carve(examples, dev=0.1, test=0.2, limit=None, seed=seed)
+        assert set(whole.targets[whole.of(TRAIN)]) == {0, 1, 2}
+        sets = read_examples(write(tmp_path / "b.csv", "text,label", *lines, "w,a|b"), "multilabel")
+        assert carve(sets, dev=0.1, test=0.2, limit=10, seed=seed).targets[:, 2].sum() == 1
+
+
+def test_a_split_column_that_begins_late_is_refused(tmp_path):
+    lines = [json.dumps({"text": "a", "label": "1"}), json.dumps({"text": "b", "label": "2", "split": "test"})]
+    with pytest.raises(InputError, match=r"line 2: the first row with 'split'"):
+        read_examples(write(tmp_path / "a.jsonl", *lines), "classification")
+
+
+def test_large_numbers_keep_their_differences(tmp_path):
+    numbers = read_examples(write(tmp_path / "a.csv", "text,label", "one,1600000001", "two,1600000002"), "regression")
+    assert np.diff(numbers.targets).tolist() == [1.0]
 
 
 def test_numbers_are_stratified_by_bins():

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from jaxft.encoder_model import EncoderModel
 from jaxft.errors import InputError, Stopped
 from jaxft.finetune_settings import Training, parse
 from jaxft.finetune_stages import encoder_loss, finetune_plan, group_rates, read_inputs, splits, train_encoder
+from jaxft.groups import path_names
 from jaxft.ladder import climb, rungs
 from jaxft.models.bert import open_checkpoint, reinitialized
 from jaxft.phases import learning_rates
@@ -89,7 +91,7 @@ def reviews(tmp_path_factory) -> str:
 @pytest.fixture(scope="module")
 def classified(tiny_checkpoint, reviews, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "reviews"
-    return out, run_job(tiny_checkpoint, reviews, out, "--train.epochs", "8")
+    return out, run_job(tiny_checkpoint, reviews, out, "--train.epochs", "25")
 
 
 def test_classes_are_learnt_and_a_run_is_a_folder(classified):
@@ -167,7 +169,8 @@ def test_sets_of_labels_are_learnt(tiny_checkpoint, tmp_path):
     data = table(tmp_path / "tagged.csv", 300, tagged)
     summary = run_job(tiny_checkpoint, data, tmp_path / "run", "--task", "multilabel", "--train.epochs", "30")
     assert summary["test"]["micro_f1"] > 0.8
-    assert jaxft.load(tmp_path / "run").predict(["two film it one", "the film was"])[0] == ["one", "two"]
+    (labels,) = jaxft.load(tmp_path / "run").predict(["the one film was it"])
+    assert labels == ["one"]
 
 
 def test_pairs_tell_the_first_text_from_the_second(tiny_checkpoint, tmp_path):
@@ -198,7 +201,7 @@ def test_folds_are_scored_on_what_they_have_not_seen(tiny_checkpoint, reviews, t
     assert list(summary["folds"]) == ["fold_1", "fold_2"]
     assert summary["test_of_folds"]["n"] == sum(len(parts[name].test) for name in summary["folds"])
     accuracies = [fold["accuracy"] for fold in summary["folds"].values()]
-    assert summary["fold_mean"]["mean"] == pytest.approx(np.mean(accuracies))
+    assert summary["test_mean_of_folds"]["accuracy"] == pytest.approx(np.mean(accuracies))
     ensemble = jaxft.load(tmp_path / "run")
     texts = ["good film", "dull"]
     expected = np.mean([member.scores(texts) for member in ensemble.members], axis=0)
@@ -229,16 +232,20 @@ def test_techniques_combine_and_train(few, name):
     evaluations = result.report["evaluations"]
     assert all(np.isfinite(evaluation["loss"]) for evaluation in evaluations)
     assert result.report["kept"]["accuracy"] == max(evaluation["accuracy"] for evaluation in evaluations)
-    start = open_checkpoint(inputs.folder, 2).params["head"]["out"]["kernel"]
+    start = inputs.encoder.params["head"]["out"]["kernel"]
     assert not jnp.array_equal(result.params["head"]["out"]["kernel"], start)
+    # what is returned is what was evaluated
+    scores = finetune_stages.scores_on(finetune_stages.as_model(inputs, own, result.params), inputs, split.dev)
+    loss = -np.log(scores[np.arange(len(split.dev)), inputs.examples.targets[split.dev]]).mean()
+    assert loss == pytest.approx(result.report["kept"]["loss"], rel=1e-4)
 
 
 def test_evaluations_come_every_x_steps_and_at_the_end_of_a_phase(few):
     inputs, split, own = few
     own = replace(own, train=replace(own.train, evaluate_every=4, swa_start=1))
     steps = [evaluation["step"] for evaluation in train_encoder(inputs, split, own).report["evaluations"]]
-    assert len(split.train) // 16 == 5
-    assert steps == [4, 5, 9, 10]
+    assert len(split.train) // 16 == 6
+    assert steps == [4, 6, 10, 12]
 
 
 def test_patience_ends_training_and_the_best_weights_are_kept(few):
@@ -340,16 +347,18 @@ def test_frozen_layers_cost_no_backward_pass(tiny_checkpoint):
     assert flops("head") < 0.45 * flops("all")
 
 
-def test_each_width_is_compiled_once_a_phase(few, caplog):
-    inputs, split, own = few
-    own = replace(own, train=replace(own.train, swa_start=1, epochs=3))
+def test_each_width_is_compiled_once_a_phase(tiny_checkpoint, tmp_path, caplog):
+    data = table(tmp_path / "many.csv", 1000, review)
+    own = settings(tiny_checkpoint, data, "--train.epochs", "3", "--train.swa-start", "1")
+    inputs = read_inputs(own)
+    split = splits(inputs.examples, own)["train"]
     with jax.log_compiles(), caplog.at_level("WARNING"):
         train_encoder(inputs, split, own)
     compiled = [
         record.message for record in caplog.records if "Finished XLA compilation of jit(step)" in record.message
     ]
-    assert len(inputs.pieces.widths()) == 1
-    assert len(compiled) == 2
+    assert len(inputs.pieces.widths()) == 2
+    assert len(compiled) == 2 * 2
 
 
 def test_the_ladder_adds_one_technique_after_another():
@@ -382,7 +391,7 @@ def test_the_ladder_writes_its_table_and_is_not_climbed_twice(tiny_checkpoint, r
     own = settings(tiny_checkpoint, reviews, *flags)
     inputs = read_inputs(own)
     with Run(tmp_path / "run") as run:
-        again = climb(inputs, splits(inputs.examples, own), own, run)
+        again = climb(inputs, splits(inputs.examples, own), own, rungs(own.train, own.ladder_rate), run)
     assert again["table"] + "\n" == (tmp_path / "run/ladder.md").read_text()
 
 
@@ -414,6 +423,13 @@ def test_pieces_are_cut_and_counted(tiny_checkpoint):
         (["--task", "regression"], "is no number"),
         (["--train.label-smoothing", "0.1", "--task", "multilabel"], "--task classification"),
         (["--ladder"], "no technique"),
+        (["--ladder", "--train.warmup", "5", "--ladder-rate", "1e-6"], "--ladder-rate belongs to layer-wise rates"),
+        (["--train.unfreeze", "head", "--train.swa-start", "1"], "leave out --train.unfreeze head"),
+        (["--limit-labels", "12", "--train.accumulation", "4"], "does not divide a batch of"),
+        (["--limit-labels", "10", "--test-fraction", "0", "--dev-fraction", "0.99"], "too few"),
+        (["--limit-labels", "4", "--folds", "2", "--dev-fraction", "0.9"], "too few"),
+        (["--seed", str(2**70)], "--seed .* is out of its range"),
+        (["--pair-column", "second"], "no column 'second'.*--pair-column"),
     ],
 )
 def test_bad_flags_are_refused_and_nothing_is_left(flags, message, tiny_checkpoint, reviews, tmp_path):
@@ -429,9 +445,93 @@ def test_a_dry_run_prints_the_plan_and_trains_nothing(tiny_checkpoint, reviews, 
     arguments = ["--model", str(tiny_checkpoint), "--data", reviews, "--out", str(out), *FAST, "--dry-run"]
     finetune.main([*arguments, "--train.layer-rates", "decay"])
     printed = capsys.readouterr().out
-    assert "288 train, 32 dev, 80 test" in printed
+    assert "train: 288 train, 32 dev, 80 test" in printed
     assert "0.0027" in printed
     assert not out.exists()
+
+
+def test_a_checkpoint_without_its_own_tokenizer_is_refused(tiny_checkpoint, reviews, tmp_path):
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(tiny_checkpoint / name, bare)
+    with pytest.raises(InputError, match="holds no tokenizer"):
+        read_inputs(settings(bare, reviews))
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(60)), "good", "film"]
+    (bare / "vocab.txt").write_text("\n".join(words))
+    with pytest.raises(InputError, match=r"has the piece 66 and the model only 40"):
+        read_inputs(settings(bare, reviews))
+
+
+def test_training_starts_with_a_new_head_whatever_the_checkpoint_has(classified, tmp_path):
+    model = classified[0] / "model"
+    data = table(tmp_path / "graded.csv", 60, graded)
+    stored = open_checkpoint(model).params["head"]["out"]["kernel"]
+    assert stored.shape == (16, 2)
+    for flags in ([], ["--task", "regression"]):
+        inputs = read_inputs(settings(model, data, *flags))
+        assert inputs.encoder.params["head"]["out"]["kernel"].shape == (16, 1 if flags else 4)
+        assert float(jnp.abs(inputs.encoder.params["head"]["out"]["kernel"]).max()) < 0.1
+
+
+def test_half_precision_of_a_checkpoint_is_not_claimed_of_what_is_saved(tiny_checkpoint, tmp_path):
+    encoder = open_checkpoint(tiny_checkpoint, 2)
+    encoder = replace(encoder, settings={**encoder.settings, "torch_dtype": "float16"})
+    EncoderModel(encoder, load_tokenizer(tiny_checkpoint), "classification", ("a", "b"), 20).save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["dtype"] == "float32"
+    assert "torch_dtype" not in config
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "bert_adamw", "adam_warmup"])
+def test_weights_decay_and_biases_and_norms_do_not(tiny_checkpoint, optimizer):
+    params = jax.tree.map(jnp.ones_like, open_checkpoint(tiny_checkpoint, 2).params)
+    tx = finetune_stages._optimizer(Training(optimizer=optimizer, weight_decay=0.5))
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+    decayed = {path for path, update in zip(path_names(updates), jax.tree.leaves(updates), strict=True) if update.any()}
+    assert decayed == {path for path in path_names(params) if path.endswith(("kernel", "embedding"))}
+
+
+def test_a_score_that_is_no_number_does_not_stand_in_the_way():
+    def best(*scores: float) -> bool:
+        return finetune_stages._is_best("regression", [{"rmse": score} for score in scores])
+
+    assert best(float("nan"), 0.5)
+    assert not best(0.5, float("nan"))
+    assert best(0.6, 0.5)
+    assert not best(0.5, 0.5)
+
+
+def test_smoothed_labels_give_all_classes_a_share():
+    outputs, labels = jnp.array([[2.0, 0.0, 0.0]]), jnp.array([0])
+    plain = finetune_stages.losses("classification", outputs, labels)
+    smooth = finetune_stages.losses("classification", outputs, labels, 0.3)
+    others = -jax.nn.log_softmax(outputs)[0, 1:].sum()
+    np.testing.assert_allclose(smooth, 0.8 * plain + 0.1 * others, rtol=1e-6)
+
+
+def test_without_a_test_split_the_dev_texts_are_all_that_is_scored(tiny_checkpoint, reviews, tmp_path):
+    flags = ["--test-fraction", "0", "--limit-labels", "80", "--train.epochs", "1", "--train.keep", "last"]
+    summary = run_job(tiny_checkpoint, reviews, tmp_path / "run", *flags)
+    assert "test" not in summary
+    assert set(summary["dev"]) == {"loss", "accuracy", "macro_f1"}
+
+
+def test_predict_refuses_what_the_model_does_not_read(classified, tmp_path):
+    run = str(classified[0])
+    with pytest.raises(InputError, match="reads single texts"):
+        predict.main([run, "--text", "good", "--pair", "film"])
+    with pytest.raises(InputError, match="--pair goes with --text"):
+        predict.main([run, "--input", "a.csv", "--pair", "film"])
+    with pytest.raises(InputError, match="not UTF-8"):
+        predict.main([run, "--text", "\udcff"])
+    copy = Path(shutil.copytree(classified[0] / "model", tmp_path / "model"))
+    for wrong in ({"max_length": 9999}, {"precision": "x"}, {"task": "x"}, {"max_length": 0}):
+        description = json.loads((classified[0] / "model/model.json").read_text())
+        (copy / "model.json").write_text(json.dumps({**description, **wrong}))
+        with pytest.raises(InputError, match="does not describe a model"):
+            jaxft.load(copy)
 
 
 @pytest.mark.skipif("JAXFT_MINILM" not in os.environ, reason="JAXFT_MINILM names the folder of the MiniLM checkpoint")

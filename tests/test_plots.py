@@ -102,6 +102,13 @@ def test_learning_rates_far_apart_get_a_log_axis_and_near_ones_a_linear_one(tmp_
         plots.plot_learning_rates({"a": [0.1], "b": [0.1, 0.2]}, [], tmp_path / "x.png")
 
 
+def test_confusion_matrix_of_very_many_classes_stays_small(tmp_path, drawn):
+    plots.plot_confusion(np.eye(400, dtype=int), [f"class {i}" for i in range(400)], tmp_path / "c.png")
+    assert max(drawn[0].get_size_inches()) < 20
+    assert not drawn[0].axes[0].texts
+    assert (tmp_path / "c.png").stat().st_size < 500_000
+
+
 @pytest.mark.parametrize("size", [2, 5, 20])
 def test_confusion_matrix_of_any_size(tmp_path, drawn, size):
     matrix = np.full((size, size), 1000) + 9000 * np.eye(size, dtype=int)

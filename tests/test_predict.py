@@ -1,6 +1,9 @@
 """A model's folder: what is saved comes back, alone and elsewhere, and what is damaged is refused."""
 
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,3 +117,24 @@ def test_a_bad_row_leaves_no_output(folder, tmp_path):
 def test_flags_that_do_not_go_together_are_refused(folder, arguments, message):
     with pytest.raises(InputError, match=message):
         predict.main([str(folder), *arguments])
+
+
+def test_the_file_that_is_read_is_not_written_over(folder, tmp_path):
+    source = tmp_path / "texts.csv"
+    source.write_text("text\nthe film was fine\n")
+    with pytest.raises(InputError, match="is --input itself"):
+        predict.main([str(folder), "--input", str(source), "--output", str(tmp_path / "." / "texts.csv")])
+    assert source.read_text() == "text\nthe film was fine\n"
+
+
+def test_a_reader_that_has_enough_is_no_error(folder, tmp_path):
+    source = tmp_path / "texts.csv"
+    source.write_text("text\n" + "the film was fine\n" * 20_000)
+    command = f"{sys.executable} -m jaxft.predict {folder} --input {source} | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stdout.startswith("label,p(1)")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_short_text_is_not_padded_to_the_longest(model):
+    assert TextClassifier._widths(replace(model, max_length=1440, bptt=72), 9)[:3] == (16, 32, 64)

@@ -196,3 +196,13 @@ def test_in_a_terminal_progress_is_one_bar(monkeypatch):
         bar.update(10)
     assert "\r" in terminal.getvalue()
     assert "100%" in terminal.getvalue()
+
+
+def test_a_run_that_had_only_begun_is_resumed_from_its_start(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".vocabulary.json.tmp").touch()
+    assert create_run_folder(folder, resume=True) == folder
+    (folder / "notes.txt").touch()
+    with pytest.raises(InputError, match="holds no run to continue"):
+        create_run_folder(folder, resume=True)

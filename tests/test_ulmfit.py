@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 import jaxft
 from jaxft import checkpoint, predict, stage, ulmfit
 from jaxft.errors import InputError, Stopped
-from jaxft.report import read_json, read_metrics
+from jaxft.report import read_json, read_metrics, write_json
 
 SMALL = """
     --model.embedding-size 8 --model.hidden-size 12 --model.num-layers 2 --text.min-count 1 --log-every 1
@@ -174,6 +175,23 @@ def test_a_language_model_that_does_not_fit_is_refused(finished, table, tmp_path
     with pytest.raises(InputError, match=message):
         ulmfit.main(["--data", str(table), "--out", str(out), *SMALL, "--language-model", str(finished), *arguments])
     assert not out.exists()
+
+
+def test_a_language_model_of_fewer_labels_may_have_read_what_is_held_out(finished, table, tmp_path):
+    lender = Path(shutil.copytree(finished, tmp_path / "lender"))
+    write_json(lender / "config.json", {**read_json(lender / "config.json"), "limit_labels": 20})
+    arguments = ["--data", str(table), "--out", str(tmp_path / "run"), *SMALL, "--language-model", str(lender)]
+    for limit in ([], ["--limit-labels", "30"]):
+        with pytest.raises(InputError, match="give --limit-labels 20 or fewer"):
+            ulmfit.main([*arguments, *limit])
+
+
+@pytest.mark.parametrize(("name", "value"), [("seed", "1"), ("classifier.dev-fraction", "0.3")])
+def test_a_pretrained_model_of_the_same_texts_has_to_hold_out_the_same(finished, table, tmp_path, name, value):
+    arguments = ["--data", str(table), "--out", str(tmp_path / "run"), *SMALL, "--pretrained", str(finished)]
+    with pytest.raises(InputError, match=f"same texts with another {name.replace('-', '_')}"):
+        ulmfit.main([*arguments, f"--{name}", value])
+    assert not (tmp_path / "run").exists()
 
 
 def test_resume_refuses_texts_that_have_changed(finished, table, tmp_path):

@@ -23,6 +23,8 @@ Text = tuple[str, ...]
 
 TRAIN, DEV, TEST = range(3)
 _SPLITS = {"train": TRAIN, "dev": DEV, "valid": DEV, "validation": DEV, "test": TEST}
+LARGEST = 1e18
+"""numbers from here on have squares that float32 cannot hold"""
 SEPARATOR = "|"
 """stands between the labels of an example with several"""
 
@@ -34,7 +36,7 @@ class Examples:
     Attributes:
       name, fingerprint: of the file, as in `Corpus`.
       texts: N texts or pairs.
-      targets: (N,) int32 classes, (N,) float32 numbers, or (N, C) float32 of 0 and 1.
+      targets: (N,) int32 classes, (N,) float64 numbers, or (N, C) float32 of 0 and 1.
       classes: names of the C classes or labels; none for numbers.
       splits: (N,) int8, which of TRAIN, DEV and TEST.
     """
@@ -66,8 +68,8 @@ def read_examples(
       data: a CSV, TSV or JSONL file, also compressed; for classification also what `open_corpus` takes.
       task: what a label is: one of some classes, a number, or labels with `|` between them (in JSONL also a list).
       text_column, pair_column, label_column: columns of a table; without a pair column examples are single texts.
-      split_column: column that says train, dev (or valid) or test; rows that say unlabelled are left out, as are those
-        without a label where the column is absent and all others are train.
+      split_column: column that says train, dev (or valid) or test; rows that say unlabelled are left out. Without the
+        column all rows are train, and those without a class or number are left out.
 
     Raises:
       InputError: naming file and row, of the first bad row; or too few examples or classes.
@@ -99,12 +101,16 @@ def read_examples(
 def _table(
     path: Path, task: Task, text_column: str, pair_column: str | None, label_column: str, split_column: str
 ) -> Iterator[tuple[Text, Any, int]]:
-    columns = [text_column] if pair_column is None else [text_column, pair_column]
+    columns = [(text_column, "--text-column")]
+    if pair_column is not None:
+        columns.append((pair_column, "--pair-column"))
     has_split = None
     for where, fields in rows(path):
         if has_split is None:
             has_split = split_column in fields or split_column != "split"
-        text = tuple(text_field(fields, column, where) for column in columns)
+        if not has_split and split_column in fields:
+            raise InputError(f"{where}: the first row with {split_column!r}; give it in all rows, or in none")
+        text = tuple(text_field(fields, *column, where) for column in columns)
         for column, flag in ((label_column, "--label-column"), *([(split_column, "--split-column")] * has_split)):
             if column not in fields:
                 raise InputError(f"{where}: no column {column!r}; name the right one with {flag}")
@@ -121,7 +127,7 @@ def _table(
 
 
 def _label(value: Any, task: Task, where: str, column: str) -> Any:
-    """A class, a number or a list of labels; None where there is none, which only a set of labels can be."""
+    """A class, a number or a list of labels, which may be empty; None where a class or number is missing."""
     if task == "multilabel":
         parts = value if isinstance(value, list) else str("" if value is None else value).split(SEPARATOR)
         return sorted({str(part).strip() for part in parts} - {""})
@@ -134,7 +140,7 @@ def _label(value: Any, task: Task, where: str, column: str) -> Any:
         number = float(said)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
+    if not abs(number) < LARGEST:
         raise InputError(f"{where}: {said!r} in {column!r} is no number; correct it, or give --task classification")
     return number
 
@@ -142,7 +148,7 @@ def _label(value: Any, task: Task, where: str, column: str) -> Any:
 def _targets(labels: Sequence[Any], splits: np.ndarray, task: Task, data: str) -> tuple[np.ndarray, tuple[str, ...]]:
     train = np.flatnonzero(splits == TRAIN)
     if task == "regression":
-        targets = np.array(labels, np.float32)
+        targets = np.array(labels, np.float64)
         if np.ptp(targets[train]) == 0:
             raise InputError(f"{data} has one and the same number in every training row; there is nothing to learn")
         return targets, ()
@@ -211,25 +217,43 @@ def _by_stratum(strata: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.lexsort((rng.random(len(strata)), strata))
 
 
+def _one_of_each(targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The first of the rows with each class or label; none of numbers."""
+    if targets.ndim == 2:
+        held = targets[rows] > 0
+        return np.unique(rows[held.argmax(axis=0)[held.any(axis=0)]])
+    return rows[np.unique(targets[rows], return_index=True)[1]] if targets.dtype == np.int32 else rows[:0]
+
+
 def carve(examples: Examples, *, dev: float, test: float, limit: int | None, seed: int) -> Examples:
-    """The examples with the splits that are missing taken from train, each a share of it, and train cut to `limit`.
+    """The examples with the splits that are missing taken from train, each a share of it.
+
+    One row of every class or label stays in train. Of what is left of train after the test split was taken, `limit`
+    rows are used, dev rows included.
 
     Raises:
       InputError: too few training rows.
     """
     splits, rng = examples.splits.copy(), np.random.default_rng(seed)
-    groups = strata(examples.targets)
-    if limit is not None:
-        train = np.flatnonzero(splits == TRAIN)
-        keep = stratified_sample(groups[train], min(limit, len(train)), rng)
-        splits[train[~keep]] = -1
-    for split, share in ((TEST, test), (DEV, dev)):
-        train = np.flatnonzero(splits == TRAIN)
-        if share and not (splits == split).any():
-            if len(train) < 4:
-                raise InputError(f"{len(train)} training rows are too few to hold any out; give at least 4")
-            splits[train[stratified_sample(groups[train], max(1, round(share * len(train))), rng)]] = split
-    chosen = splits >= 0
+    groups, unused = strata(examples.targets), -1
+    kept = _one_of_each(examples.targets, rng.permutation(examples.of(TRAIN)))
+
+    def take(split: int, count: int) -> None:
+        free = np.setdiff1d(np.flatnonzero(splits == TRAIN), kept)
+        if not 0 < count < len(free) + bool(len(kept)):
+            raise InputError(f"{(splits == TRAIN).sum()} training rows are too few to hold {count} out; give more rows")
+        splits[free[stratified_sample(groups[free], count, rng)]] = split
+
+    def share_of_train(share: float) -> int:
+        return max(1, round(share * (splits == TRAIN).sum()))
+
+    if test and not len(examples.of(TEST)):
+        take(TEST, share_of_train(test))
+    if limit is not None and (splits == TRAIN).sum() > limit:
+        take(unused, int((splits == TRAIN).sum()) - limit)
+    if dev and not len(examples.of(DEV)):
+        take(DEV, share_of_train(dev))
+    chosen = splits != unused
     return replace(
         examples,
         texts=tuple(text for text, wanted in zip(examples.texts, chosen, strict=True) if wanted),

@@ -92,7 +92,14 @@ def text_lines(stream: BinaryIO, path: Path) -> Iterator[str]:
 
 
 def file_hash(path: Path, settings: str) -> str:
-    """Hexadecimal sha256 of the file's bytes and of the settings that it is read with."""
-    with open(path, "rb") as stream:
-        content = hashlib.file_digest(stream, "sha256").hexdigest()
+    """Hexadecimal sha256 of the file's bytes and of the settings that it is read with.
+
+    Raises:
+      InputError: the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check the path and its permissions") from error
     return hashlib.sha256(f"{settings}\n{content}".encode()).hexdigest()

@@ -56,7 +56,10 @@ def folder_hash(root: Path) -> str:
     digest = hashlib.sha256(b"aclImdb folder")
     for split, label in LAYOUT:
         for path in _reviews(root / split / label):
-            stat = path.stat()
+            try:
+                stat = path.stat()
+            except OSError as error:
+                raise InputError(f"{path} cannot be read ({error.strerror}); put it back or remove it") from error
             digest.update(f"\n{split}/{label}/{path.name} {stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()
 

@@ -16,6 +16,8 @@ from jaxft.errors import InputError
 
 BUCKETS = 4
 """widths that batches are padded to, at most"""
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
+"""a folder with none of these has no tokenizer, though transformers makes one up that knows no word"""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ def load_tokenizer(folder: Path) -> Any:
     Raises:
       InputError: there is none, or it is damaged.
     """
+    if not any((folder / name).exists() for name in TOKENIZER_FILES):
+        raise InputError(f"{folder} holds no tokenizer ({', '.join(TOKENIZER_FILES)}): download the whole checkpoint")
     # Otherwise it complains on import that torch is not installed.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from transformers import AutoTokenizer

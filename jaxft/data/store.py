@@ -221,9 +221,10 @@ def _classes(name: str, table: _Numbered) -> tuple[str, ...]:
 
 def _by_number(label: str) -> tuple[float, str]:
     try:
-        return (float(label), label)
+        number = float(label)
     except ValueError:
-        return (math.inf, label)
+        number = math.inf
+    return (number if math.isfinite(number) else math.inf, label)
 
 
 def _write(whole: Path, numbered: Path, table: _Numbered, classes: tuple[str, ...], vocabulary: Vocabulary) -> None:

@@ -181,6 +181,8 @@ class LengthBatches:
 
     def map(self, function: Callable[[Batch], Any]) -> np.ndarray:
         """What `function` makes of every batch, (B, C), as (N, C) float32 in the order of `documents`."""
+        if not len(self.documents):
+            return np.zeros((0, 1), np.float32)
         pending = [(positions, function(self.evaluation_batch(positions))) for positions in self.evaluation_batches()]
         result = np.zeros((len(self.documents), pending[0][1].shape[1]), np.float32)
         for positions, values in pending:

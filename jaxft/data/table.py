@@ -51,13 +51,13 @@ def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from _json_rows(path, stream) if table_suffix(path) == ".jsonl" else _csv_rows(path, stream)
 
 
-def text_field(fields: dict[str, Any], column: str, where: str) -> str:
-    """The text of one row.
+def text_field(fields: dict[str, Any], column: str, flag: str, where: str) -> str:
+    """The text of one row; `flag` is what names its column.
 
     Raises:
       InputError: no such column, or a text that is empty or no string.
     """
-    text = _field(fields, column, "--text-column", where)
+    text = _field(fields, column, flag, where)
     if not isinstance(text, str):
         raise InputError(f"{where}: {column!r} holds {json.dumps(text)} where a text is needed; write it as a string")
     if not text.strip():
@@ -83,7 +83,7 @@ def read_table(path: Path, text_column: str, label_column: str, split_column: st
         if has_split is None:
             # the default name may be absent; a name that was asked for may not
             has_split = split_column in fields or split_column != "split"
-        text = text_field(fields, text_column, where)
+        text = text_field(fields, text_column, "--text-column", where)
         if has_split:
             split = _split(_field(fields, split_column, "--split-column", where), where)
             if split == "unlabelled":

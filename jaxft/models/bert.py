@@ -80,6 +80,11 @@ class BertConfig:
     num_labels: int | None
     precision: Precision = "f32"
 
+    @property
+    def longest(self) -> int:
+        """Pieces of the longest text that there are positions for."""
+        return self.max_positions - self.position_offset
+
 
 class Embeddings(nnx.Module):
     """Words, positions and token types, added and normalized."""
@@ -266,6 +271,7 @@ def open_checkpoint(
     precision: Precision = "f32",
     seed: int = 0,
     dropout: float | None = None,
+    new_head: bool = False,
 ) -> Encoder:
     """Reads a Hugging Face checkpoint.
 
@@ -277,6 +283,7 @@ def open_checkpoint(
       precision: of the products; see `jaxft.models.products`.
       seed: of what is drawn anew.
       dropout: in place of every dropout in config.json.
+      new_head: draw the head anew even if the file has one.
 
     Raises:
       InputError: a missing or damaged file, a model of another kind, or weights that do not fit; one sentence names all
@@ -285,10 +292,12 @@ def open_checkpoint(
     folder = Path(folder)
     settings, state = read_config(folder), read_checkpoint(folder)
     name = str(folder)
-    kind = KINDS.get(settings.get("model_type", ""))
+    kind = KINDS.get(str(settings.get("model_type")))
     if kind is None:
         raise InputError(f"{name} holds a model of type {settings.get('model_type')!r}, and not one of {sorted(KINDS)}")
     found, problems = to_parameters(state, kind)
+    if new_head:
+        found = {path: array for path, array in found.items() if not path.startswith("head/")}
     stored = found["head/out/bias"].shape[0] if "head/out/bias" in found else None
     if num_labels is not None and stored is not None and stored != num_labels:
         raise InputError(f"{name} has a head of {stored} outputs where {num_labels} are wanted: name a base checkpoint")
@@ -354,37 +363,43 @@ def _config(
     """Our names for what config.json says; DistilBERT has its own."""
     distil = kind == "distilbert"
 
-    def get(key: str, other: str | None = None, default: Any = None) -> Any:
+    def get(key: str, other: str | None = None, default: Any = None, kind: type = int) -> Any:
         theirs = other if distil and other else key
-        value = settings.get(theirs, default)
+        value = settings.get(theirs)
+        value = default if value is None else value
         if value is None:
             raise InputError(f"{name} has a config.json without {theirs}: download it again")
+        right = isinstance(value, kind | int) and not isinstance(value, bool) and (isinstance(value, str) or value >= 0)
+        if not right:
+            raise InputError(f"{name} has a config.json with {theirs} {value!r}: download it again")
         return value
 
-    dropout = get("hidden_dropout_prob", "dropout", 0.1)
-    head_dropout = settings.get("seq_classif_dropout" if distil else "classifier_dropout")
+    dropout = get("hidden_dropout_prob", "dropout", 0.1, float)
+    pad = get("pad_token_id", default=1 if kind == "roberta" else 0)
     config = BertConfig(
         kind=kind,
         vocab_size=get("vocab_size"),
-        embedding_size=settings.get("embedding_size", get("hidden_size", "dim")),
+        embedding_size=get("embedding_size", default=get("hidden_size", "dim")),
         hidden_size=get("hidden_size", "dim"),
         num_layers=get("num_hidden_layers", "n_layers"),
         num_heads=get("num_attention_heads", "n_heads"),
         intermediate_size=get("intermediate_size", "hidden_dim"),
         max_positions=get("max_position_embeddings"),
         token_types=0 if distil else get("type_vocab_size"),
-        activation=get("hidden_act", "activation", "gelu"),
+        activation=get("hidden_act", "activation", "gelu", str),
         hidden_dropout=dropout,
-        attention_dropout=get("attention_probs_dropout_prob", "attention_dropout", 0.1),
-        head_dropout=dropout if head_dropout is None else head_dropout,
-        layer_norm_eps=settings.get("layer_norm_eps", 1e-12),
-        initializer_range=settings.get("initializer_range", 0.02),
-        pad_id=settings.get("pad_token_id") or 0,
-        position_offset=(settings.get("pad_token_id", 1) + 1) if kind == "roberta" else 0,
+        attention_dropout=get("attention_probs_dropout_prob", "attention_dropout", 0.1, float),
+        head_dropout=get("classifier_dropout", "seq_classif_dropout", dropout, float),
+        layer_norm_eps=get("layer_norm_eps", default=1e-12, kind=float),
+        initializer_range=get("initializer_range", default=0.02, kind=float),
+        pad_id=pad,
+        position_offset=pad + 1 if kind == "roberta" else 0,
         pooler=pooler,
         num_labels=num_labels,
         precision=precision,
     )
+    if not config.num_heads or config.hidden_size % config.num_heads:
+        raise InputError(f"{name} has {config.num_heads} heads for {config.hidden_size} features: download it again")
     if config.activation not in ACTIVATIONS:
         raise InputError(f"{name} uses the activation {config.activation!r}, and not one of {sorted(ACTIVATIONS)}")
     return config

@@ -1,4 +1,4 @@
-"""Dropout masks: all the small ones of a step in one draw, as each would be one more loop to compile, and large ones."""
+"""Dropout masks: all small ones of a step in one draw, as each would be one more loop to compile, and large ones."""
 
 import math
 from collections.abc import Sequence
