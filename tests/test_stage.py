@@ -33,7 +33,7 @@ def batch(step):
     return {"x": rng.normal(size=(8, 3)).astype(np.float32), "y": rng.normal(size=8).astype(np.float32)}
 
 
-def run_stage(folder, run_class=Run, average=None, best=True, nan_from=None, **options):
+def run_stage(folder, run_class=Run, average=None, best=True, nan_from=None, every=None, stop=None, **options):
     def evaluate(params, carry):
         loss = float(loss_fn(params, carry, batch(10**6), None)[0])
         return {"loss": loss, "score": -loss}
@@ -59,6 +59,8 @@ def run_stage(folder, run_class=Run, average=None, best=True, nan_from=None, **o
             tokens_per_epoch=8 * STEPS,
             evaluate=evaluate,
             average=average,
+            evaluate_every=every,
+            stop=stop,
             keep=(lambda epochs: epochs[-1]["score"] >= max(e["score"] for e in epochs)) if best else None,
         )
 
@@ -96,6 +98,19 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, uninterrupted, stop_
     jax.tree.map(np.testing.assert_array_equal, (resumed.params, resumed.carry), (whole.params, whole.carry))
     assert resumed.report["evaluations"] == whole.report["evaluations"]
     assert log_without_times(tmp_path) == log_without_times(whole_folder)
+
+
+@pytest.mark.parametrize("stop_at", range(1, 13))
+def test_stopped_anywhere_between_frequent_evaluations_equals_uninterrupted(tmp_path, stop_at):
+    frequent = {"every": 3, "stop": lambda evaluations: len(evaluations) == 5}
+    whole = run_stage(None, **frequent)
+    assert [evaluation["step"] for evaluation in whole.report["evaluations"]] == [3, 6, 8, 11, 14]
+    assert whole.report["steps"] == 14
+    with pytest.raises(Stopped):
+        run_stage(tmp_path, StoppedAt, stop_at=stop_at, **frequent)
+    resumed = run_stage(tmp_path, **frequent)
+    jax.tree.map(np.testing.assert_array_equal, (resumed.params, resumed.carry), (whole.params, whole.carry))
+    assert resumed.report["evaluations"] == whole.report["evaluations"]
 
 
 def test_stopped_again_and_again_with_an_average(tmp_path):
