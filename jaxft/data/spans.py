@@ -1,0 +1,126 @@
+"""Entities and the tags that mark them: BIO, IOB1 and BIOES in, entities as spans, BIO or BIOES out, and their scores.
+
+A leaf module: readers of tagged text convert with it, and the tagging job scores with it.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal
+
+Span = tuple[str, int, int]
+"""type, first token, token after the last"""
+Scheme = Literal["BIO", "BIOES"]
+
+
+def split_tag(tag: str) -> tuple[str, str]:
+    """The kind of a tag, one of O, B, I, E and S, and the type of its entity.
+
+    Raises:
+      ValueError: it is neither O nor such a letter, a hyphen and a type.
+
+    >>> split_tag("B-PER"), split_tag("O")
+    (('B', 'PER'), ('O', ''))
+    """
+    if tag == "O":
+        return "O", ""
+    kind, hyphen, name = tag.partition("-")
+    if kind not in ("B", "I", "E", "S") or not hyphen or not name:
+        raise ValueError(f"the tag {tag!r} is neither O nor one of B-, I-, E- and S- with a type")
+    return kind, name
+
+
+def read_spans(tags: Sequence[str]) -> list[Span]:
+    """The entities that tags of any of the three schemes mark, in their order.
+
+    An I or E that nothing of its type comes before begins an entity, as in IOB1 and as conlleval and seqeval count it.
+
+    Raises:
+      ValueError: as `split_tag`.
+
+    >>> read_spans(["B-PER", "I-PER", "O", "I-LOC", "B-LOC"])
+    [('PER', 0, 2), ('LOC', 3, 4), ('LOC', 4, 5)]
+    """
+    spans: list[Span] = []
+    before, name, start = "O", "", 0
+    for place, tag in enumerate([*tags, "O"]):
+        kind, own = split_tag(tag)
+        goes_on = kind in "IE" and before in "BI" and own == name
+        if not goes_on:
+            if before != "O":
+                spans.append((name, start, place))
+            name, start = own, place
+        before = kind
+    return spans
+
+
+def write_tags(spans: Sequence[Span], length: int, scheme: Scheme = "BIO") -> list[str]:
+    """Tags of so many tokens that mark the entities, none of which overlaps another.
+
+    >>> write_tags([("PER", 0, 2), ("LOC", 3, 4)], 4, "BIOES")
+    ['B-PER', 'E-PER', 'O', 'S-LOC']
+    """
+    tags = ["O"] * length
+    for name, start, end in spans:
+        tags[start:end] = [f"B-{name}", *[f"I-{name}"] * (end - start - 1)]
+        if scheme == "BIOES":
+            tags[end - 1] = f"{'S' if end - start == 1 else 'E'}-{name}"
+    return tags
+
+
+def count_orphans(tags: Sequence[str]) -> int:
+    """How many entities begin with an I or E, which BIO and BIOES do not allow and IOB1 does.
+
+    >>> count_orphans(["O", "I-PER", "I-PER", "B-LOC"])
+    1
+    """
+    return sum(split_tag(tags[start])[0] in "IE" for _, start, _ in read_spans(tags))
+
+
+def entity_scores(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Precision, recall and F1 of entities, which are right where type and both ends are.
+
+    Args:
+      true: tags of each sentence, in any scheme.
+      predicted: as many for each.
+
+    Returns:
+      `n` true entities, `micro_precision`, `micro_recall`, `micro_f1` over all entities, `macro_f1`, the mean over the
+      types that occur on either side, and `per_class`, the scores of each type and its number of entities. What nothing
+      was found or claimed of counts as 0.
+
+    Raises:
+      ValueError: sentences that do not fit each other, or as `split_tag`.
+
+    >>> scores = entity_scores([["B-PER", "I-PER", "O"]], [["B-PER", "I-PER", "B-LOC"]])
+    >>> scores["micro_precision"], scores["micro_recall"], scores["macro_f1"]
+    (0.5, 1.0, 0.5)
+
+    References:
+      Tjong Kim Sang & De Meulder, Introduction to the CoNLL-2003 Shared Task, 2003, whose conlleval this counts as.
+    """
+    hits, support, claims = Counter[str](), Counter[str](), Counter[str]()
+    for own, other in zip(true, predicted, strict=True):
+        if len(own) != len(other):
+            raise ValueError(f"a sentence of {len(own)} tags was given {len(other)}")
+        wanted, found = read_spans(own), read_spans(other)
+        support.update(name for name, _, _ in wanted)
+        claims.update(name for name, _, _ in found)
+        hits.update(name for name, _, _ in set(wanted) & set(found))
+    types = sorted(support | claims)
+    rows = [{"class": name, **_rates(hits[name], claims[name], support[name])} for name in types]
+    micro = _rates(hits.total(), claims.total(), support.total())
+    return {
+        "n": support.total(),
+        **{f"micro_{name}": micro[name] for name in ("precision", "recall", "f1")},
+        "macro_f1": sum(row["f1"] for row in rows) / max(1, len(rows)),
+        "per_class": rows,
+    }
+
+
+def _rates(hits: int, claims: int, support: int) -> dict[str, Any]:
+    return {
+        "precision": hits / max(1, claims),
+        "recall": hits / max(1, support),
+        "f1": 2 * hits / max(1, claims + support),
+        "support": support,
+    }

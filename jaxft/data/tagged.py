@@ -1,0 +1,117 @@
+"""Sentences with a tag for every token: columns as in CoNLL, and CLUENER's JSON lines.
+
+The tagging job reads its data with it. Tags are BIO, IOB1 or BIOES; see `jaxft.data.spans`.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxft.data.files import decompressed, text_lines
+from jaxft.data.spans import Span, split_tag, write_tags
+from jaxft.data.table import table_suffix
+from jaxft.errors import InputError
+
+BYTE_ORDER_MARK = "\ufeff"
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Tokens and their tags, as many of the one as of the other, at least one."""
+
+    tokens: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+def read_tagged(path: Path, column: int = -1) -> Iterator[Sentence]:
+    """Streams the sentences of a file.
+
+    A file of columns has a token a line, its columns parted by tabs or else by spaces, with blank lines between
+    sentences; lines that begin with -DOCSTART- count as blank. A .json or .jsonl file has an object a line with `text`
+    and `label`, where `label["PER"]["Ada"]` lists first and last character of every place; tokens are characters.
+
+    Args:
+      path: the file, plain or compressed.
+      column: which column has the tags, counted from 0, or from the end if negative; the first has the tokens.
+
+    Raises:
+      InputError: naming file and line: no such column, another number of columns than in the line before, an unknown
+        kind of tag, a place that is not in the text; or a file without a sentence.
+    """
+    empty = True
+    sentences = _json_sentences(path) if table_suffix(path) in (".json", ".jsonl") else _columns(path, column)
+    for sentence in sentences:
+        empty = False
+        yield sentence
+    if empty:
+        raise InputError(f"{path} holds no sentences; name a file with a token and its tag a line")
+
+
+def _columns(path: Path, column: int) -> Iterator[Sentence]:
+    tokens: list[str] = []
+    tags: list[str] = []
+    width = None
+    with decompressed(path) as stream:
+        for number, line in enumerate(text_lines(stream, path), 1):
+            text, where = line.strip("\r\n" + BYTE_ORDER_MARK), f"{path}, line {number}"
+            if not text.strip() or text.startswith("-DOCSTART-"):
+                if tokens:
+                    yield Sentence(tuple(tokens), tuple(tags))
+                tokens, tags = [], []
+                continue
+            fields = text.split("\t") if "\t" in text else text.split()
+            if width not in (None, len(fields)):
+                raise InputError(f"{where}: {len(fields)} columns where the line before has {width}; give all the same")
+            width = len(fields)
+            if width < 2 or not -width <= column < width:
+                raise InputError(f"{where}: no column {column} of tags in {text!r}; name it with --tag-column")
+            tokens.append(fields[0])
+            tags.append(_checked(fields[column].strip(), where))
+    if tokens:
+        yield Sentence(tuple(tokens), tuple(tags))
+
+
+def _checked(tag: str, where: str) -> str:
+    try:
+        split_tag(tag)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}; correct it, or name the right column with --tag-column") from error
+    return tag
+
+
+def _json_sentences(path: Path) -> Iterator[Sentence]:
+    with decompressed(path) as stream:
+        for number, line in enumerate(text_lines(stream, path), 1):
+            if not line.strip():
+                continue
+            where = f"{path}, line {number}"
+            try:
+                fields = json.loads(line)
+                text, spans = fields["text"], _places(fields["label"])
+                if not isinstance(text, str) or not text:
+                    raise ValueError("the text is empty or no string")
+                yield Sentence(tuple(text), tuple(write_tags(_apart(spans, len(text)), len(text))))
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                raise InputError(f"{where}: no object with a text and its labels ({error}); correct it") from error
+
+
+def _places(label: dict[str, Any]) -> list[Span]:
+    return [
+        (name, start, end + 1) for name, found in label.items() for places in found.values() for start, end in places
+    ]
+
+
+def _apart(spans: list[Span], length: int) -> list[Span]:
+    """The spans in their order.
+
+    Raises:
+      ValueError: one is not within the text, or overlaps another.
+    """
+    ordered, free = sorted(spans, key=lambda span: span[1:]), 0
+    for name, start, end in ordered:
+        if not free <= start < end <= length:
+            raise ValueError(f"{name} from {start} to {end - 1} is not in the text, or overlaps another entity")
+        free = end
+    return ordered
