@@ -235,7 +235,7 @@ def check(settings: Any, ranges: Mapping[str, Range] = RANGES) -> None:
 
     >>> check(Settings(seed=-1))
     Traceback (most recent call last):
-    jaxft.errors.InputError: --seed -1 is out of its range: give a number at least 0
+    jaxft.errors.InputError: --seed -1 is out of its range: give a number from 0 to 4,294,967,295
     """
     values = flatten(asdict(settings))
     for stage in (name for name in ("lm", "classifier") if f"{name}.drop_mult" in values):
