@@ -70,8 +70,7 @@ def train(settings: Settings) -> dict[str, Any]:
         text_seconds = time.monotonic() - started
         planned = plans(texts, settings)
         config = identity(settings, texts.fingerprint)
-        borrowed = _borrowed_language_models(texts, settings, config)
-        _refuse_leak(settings, config)
+        borrowed = _lent(texts, settings, config)
         begin(folder, settings.resume, config, texts.store.vocabulary)
     lms: LanguageModels = {}
     classified: dict[Direction, StageResult] = {}
@@ -184,8 +183,13 @@ def _classifier(
     return result
 
 
-def _borrowed_language_models(texts: Texts, settings: Settings, config: Mapping[str, Any]) -> LanguageModels:
-    """The language models of another run, if they fit this one: same texts, same splits, same sizes."""
+def _lent(texts: Texts, settings: Settings, config: Mapping[str, Any]) -> LanguageModels:
+    """The language models of another run, if they fit this one: same texts, same splits, same sizes.
+
+    Raises:
+      InputError: they do not, or those that this run starts from do not.
+    """
+    _refuse_leak(settings, config)
     folder = settings.language_model
     if folder is None:
         return {}
@@ -275,6 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if settings.dry_run:
         settings = with_sizes_of(open_starts(settings), settings)
         texts = read_texts(settings)
+        _lent(texts, settings, identity(settings, texts.fingerprint))
         print(preview(texts, settings, plans(texts, settings), encoder_config(texts, settings)))
         return
     print(summary.summary_table(train(settings)))

@@ -249,6 +249,7 @@ def test_dry_run_trains_nothing(table, tmp_path, capsys):
         (["--resume", "--out", "NOWHERE"], r"NOWHERE.*--resume"),
         (["--limit-labels", "3"], r"--limit-labels 3 is too few for 2 classes"),
         (["--lm.batch-size", "4000"], r"too few for 4000 rows.*--lm\.batch-size"),
+        (["--language-model", "NOWHERE", "--dry-run"], r"NOWHERE holds no trained forward language model"),
         (["--language-model", "NOWHERE"], r"NOWHERE holds no trained forward language model"),
         (["--lm.peak-rate", "-1"], r"--lm\.peak-rate -1\.0 is out of its range"),
         (["--classifier.batch-size", "0"], r"--classifier\.batch-size 0 is out of its range: give a number at least 1"),
