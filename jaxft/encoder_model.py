@@ -19,7 +19,8 @@ from jaxft.data.examples import Task, Text
 from jaxft.data.pieces import Pieces, encode, load_tokenizer
 from jaxft.data.streams import LengthBatches
 from jaxft.errors import InputError
-from jaxft.models.bert import KINDS, Encoder, open_checkpoint
+from jaxft.models.bert import Encoder, open_checkpoint
+from jaxft.models.bert_config import KINDS
 from jaxft.models.hugging_face import to_checkpoint
 from jaxft.models.products import Precision
 from jaxft.report import write_json

@@ -11,11 +11,10 @@ import argparse
 import json
 import resource
 import sys
-import time
-from statistics import median
+from dataclasses import replace
 from typing import Any
 
-from in_turn import compare
+from in_turn import compare, median_seconds
 
 STEPS, BATCH, WIDTH = 5, 16, 256
 
@@ -36,9 +35,8 @@ def measure(checkpoint: str, precision: str) -> dict[str, float]:
     config, rules = encoder.config, encoder_rules(encoder.config.num_layers)
     rates = dict.fromkeys((group for _, group in rules), 2e-5)
     tx = discriminative(optax.adamw(1.0), label_params(encoder.params, rules), rates, clip_norm=1.0)
+    params, encoder = encoder.params, replace(encoder, params=None)
     step = jax.jit(make_train_step(encoder_loss(encoder, "classification"), tx), donate_argnums=0)
-    params = jax.tree.map(lambda x: x.copy(), encoder.params)
-    object.__setattr__(encoder, "params", None)
     state = TrainState.create(params, tx, key=jax.random.key(0))
     del params
     rng = np.random.default_rng(0)
@@ -47,14 +45,9 @@ def measure(checkpoint: str, precision: str) -> dict[str, float]:
         "lengths": np.full(BATCH, WIDTH, np.int32),
         "labels": rng.integers(0, 2, BATCH, np.int32),
     }
-    times = []
-    for _ in range(STEPS + 1):
-        started = time.perf_counter()
-        state, metrics = step(state, batch)
-        jax.block_until_ready((state.params, metrics))
-        times.append(time.perf_counter() - started)
+    seconds = median_seconds(step, state, batch, STEPS)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    speed = BATCH * WIDTH / median(times[1:])
+    speed = BATCH * WIDTH / seconds
     weights = config.num_layers * (4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size)
     attention = 2 * config.num_layers * WIDTH * config.hidden_size
     rate = product_speed(chosen)

@@ -6,8 +6,10 @@ Whatever else the machine does meets both, and the peak memory is that of one.
 import json
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
+from typing import Any
 
 
 def compare(ours: Mapping[str, Sequence[str]], peer: Sequence[str] | None, rounds: int) -> None:
@@ -36,6 +38,19 @@ def compare(ours: Mapping[str, Sequence[str]], peer: Sequence[str] | None, round
         share = f"{100 * middle['share']:.0f} % | {middle['product_gflops']:.0f}" if "share" in middle else " | "
         speed, peak = f"{middle['tokens_per_s']:,.0f}", f"{middle['peak_mb']:,.0f}"
         print(f"| {name} | {speed} | {ratios['tokens_per_s']} | {peak} | {ratios['peak_mb']} | {share} |")
+
+
+def median_seconds(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, batch: Any, steps: int) -> float:
+    """The median of so many steps, after a first one that compiles; each is given the state of the one before."""
+    import jax
+
+    times = []
+    for _ in range(steps + 1):
+        started = time.perf_counter()
+        state, metrics = step(state, batch)
+        jax.block_until_ready((state.params, metrics))
+        times.append(time.perf_counter() - started)
+    return median(times[1:])
 
 
 def _output(command: Sequence[str]) -> str:

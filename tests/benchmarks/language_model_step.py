@@ -12,10 +12,8 @@ import argparse
 import json
 import resource
 import sys
-import time
-from statistics import median
 
-from in_turn import compare
+from in_turn import compare, median_seconds
 
 SIZES = {"full": (60_000, 400, 1152, 3, 64, 72), "small": (8_000, 128, 256, 2, 32, 64)}
 STEPS = {"full": 4, "small": 30}
@@ -52,14 +50,9 @@ def measure(size: str, precision: str) -> dict[str, float]:
     rng = np.random.default_rng(0)
     inputs, targets = rng.integers(0, words, (2, rows, bptt), np.int32)
     batch = {"inputs": inputs, "targets": targets, "reset": np.asarray(False)}
-    times = []
-    for _ in range(STEPS[size] + 1):
-        started = time.perf_counter()
-        state, metrics = step(state, batch)
-        jax.block_until_ready((state.params, metrics))
-        times.append(time.perf_counter() - started)
+    seconds = median_seconds(step, state, batch, STEPS[size])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    speed = rows * bptt / median(times[1:])
+    speed = rows * bptt / seconds
     flops = flops_per_token(config, softmax=True, phase=Phase("all", rates, 1))
     rate = product_speed(config.precision)
     return {"tokens_per_s": speed, "peak_mb": peak, "share": speed * flops / rate, "product_gflops": rate / 1e9}
