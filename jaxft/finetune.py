@@ -36,7 +36,8 @@ from jaxft.finetune_stages import (
 from jaxft.job import begin, draw_rates, draw_training, identity, new_run_folder, stage_row
 from jaxft.ladder import climb, rungs, stage_of
 from jaxft.phases import Phase, format_plan
-from jaxft.predict import MODEL, enable_compilation_cache
+from jaxft.predict import MODEL
+from jaxft.process import set_up
 from jaxft.scores import score_of, scores_of
 from jaxft.stage import Run, StageResult
 
@@ -196,7 +197,7 @@ def _preview(settings: Settings) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     settings = parse(arguments)
-    enable_compilation_cache()
+    set_up()
     if settings.dry_run:
         print(_preview(settings))
         return

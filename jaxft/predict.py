@@ -15,15 +15,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import tyro
 
 from jaxft.answers import table_row
 from jaxft.data.document import Direction
-from jaxft.data.download import cache_folder
 from jaxft.data.table import SURROGATE, rows, text_field
 from jaxft.encoder_model import ENCODER_ENSEMBLE_KIND, ENCODER_KIND, EncoderEnsemble, EncoderModel
 from jaxft.errors import InputError, run_job
+from jaxft.process import set_up
 from jaxft.report import read_json
 from jaxft.text_classifier import CLASSIFIER_KIND, ENSEMBLE_KIND, TextClassifier, TextEnsemble
 from jaxft.text_generator import GENERATOR_KIND, TextGenerator
@@ -150,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError("--output names the file that the labels of --input are written to: give it a file's name")
     if request.input is not None and request.output is not None and request.output.resolve() == request.input.resolve():
         raise InputError(f"--output {request.output} is --input itself: give it another name")
-    enable_compilation_cache()
+    set_up()
     if request.generate is not None:
         generator = load(_first_folder(request.run, *LANGUAGE_MODELS.values()))
         if not isinstance(generator, TextGenerator):
@@ -171,12 +170,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif request.input is not None:
         columns = [name for name in (request.text_column, request.pair_column) if name is not None]
         _predict_file(model, request.input, request.output, columns)
-
-
-def enable_compilation_cache() -> None:
-    """Keeps compiled programs in the cache folder, so that a second run starts at once; the jobs call it."""
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 if __name__ == "__main__":

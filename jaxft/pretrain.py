@@ -40,9 +40,10 @@ from jaxft.language_model_stage import (
 from jaxft.models.awd_lstm import Dropouts
 from jaxft.models.products import Precision
 from jaxft.phases import Phase
-from jaxft.predict import LANGUAGE_MODELS, enable_compilation_cache
+from jaxft.predict import LANGUAGE_MODELS
 from jaxft.presets import FASTAI, SMALL, parse_with_preset
 from jaxft.preview import preview
+from jaxft.process import set_up
 from jaxft.settings import Directions, LanguageModelStage, Model, Text, check
 from jaxft.stage import Run, StageResult
 
@@ -240,7 +241,7 @@ def plans(texts: Texts, settings: Settings) -> dict[str, tuple[tuple[Phase, ...]
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     settings = parse(arguments)
-    enable_compilation_cache()
+    set_up()
     if settings.dry_run:
         texts = read_texts(settings)
         print(preview(texts, settings, plans(texts, settings), encoder_config(texts, settings)))

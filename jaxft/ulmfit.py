@@ -31,10 +31,11 @@ from jaxft.language_model_stage import (
     pretrain_lm,
     stage_name,
 )
-from jaxft.predict import LANGUAGE_MODELS, MODEL, enable_compilation_cache
+from jaxft.predict import LANGUAGE_MODELS, MODEL
 from jaxft.presets import PRESETS, parse
 from jaxft.pretrained import is_one_direction, open_pretrained
 from jaxft.preview import preview
+from jaxft.process import set_up
 from jaxft.settings import Model, Settings, flatten
 from jaxft.stage import Run, StageResult, read_stage
 from jaxft.text_classifier import TextClassifier, TextEnsemble
@@ -275,7 +276,7 @@ def _stage_rows(lms: LanguageModels, classified: Mapping[Direction, StageResult]
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     settings = parse(arguments)
-    enable_compilation_cache()
+    set_up()
     if settings.dry_run:
         settings = with_sizes_of(open_starts(settings), settings)
         texts = read_texts(settings)

@@ -76,6 +76,19 @@ def test_attention_with_dropout_of_nearly_nothing_is_attention_without():
     np.testing.assert_allclose(attention(x, valid, None), attention(x, valid, jax.random.key(1)), rtol=1e-4, atol=1e-6)
 
 
+def test_a_gpu_trains_as_a_cpu_does(monkeypatch):
+    apply, params = bert.load(GOLDEN / "bert")
+
+    def gradient():
+        loss = lambda params: jnp.sum(apply(params, *inputs("bert"), key=jax.random.key(0))["logits"] ** 2)  # noqa: E731
+        return jax.jit(jax.grad(loss))(params)
+
+    text_after_text = gradient()
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda texts, cpu, default: default(texts))
+    for ours, theirs in zip(jax.tree.leaves(text_after_text), jax.tree.leaves(gradient()), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 def test_bfloat16_stays_near_and_keeps_float32_parameters():
     apply, params = bert.load(GOLDEN / "bert", precision="bf16")
     assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}

@@ -57,7 +57,7 @@ class Embeddings(nnx.Module):
         if self.config.token_types:
             x = x + self.token_type(jnp.zeros_like(ids) if types is None else types)
         x = _dropout(self.norm(x), self.config.hidden_dropout, key)
-        return _linear(self.config, self.project, x) if self.config.embedding_size != self.config.hidden_size else x
+        return _linear(self.config, x, self.project) if self.config.embedding_size != self.config.hidden_size else x
 
 
 class Attention(nnx.Module):
@@ -71,15 +71,13 @@ class Attention(nnx.Module):
 
     def __call__(self, x: jax.Array, valid: jax.Array, key: jax.Array | None) -> jax.Array:
         """(B, T, H) -> (B, T, H); `valid` (B, T) says which words may be looked at."""
-        heads = (*x.shape[:2], self.config.num_heads, -1)
-        parts = (_linear(self.config, dense, x) for dense in (self.query, self.key, self.value))
-        q, k, v = (part.reshape(heads) for part in parts)  # (B, T, N, H / N)
-        mask = valid[:, None, None, :]
-        if key is None or not self.config.attention_dropout:
-            attended = jax.nn.dot_product_attention(q, k, v, mask=mask)
+        projected = _linear(self.config, x, self.query, self.key, self.value)  # (B, T, 3H)
+        if key is None:
+            mask = valid[:, None, None, :]
+            attended = jax.nn.dot_product_attention(*_heads(projected, self.config.num_heads), mask=mask)
         else:  # which has no dropout
-            attended = _attention_with_dropout(q, k, v, mask, self.config.attention_dropout, key)
-        return _linear(self.config, self.output, attended.reshape(x.shape))
+            attended = _attend(projected, valid, self.config.num_heads, self.config.attention_dropout, key)
+        return _linear(self.config, attended.reshape(x.shape), self.output)
 
 
 class Layer(nnx.Module):
@@ -97,10 +95,10 @@ class Layer(nnx.Module):
         """(B, T, H) -> (B, T, H)."""
         keys = _split(key, 3)
         attended = _dropout(self.attention(x, valid, keys[0]), self.config.hidden_dropout, keys[1])
-        x = self.attention_norm(x + attended)
-        hidden = ACTIVATIONS[self.config.activation](_linear(self.config, self.intermediate, x))
-        hidden = _linear(self.config, self.output, hidden)
-        return self.output_norm(x + _dropout(hidden, self.config.hidden_dropout, keys[2]))
+        x = _normalized(self.attention_norm, x + attended)
+        hidden = ACTIVATIONS[self.config.activation](_linear(self.config, x, self.intermediate))
+        hidden = _linear(self.config, hidden, self.output)
+        return _normalized(self.output_norm, x + _dropout(hidden, self.config.hidden_dropout, keys[2]))
 
 
 class Head(nnx.Module):
@@ -118,8 +116,8 @@ class Head(nnx.Module):
         if self.config.kind != "bert":
             if self.config.kind != "distilbert":
                 x = _dropout(x, self.config.head_dropout, keys[0])
-            x = HEAD_ACTIVATIONS[self.config.kind](_linear(self.config, self.dense, x))
-        return _linear(self.config, self.out, _dropout(x, self.config.head_dropout, keys[1]))
+            x = HEAD_ACTIVATIONS[self.config.kind](_linear(self.config, x, self.dense))
+        return _linear(self.config, _dropout(x, self.config.head_dropout, keys[1]), self.out)
 
 
 class Bert(nnx.Module):
@@ -160,7 +158,7 @@ class Bert(nnx.Module):
         for i in range(self.config.num_layers):
             states.append(getattr(self, f"layer_{i}")(states[-1], valid, keys[i + 1]))
         first = states[-1][:, 0]
-        pooled = jnp.tanh(_linear(self.config, self.pooler, first)) if self.config.pooler else first
+        pooled = jnp.tanh(_linear(self.config, first, self.pooler)) if self.config.pooler else first
         outputs: dict[str, Any] = {"hidden_states": states, "pooled": pooled}
         if self.config.num_labels is not None:
             outputs["logits"] = self.head(pooled if self.config.kind == "bert" else first, keys[-1])
@@ -312,20 +310,39 @@ def _norm(config: BertConfig, size: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
     return nnx.LayerNorm(size, epsilon=config.layer_norm_eps, use_fast_variance=False, rngs=rngs)
 
 
-def _linear(config: BertConfig, dense: nnx.Linear, x: jax.Array) -> jax.Array:
-    """The layer's product in the precision of the configuration, plus its bias."""
-    assert dense.bias is not None
-    return matmul(x, dense.kernel[...], config.precision) + dense.bias[...].reshape((1,) * (x.ndim - 1) + (-1,))
+def _normalized(norm: nnx.LayerNorm, x: jax.Array) -> jax.Array:
+    return jax.checkpoint(norm)(x)  # the backward pass keeps x alone
 
 
-# Kept for the backward pass, the weights of all layers would be most of a step's memory.
-@partial(jax.checkpoint, static_argnums=(4,))
-def _attention_with_dropout(
-    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, p: float, key: jax.Array
-) -> jax.Array:
-    scores = jnp.einsum("bqnh,bknh->bnqk", q, k) * q.shape[-1] ** -0.5
-    weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min))
-    return jnp.einsum("bnqk,bknh->bqnh", _dropout(weights, p, key), v)
+def _linear(config: BertConfig, x: jax.Array, *layers: nnx.Linear) -> jax.Array:
+    """The layers' outputs side by side, of one product in the precision of the configuration, plus their biases."""
+    kernel = jnp.concatenate([dense.kernel[...] for dense in layers], axis=1)
+    bias = jnp.concatenate([dense.bias[...] for dense in layers if dense.bias is not None])
+    return matmul(x, kernel, config.precision) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def _heads(projected: jax.Array, heads: int) -> list[jax.Array]:
+    """(..., 3H) -> query, key and value of each head, (..., N, H / N)."""
+    return [part.reshape(*part.shape[:-1], heads, -1) for part in jnp.split(projected, 3, axis=-1)]
+
+
+def _attend(projected: jax.Array, valid: jax.Array, heads: int, p: float, key: jax.Array) -> jax.Array:
+    """Attention with dropout of its weights: (B, T, 3H) and (B, T) -> (B, T, N, H / N).
+
+    A CPU takes text after text, whose weights stay in its caches.
+    """
+
+    # Kept for the backward pass, the weights of all layers would be most of a step's memory.
+    @jax.checkpoint
+    def attend(text: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        projected, valid, key = text
+        q, k, v = _heads(projected, heads)
+        scores = jnp.einsum("qnh,knh->nqk", q * q.shape[-1] ** -0.5, k)
+        weights = jax.nn.softmax(jnp.where(valid[None, None, :], scores, jnp.finfo(scores.dtype).min))
+        return jnp.einsum("nqk,knh->qnh", _dropout(weights, p, key), v)
+
+    texts = (projected, valid, jax.random.split(key, len(projected)))
+    return jax.lax.platform_dependent(texts, cpu=partial(jax.lax.map, attend), default=jax.vmap(attend))
 
 
 def _dropout(x: jax.Array, p: float, key: jax.Array | None) -> jax.Array:

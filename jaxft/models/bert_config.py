@@ -24,8 +24,22 @@ KINDS: dict[str, Kind] = {
 }
 """the `model_type` of a checkpoint, and what its layers are named and joined like"""
 
+
+@jax.checkpoint  # what it computes is wide and cheap
+def gelu(x: jax.Array) -> jax.Array:
+    """x times the normal distribution function at x, by erf, which XLA computes faster than JAX's erfc.
+
+    >>> print(f"{gelu(jax.numpy.float32(1)):.4f} {gelu(jax.numpy.float32(-1)):.4f}")
+    0.8413 -0.1587
+
+    References:
+      Hendrycks & Gimpel, Gaussian Error Linear Units, 2016.
+    """
+    return x * (0.5 + 0.5 * jax.lax.erf(x * 0.5**0.5))
+
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu": gelu,
     "gelu_new": partial(jax.nn.gelu, approximate=True),
     "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
     "relu": jax.nn.relu,

@@ -29,7 +29,9 @@ def measure(checkpoint: str, precision: str) -> dict[str, float]:
     from jaxft.finetune_stages import encoder_loss
     from jaxft.models.bert import encoder_rules, open_checkpoint
     from jaxft.preview import product_speed
+    from jaxft.process import set_up
 
+    set_up()
     chosen: Any = precision
     encoder = open_checkpoint(checkpoint, 2, precision=chosen)
     config, rules = encoder.config, encoder_rules(encoder.config.num_layers)

@@ -37,7 +37,9 @@ def measure(size: str, precision: str) -> dict[str, float]:
     )
     from jaxft.phases import Phase
     from jaxft.preview import flops_per_token, product_speed
+    from jaxft.process import set_up
 
+    set_up()
     words, embedding, hidden, layers, rows, bptt = SIZES[size]
     config = AWDLSTMConfig(words, embedding, hidden, layers, precision)  # pyright: ignore[reportArgumentType]
     graphdef, params = nnx.split(LanguageModel(config, Dropouts(), nnx.Rngs(0)))
