@@ -203,9 +203,8 @@ def length_batches(
     pieces: Pieces, documents: np.ndarray, labels: np.ndarray, batch_size: int, widths: Sequence[int]
 ) -> LengthBatches:
     """Batches of some of the texts, padded on the right; what the padding is filled with does not matter."""
-    return LengthBatches(
-        pieces.ids, pieces.offsets, documents, labels, batch_size, tuple(widths), 0, "right", pieces.types
-    )
+    columns = {} if pieces.types is None else {"types": (pieces.types, 0)}
+    return LengthBatches(pieces.ids, pieces.offsets, documents, labels, batch_size, tuple(widths), 0, "right", columns)
 
 
 def arguments(encoder: Encoder, batch: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -7,7 +7,6 @@ References:
   Zhang et al., Revisiting Few-sample BERT Fine-tuning, ICLR 2021, and the sources that the techniques name themselves.
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -18,8 +17,7 @@ import numpy as np
 
 from jaxft import plots, report, summary
 from jaxft.data.examples import DEV, TEST, TRAIN
-from jaxft.data.files import file_hash
-from jaxft.data.pieces import TOKENIZER_FILES
+from jaxft.data.hub import checkpoint_fingerprint
 from jaxft.encoder_model import EncoderEnsemble
 from jaxft.errors import run_job
 from jaxft.finetune_settings import Settings, Training, parse
@@ -58,7 +56,10 @@ def train(settings: Settings) -> dict[str, Any]:
         seconds = time.monotonic() - started
         parts = splits(inputs.examples, settings)
         planned = plans(inputs, parts, rows)
-        config = {**identity(settings, inputs.examples.fingerprint), "checkpoint": _fingerprint(inputs)}
+        config = {
+            **identity(settings, inputs.examples.fingerprint),
+            "checkpoint": checkpoint_fingerprint(inputs.folder),
+        }
         begin(folder, settings.resume, config)
     stages = [stage_row("text", seconds, int(inputs.pieces.lengths.sum()))]
     result: dict[str, Any] = {"data": _data(inputs, parts, settings)}
@@ -105,13 +106,6 @@ def plans(
             if len(rows) > 1:
                 break
     return found
-
-
-def _fingerprint(inputs: Inputs) -> str:
-    """What changes with the checkpoint: its weights, its configuration or its tokenizer."""
-    names = ("*.safetensors", "pytorch_model.bin", "config.json", *TOKENIZER_FILES)
-    files = sorted({file for name in names for file in inputs.folder.glob(name)})
-    return hashlib.sha256(" ".join(file_hash(file, file.name) for file in files).encode()).hexdigest()
 
 
 def _trained(inputs: Inputs, part: Split, settings: Settings, run: Run, name: str) -> StageResult:

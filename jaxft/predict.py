@@ -9,33 +9,37 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import tyro
 
 from jaxft.answers import table_row
 from jaxft.data.document import Direction
-from jaxft.data.table import SURROGATE, rows, text_field
+from jaxft.data.files import decompressed, text_lines
+from jaxft.data.table import SURROGATE, rows, table_suffix, text_field
 from jaxft.encoder_model import ENCODER_ENSEMBLE_KIND, ENCODER_KIND, EncoderEnsemble, EncoderModel
 from jaxft.errors import InputError, run_job
 from jaxft.process import set_up
 from jaxft.report import read_json
+from jaxft.tagger_model import TAGGER_KIND, EntityTagger
 from jaxft.text_classifier import CLASSIFIER_KIND, ENSEMBLE_KIND, TextClassifier, TextEnsemble
 from jaxft.text_generator import GENERATOR_KIND, TextGenerator
 
 MODEL = "model"
 LANGUAGE_MODELS: dict[Direction, str] = {"forward": "language_model", "backward": "language_model_backward"}
 """folders of a run's classifier and of its language models"""
+STANDARD_INPUT = Path("-")
 TEXTS_AT_ONCE = 4096
 """texts of an input file that are read, sorted by length and classified together"""
 
 
 def load(run: str | os.PathLike[str]) -> Any:
-    """The finished model of a run, ready to use: a classifier, an encoder, several of either, or a language model.
+    """The finished model of a run, ready to use: a classifier, encoder, tagger, several of them, or a language model.
 
     Args:
       run: the run's folder, or the model's folder itself.
@@ -55,6 +59,8 @@ def load(run: str | os.PathLike[str]) -> Any:
             case kind if kind == ENCODER_ENSEMBLE_KIND:
                 members = (folder / Path(member).name for member in description["members"])
                 return EncoderEnsemble(tuple(EncoderModel.restore(m, read_json(m / "model.json")) for m in members))
+            case kind if kind == TAGGER_KIND:
+                return EntityTagger.restore(folder, description)
             case kind if kind == ENCODER_KIND:
                 return EncoderModel.restore(folder, description)
             case kind if kind == GENERATOR_KIND:
@@ -83,9 +89,11 @@ class Request:
     pair: str | None = None
     """the second text, for a model of pairs"""
     input: Path | None = None
-    """CSV, TSV or JSONL file with a column of texts"""
+    """CSV, TSV or JSONL file with a column of texts; or a .txt file, or - for standard input, with a text a line"""
     output: Path | None = None
-    """CSV file to write: what the model says of the texts, in the order of --input; standard output by default"""
+    """file to write: what the model says of the texts, in the order of --input; standard output by default"""
+    json_lines: bool = False
+    """write a JSON object for every text, instead of CSV"""
     text_column: str = "text"
     """column of the texts in --input"""
     pair_column: str | None = None
@@ -101,14 +109,40 @@ class Request:
 
 
 def _texts(path: Path, *columns: str) -> Iterator[str | tuple[str, ...]]:
+    if path == STANDARD_INPUT or table_suffix(path) == ".txt":
+        with decompressed(path) if path != STANDARD_INPUT else nullcontext(sys.stdin.buffer) as stream:
+            for line in text_lines(stream, path):
+                yield line.rstrip("\r\n")
+        return
     flags = ("--text-column", "--pair-column")
     for where, fields in rows(path):
         texts = [text_field(fields, column, flag, where) for column, flag in zip(columns, flags, strict=False)]
         yield tuple(texts) if len(columns) > 1 else texts[0]
 
 
-def _predict_file(model: Any, source: Path, target: Path | None, columns: Sequence[str]) -> None:
-    texts = _texts(source, *columns)
+def _write_answers(model: Any, texts: Iterator[Any], file: TextIO, json_lines: bool) -> None:
+    """Writes what the model says of every text; in CSV a row for each, or for a tagger a row for each entity."""
+    writer, number = None, 0
+    if isinstance(model, EntityTagger) and not json_lines:
+        writer = csv.DictWriter(file, ["row", "type", "start", "end", "text"])
+        writer.writeheader()
+    while chunk := list(islice(texts, TEXTS_AT_ONCE)):
+        for text, answer in zip(chunk, model.answers(chunk), strict=True):
+            number += 1
+            if json_lines:
+                file.write(json.dumps({"text": text, **answer}, ensure_ascii=False) + "\n")
+            elif writer is not None and isinstance(model, EntityTagger):
+                writer.writerows({"row": number, **entity} for entity in answer["entities"])
+            else:
+                row = table_row(answer)
+                if writer is None:
+                    writer = csv.DictWriter(file, list(row))
+                    writer.writeheader()
+                writer.writerow(row)
+
+
+def _predict_file(model: Any, request: Request, source: Path, columns: Sequence[str]) -> None:
+    target, texts = request.output, _texts(source, *columns)
     temporary = None if target is None else target.with_name(f".{target.name}.tmp")
     try:
         with (
@@ -116,13 +150,7 @@ def _predict_file(model: Any, source: Path, target: Path | None, columns: Sequen
             if temporary
             else os.fdopen(os.dup(sys.stdout.fileno()), "w", newline="", encoding="utf-8") as file
         ):
-            writer = None
-            while chunk := list(islice(texts, TEXTS_AT_ONCE)):
-                for row in map(table_row, model.answers(chunk)):
-                    if writer is None:
-                        writer = csv.DictWriter(file, list(row))
-                        writer.writeheader()
-                    writer.writerow(row)
+            _write_answers(model, texts, file, request.json_lines)
         if temporary and target:
             os.replace(temporary, target)
     except BrokenPipeError:  # the reader has enough, which is no error
@@ -145,6 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         request.pair_column is not None and request.input is None
     ):
         raise InputError("--pair goes with --text, and --pair-column with --input")
+    if request.json_lines and request.input is None:
+        raise InputError("--json-lines goes with --input; --text prints JSON anyway")
     if request.output is not None and (request.input is None or not request.output.name):
         raise InputError("--output names the file that the labels of --input are written to: give it a file's name")
     if request.input is not None and request.output is not None and request.output.resolve() == request.input.resolve():
@@ -169,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps(model.answers([text])[0], ensure_ascii=False))
     elif request.input is not None:
         columns = [name for name in (request.text_column, request.pair_column) if name is not None]
-        _predict_file(model, request.input, request.output, columns)
+        _predict_file(model, request, request.input, columns)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from jaxft.errors import InputError, Stopped
 from jaxft.phases import Phase, migrate, phase_schedule
 from jaxft.report import MetricsLog, progress_bar, show, truncate_metrics
 from jaxft.train import LossFn, TrainState, fit, make_train_step
-from jaxft.transforms import discriminative
+from jaxft.transforms import discriminative, rescale
 
 MOST_SKIPPED = 10
 """steps in a row with a loss or gradient that is not finite, after which a run gives up"""
@@ -191,6 +191,7 @@ def run_plan(
     average: Average | None = None,
     gradient: Callable[[LossFn], GradFn] | None = None,
     evaluate_every: int | None = None,
+    factor: Callable[[Sequence[Mapping[str, Any]]], float] | None = None,
     keep: Judgement | None = None,
     stop: Judgement | None = None,
 ) -> StageResult:
@@ -216,6 +217,7 @@ def run_plan(
       gradient: what makes the gradient of the loss; see `make_train_step`.
       evaluate_every: steps between two evaluations of a phase, the last of which is at its end; None evaluates after
         every epoch.
+      factor: what all rates are multiplied with from now on, given all evaluations so far; see `jaxft.plateau`.
       keep: says, given all evaluations so far, whether to keep the weights of the last of them in place of those that
         were kept before; None returns the last weights.
       stop: says, given all evaluations so far, whether to end the stage.
@@ -320,6 +322,8 @@ def run_plan(
                 run.write(stage, until, split="held-out", epoch=epoch, phase=phase.name, **metrics)
                 bar.write(f"{stage} epoch {epoch:.4g} ({phase.name}): " + _listed(metrics), file=bar.fp)
                 evaluations.append({"step": until, "epoch": epoch, "phase": phase.name, **metrics})
+                if factor is not None:
+                    state = replace(state, opt_state=rescale(state.opt_state, factor(evaluations)))
                 if keep and (not kept or keep(evaluations)):
                     kept = evaluations[-1]
                     # copies: the next step is given the memory of these

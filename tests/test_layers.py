@@ -15,7 +15,7 @@ import jaxft
 PACKAGE = Path(jaxft.__file__).parent
 TRAINER = {"train", "checkpoint", "report", "summary", "plots", "stage"}
 OPTIMISATION = {"schedules", "named_schedules", "groups", "transforms", "adam", "accumulation", "averaging", "monitors"}
-OPTIMISATION |= {"phases", "unfreezing", "commit"}
+OPTIMISATION |= {"phases", "unfreezing", "commit", "adversarial"}
 LEAVES = {"errors"}
 TOKENS = {"data.vocabulary", "data.text", "data.words"}
 """what tokens are, which readers of other people's models need as much as readers of texts"""

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxft.data.streams import quantile_widths
 from jaxft.errors import InputError
 
-BUCKETS = 4
-"""widths that batches are padded to, at most"""
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
 """a folder with none of these has no tokenizer, though transformers makes one up that knows no word"""
 
@@ -42,11 +41,8 @@ class Pieces:
         return np.diff(self.offsets)
 
     def widths(self) -> tuple[int, ...]:
-        """Widths for `LengthBatches`: quantiles of the lengths, fewer for few texts, as each one is compiled for."""
-        buckets = min(BUCKETS, 1 + len(self.lengths) // 500)
-        quantiles = np.quantile(self.lengths, np.arange(1, buckets + 1) / buckets, method="higher")
-        longest = int(self.lengths.max())
-        return tuple(sorted({min(-(-int(width) // 8) * 8, longest) for width in quantiles}))
+        """Widths for `LengthBatches`."""
+        return quantile_widths(self.lengths)
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -7,12 +7,14 @@ Axes: B batch, T time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 Batch = Mapping[str, np.ndarray]
+BUCKETS = 4
+"""widths that batches are padded to, at most"""
 
 
 class WindowStream:
@@ -128,7 +130,7 @@ class LengthBatches:
       widths: ascending widths that batches are padded to; the last must hold the longest document.
       pad: id that padding is filled with.
       padding: on which side it stands.
-      types: a small int for every id, where there are any, padded with 0.
+      columns: by name, another int for every id, and what to pad it with.
 
     Examples:
       >>> ids, offsets = np.array([5, 6, 7, 8, 9, 5]), np.array([0, 1, 5, 6])
@@ -147,7 +149,7 @@ class LengthBatches:
     widths: tuple[int, ...]
     pad: int
     padding: Literal["left", "right"] = "left"
-    types: np.ndarray | None = None
+    columns: Mapping[str, tuple[np.ndarray, int]] = field(default_factory=dict)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -155,8 +157,8 @@ class LengthBatches:
         return max(1, len(self.documents) // self.batch_size)
 
     def training_batch(self, step: int, seed: int) -> Batch:
-        """Batch `step`, counted from the first epoch: `tokens` (B, T), `lengths` (B,), `labels` (B, ...) and, where
-        there are any, `types` (B, T); int32 but for labels that are not.
+        """Batch `step`, counted from the first epoch: `tokens` (B, T), `lengths` (B,), `labels` (B, ...) and each
+        of `columns` (B, T); int32 but for labels that are not.
 
         Documents are shuffled, brought together by width, and the batches shuffled again; the widest comes first, so
         that memory runs out at once or not at all.
@@ -189,6 +191,16 @@ class LengthBatches:
             result[positions] = np.asarray(values)[: len(positions)]
         return result
 
+    def map_tokens(self, function: Callable[[Batch], Any]) -> list[np.ndarray]:
+        """What `function` makes of every token, (B, T), one array for each document in their order."""
+        pending = [(positions, function(self.evaluation_batch(positions))) for positions in self.evaluation_batches()]
+        lengths, result = self._lengths(self.documents), [np.zeros(0, np.int32)] * len(self.documents)
+        for positions, values in pending:
+            for position, row in zip(positions, np.asarray(values), strict=False):
+                start = 0 if self.padding == "right" else len(row) - lengths[position]
+                result[position] = row[start : start + lengths[position]]
+        return result
+
     def _lengths(self, documents: np.ndarray) -> np.ndarray:
         return self.offsets[documents + 1] - self.offsets[documents]
 
@@ -199,14 +211,25 @@ class LengthBatches:
         lengths = self._lengths(documents)
         width = self.widths[int(np.searchsorted(self.widths, lengths.max()))]
         batch = {"lengths": lengths.astype(np.int32), "labels": self.labels[documents]}
-        for name, flat, fill in (("tokens", self.ids, self.pad), ("types", self.types, 0)):
-            if flat is None:
-                continue
+        for name, (flat, fill) in {"tokens": (self.ids, self.pad), **self.columns}.items():
             batch[name] = np.full((len(documents), width), fill, np.int32)
             for row, document, length in zip(batch[name], documents, lengths, strict=True):
                 place = slice(width - length, None) if self.padding == "left" else slice(length)
                 row[place] = flat[self.offsets[document] : self.offsets[document + 1]]
         return batch
+
+
+def quantile_widths(lengths: np.ndarray) -> tuple[int, ...]:
+    """Widths for `LengthBatches`: quantiles of the lengths, fewer for few texts, as each one is compiled for.
+
+    Examples:
+      >>> quantile_widths(np.arange(1, 1001))
+      (336, 672, 1000)
+    """
+    buckets = min(BUCKETS, 1 + len(lengths) // 500)
+    quantiles = np.quantile(lengths, np.arange(1, buckets + 1) / buckets, method="higher")
+    longest = int(lengths.max())
+    return tuple(sorted({min(-(-int(width) // 8) * 8, longest) for width in quantiles}))
 
 
 def length_widths(longest: int, max_length: int, bptt: int, buckets: int = 3) -> tuple[int, ...]:

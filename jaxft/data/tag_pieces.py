@@ -1,0 +1,188 @@
+"""Sentences of tokens as ids to tag: word pieces or whole tokens, long sentences in windows that overlap.
+
+The tagging job encodes its data with it, and its finished model the texts that it is asked about.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, Literal
+
+import numpy as np
+
+from jaxft.data.spans import Scheme, read_spans, write_tags
+from jaxft.data.vocabulary import Vocabulary
+
+Unit = Literal["characters", "words"]
+_WORD = re.compile(r"https?://\S+|[@#]?\w+(?:['\u2019-]\w+)*|[^\w\s]")
+
+
+def split_text(text: str, unit: Unit) -> list[tuple[int, int]]:
+    """Where the tokens of a raw text begin and end: its characters, or its words and marks, without white space.
+
+    >>> [text[start:end] for text in ["Ada isn't @home."] for start, end in split_text(text, "words")]
+    ['Ada', "isn't", '@home', '.']
+    """
+    if unit == "characters":
+        return [(i, i + 1) for i, character in enumerate(text) if not character.isspace()]
+    return [match.span() for match in _WORD.finditer(text)]
+
+
+@dataclass
+class PieceMaker:
+    """The ids of a token, by a vocabulary of whole tokens or by the tokenizer of a checkpoint.
+
+    Attributes:
+      source: a `Vocabulary`, or a tokenizer of transformers.
+    """
+
+    source: Any
+    _known: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
+
+    @property
+    def around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Ids that stand before and after a sentence."""
+        if isinstance(self.source, Vocabulary):
+            return (), ()
+        return (self.source.cls_token_id,), (self.source.sep_token_id,)
+
+    def learn(self, tokens: Iterable[str]) -> None:
+        """Makes the pieces of all tokens at once, which is much faster than one by one."""
+        new = sorted(set(tokens) - self._known.keys())
+        if not new:
+            return
+        if isinstance(self.source, Vocabulary):
+            pieces = [[number] for number in self.source.encode(new).tolist()]
+        else:  # a byte-level tokenizer takes the space before a word for a part of it
+            spaced = getattr(self.source, "add_prefix_space", None) is False
+            texts = [f" {token}" if spaced else token for token in new]
+            pieces = self.source(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        # a token of which nothing is left, such as a control character, still needs a place for its tag
+        self._known |= {t: tuple(ids) or (self.unknown,) for t, ids in zip(new, pieces, strict=True)}
+
+    @property
+    def unknown(self) -> int:
+        """The id of what has no other."""
+        return self.source.unk if isinstance(self.source, Vocabulary) else self.source.unk_token_id
+
+    def __call__(self, token: str) -> tuple[int, ...]:
+        """The ids of a token that `learn` was given, at least one."""
+        return self._known[token]
+
+
+@dataclass(frozen=True)
+class TagPieces:
+    """Windows of sentences, one after the other: ids, and the tag that each id answers for.
+
+    Attributes:
+      ids: all ids, int32.
+      offsets: (N + 1,) int64, window n is `ids[offsets[n]:offsets[n + 1]]`.
+      tags: for every id the number of its token's tag, int32; -1 for all but the first piece of a token.
+      windows: (N, 2) int64, each window's sentence and the first of its tokens.
+      sizes: (S,) int64, tokens of each sentence.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    tags: np.ndarray
+    windows: np.ndarray
+    sizes: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Ids of each window."""
+        return np.diff(self.offsets)
+
+    def merged(self, found: Sequence[np.ndarray], tags: Sequence[str]) -> list[list[str]]:
+        """The tags of every sentence, of those of its windows: a token takes its tag from the window that sees more.
+
+        Args:
+          found: for each window the number of the tag at every id, -1 where there is none.
+          tags: names.
+        """
+        whole = [np.zeros(size, np.int64) for size in self.sizes.tolist()]
+        before = (-1, 0)  # sentence, and token after the last, of the window before
+        for (sentence, start), numbers in zip(self.windows.tolist(), found, strict=True):
+            own = numbers[numbers >= 0]
+            # What two windows share is halved between them.
+            shared = before[1] - start if before[0] == sentence else 0
+            skip = -(-shared // 2)
+            whole[sentence][start + skip : start + len(own)] = own[skip:]
+            before = (sentence, start + len(own))
+        return [[tags[number] for number in numbers.tolist()] for numbers in whole]
+
+
+def tag_pieces(
+    sentences: Sequence[Sequence[str]],
+    tags: Sequence[Sequence[str]] | None,
+    names: Sequence[str],
+    scheme: Scheme,
+    maker: PieceMaker,
+    max_length: int,
+) -> TagPieces:
+    """Encodes sentences; one of more than `max_length` ids becomes several windows, which share a quarter of them.
+
+    Args:
+      sentences: tokens of each, at least one.
+      tags: of each, in any scheme; None where they are to be found.
+      names: of the tags that ids stand for; what is not among them counts as the first.
+      scheme: of these names, in which an entity that a window cuts begins anew.
+      maker: of the ids of a token.
+      max_length: ids of a window at most, those around the sentence included.
+    """
+    maker.learn(chain.from_iterable(sentences))
+    numbers = {name: number for number, name in enumerate(names)}
+    before, after = maker.around
+    capacity = max(1, max_length - len(before) - len(after))
+    ids: list[int] = []
+    labels: list[int] = []
+    ends: list[int] = [0]
+    windows: list[tuple[int, int]] = []
+    for sentence, tokens in enumerate(sentences):
+        pieces = [maker(token)[:capacity] for token in tokens]
+        spans = [] if tags is None else read_spans(tags[sentence])
+        for start, end in _windows([len(piece) for piece in pieces], capacity):
+            inside = [(n, max(a, start) - start, min(b, end) - start) for n, a, b in spans if a < end and b > start]
+            ids += before
+            labels += [-1] * len(before)
+            for piece, tag in zip(pieces[start:end], write_tags(inside, end - start, scheme), strict=True):
+                ids += piece
+                labels += [numbers.get(tag, 0), *[-1] * (len(piece) - 1)]
+            ids += after
+            labels += [-1] * len(after)
+            ends.append(len(ids))
+            windows.append((sentence, start))
+    return TagPieces(
+        ids=np.array(ids, np.int32),
+        offsets=np.array(ends, np.int64),
+        tags=np.array(labels, np.int32),
+        windows=np.array(windows, np.int64).reshape(-1, 2),
+        sizes=np.array([len(tokens) for tokens in sentences], np.int64),
+    )
+
+
+def _windows(sizes: Sequence[int], capacity: int) -> Iterator[tuple[int, int]]:
+    """First token and token after the last of every window, given the ids of each token.
+
+    >>> list(_windows([1] * 10, 8)), list(_windows([1, 3, 3, 1], 4))
+    ([(0, 8), (6, 10)], [(0, 2), (1, 2), (2, 4)])
+    """
+    sums = np.concatenate([[0], np.cumsum(sizes)])
+    start = 0
+    while True:
+        end = int(np.searchsorted(sums, sums[start] + capacity, side="right")) - 1
+        yield start, end
+        if end == len(sizes):
+            return
+        start = max(start + 1, int(np.searchsorted(sums, sums[end] - capacity // 4)))
+
+
+def guess_unit(sentences: Sequence[Sequence[str]]) -> Unit:
+    """Whether the tokens of sentences are characters or words.
+
+    >>> guess_unit([["北", "京"]]), guess_unit([["in", "a", "city"]])
+    ('characters', 'words')
+    """
+    longer = sum(len(token) > 1 for token in chain.from_iterable(sentences))
+    return "characters" if 10 * longer < sum(map(len, sentences)) else "words"

@@ -1,0 +1,162 @@
+"""A tag for every token: an encoder, or an embedding, then a BiLSTM and a conditional random field, or neither.
+
+Axes: B batch, T time, D features, H units per direction, K tags.
+
+References:
+  Huang, Xu & Yu, Bidirectional LSTM-CRF Models for Sequence Tagging, 2015.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from jaxft.models.bert import Encoder
+from jaxft.models.crf import constrain, init_crf, log_likelihood, viterbi
+from jaxft.models.dropout import kept
+from jaxft.models.lstm import lstm
+from jaxft.models.products import Precision, matmul
+
+Batch = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TaggerConfig:
+    """Sizes of what stands on the vectors of tokens.
+
+    Attributes:
+      tags: names of the K tags, of a BIO or BIOES scheme.
+      features: D, of a token's vector.
+      vocab_size: tokens of an embedding of its own; None where an encoder gives the vectors.
+      lstm_size: H, units of each direction of the BiLSTM; 0 leaves it out.
+      crf: a conditional random field on top; otherwise every tag is chosen for itself.
+      dropout: of vectors and of the BiLSTM's outputs.
+      precision: of the products; see `jaxft.models.products`.
+    """
+
+    tags: tuple[str, ...]
+    features: int
+    vocab_size: int | None = None
+    lstm_size: int = 64
+    crf: bool = True
+    dropout: float = 0.5
+    precision: Precision = "f32"
+
+
+class LSTM(nnx.Module):
+    """One LSTM layer; its kernels begin as they do in Keras, and its forget gate open."""
+
+    def __init__(self, features: int, units: int, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), (features, 4 * units)))
+        self.recurrent = nnx.Param(nnx.initializers.orthogonal()(rngs.params(), (units, 4 * units)))
+        self.bias = nnx.Param(jnp.zeros(4 * units).at[units : 2 * units].set(1.0))
+
+    def __call__(self, x: jax.Array, valid: jax.Array | None, precision: Precision) -> jax.Array:
+        """(T, B, D) -> (T, B, H); the state is zero where `valid` (T, B) is False."""
+        zeros = jnp.zeros((x.shape[1], self.recurrent.shape[0]), x.dtype)
+        weights = self.kernel[...], self.recurrent[...], self.bias[...]
+        return lstm(x, (zeros, zeros), *weights, valid=valid, precision=precision)[0]
+
+
+class BiLSTM(nnx.Module):
+    """An LSTM layer in each direction, side by side."""
+
+    def __init__(self, features: int, units: int, rngs: nnx.Rngs):
+        self.ahead, self.back = LSTM(features, units, rngs), LSTM(features, units, rngs)
+
+    def __call__(self, x: jax.Array, valid: jax.Array, precision: Precision) -> jax.Array:
+        """(B, T, D) and (B, T) bool, padding on the right -> (B, T, 2H).
+
+        Read backward, the padding comes first, and keeps the state at zero.
+        """
+        x, valid = jnp.swapaxes(x, 0, 1), valid.T
+        back = self.back(x[::-1], valid[::-1], precision)[::-1]
+        return jnp.swapaxes(jnp.concatenate([self.ahead(x, None, precision), back], axis=2), 0, 1)
+
+
+class Tagger(nnx.Module):
+    """Scores of every tag at every token, and the parameters of the conditional random field."""
+
+    def __init__(self, config: TaggerConfig, rngs: nnx.Rngs):
+        self.config = config
+        tags, width = len(config.tags), 2 * config.lstm_size or config.features
+        if config.vocab_size is not None:
+            self.embedding = nnx.Param(jax.random.normal(rngs.params(), (config.vocab_size, config.features)) * 0.1)
+        if config.lstm_size:
+            self.lstm = BiLSTM(config.features, config.lstm_size, rngs)
+        self.out = nnx.Linear(width, tags, rngs=rngs)
+        if config.crf:
+            self.crf = nnx.data({name: nnx.Param(x) for name, x in init_crf(tags, rngs.params()).items()})
+
+    def __call__(self, x: jax.Array, valid: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Token ids (B, T), or vectors (B, T, D), and which are no padding (B, T) -> scores (B, T, K) float32."""
+        keys = (None, None) if key is None else jax.random.split(key)
+        if self.config.vocab_size is not None:
+            x = self.embedding[x]
+        x = _dropout(x, self.config.dropout, keys[0])
+        if self.config.lstm_size:
+            x = _dropout(self.lstm(x, valid, self.config.precision), self.config.dropout, keys[1])
+        assert self.out.bias is not None
+        return matmul(x, self.out.kernel[...], self.config.precision) + self.out.bias[...][None, None, :]
+
+
+@dataclass(frozen=True)
+class TaggerFns:
+    """Pure functions of a tagger's parameters, `{"tagger": ..., "encoder": ...}`, the latter where there is one.
+
+    A batch holds `tokens` (B, T) int padded on the right, `lengths` (B,), and `tags` (B, T) int: the tag of a token, -1
+    where there is none, on padding, on special pieces, and on all pieces of a word but the first.
+
+    Attributes:
+      config: sizes.
+      encoder: gives the vectors of tokens; None for an embedding of the tagger's own.
+    """
+
+    config: TaggerConfig
+    encoder: Encoder | None = None
+
+    def init(self, seed: int) -> dict[str, Any]:
+        """Random parameters of what stands on the encoder, and those of the encoder."""
+        tagger = nnx.to_pure_dict(nnx.state(Tagger(self.config, nnx.Rngs(seed)), nnx.Param))
+        return {"tagger": tagger} if self.encoder is None else {"tagger": tagger, "encoder": self.encoder.params}
+
+    def loss(self, params: Any, carry: Any, batch: Batch, key: jax.Array | None) -> Any:
+        """Negative log-likelihood of the tags, in nats per token, for `jaxft.make_train_step`."""
+        tags = jnp.asarray(batch["tags"])
+        mask = tags >= 0
+        scores, crf = self._scores(params, batch, key)
+        if crf is None:
+            each = optax.softmax_cross_entropy_with_integer_labels(scores, jnp.where(mask, tags, 0))
+            total = jnp.where(mask, each, jnp.zeros_like(each)).sum()
+        else:
+            total = -log_likelihood(crf, scores, tags, mask).sum()
+        count = mask.sum().astype(jnp.float32)
+        return total / count, (carry, {"tokens": count})
+
+    def decode(self, params: Any, batch: Batch) -> jax.Array:
+        """The best tags (B, T) int32; -1 where the batch has none."""
+        mask = jnp.asarray(batch["tags"]) >= 0
+        scores, crf = self._scores(params, batch, None)
+        if crf is None:
+            return jnp.where(mask, scores.argmax(axis=2).astype(jnp.int32), jnp.int32(-1))
+        return viterbi(crf, scores, mask)
+
+    def _scores(self, params: Any, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Any]:
+        tokens, lengths = jnp.asarray(batch["tokens"]), jnp.asarray(batch["lengths"])
+        valid = jnp.arange(tokens.shape[1])[None, :] < lengths[:, None]
+        keys = (None, None) if key is None else jax.random.split(key)
+        x = tokens
+        if self.encoder is not None:
+            tokens = jnp.where(valid, tokens, self.encoder.config.pad_id)
+            x = self.encoder.apply(params["encoder"], tokens, valid, key=keys[0])["hidden_states"][-1]
+        graphdef = nnx.graphdef(nnx.eval_shape(lambda: Tagger(self.config, nnx.Rngs(0))))
+        scores = nnx.merge(graphdef, params["tagger"])(x, valid, keys[1])
+        return scores, constrain(params["tagger"]["crf"], self.config.tags) if self.config.crf else None
+
+
+def _dropout(x: jax.Array, p: float, key: jax.Array | None) -> jax.Array:
+    return x if key is None or not p else jnp.where(kept(key, p, x.shape), x / (1 - p), jnp.zeros_like(x))
