@@ -175,17 +175,8 @@ def test_the_plateau_lowers_the_rates_that_are_applied(data, tmp_path):
 
 
 def test_an_encoder_s_model_saves_all_that_it_needs(data, tiny_checkpoint, tmp_path):
-    options = (
-        "--encoder",
-        str(tiny_checkpoint),
-        "--train.epochs",
-        "1",
-        "--train.head-rate",
-        "0.01",
-        "--train.fgm",
-        "0.1",
-    )
-    own = settings(data, tmp_path / "run", *options)
+    options = ("--train.epochs", "1", "--train.head-rate", "0.01", "--train.fgm", "0.1", "--max-length", "20")
+    own = settings(data, tmp_path / "run", "--encoder", str(tiny_checkpoint), *options)
     ner.train(own)
     model = jaxft.load(tmp_path / "run/model")
     sentences = [["the", "film", "was", "good-bad"], ["one"]]
