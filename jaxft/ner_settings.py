@@ -66,6 +66,8 @@ class Training:
     """largest norm of the whole gradient"""
     fgm: float = 0.0
     """adversarial training: norm of the step by which the token embeddings are moved (FGM); 0 leaves it out"""
+    ema_decay: float | None = None
+    """decay per step of an exponential moving average of the weights, which is then what is evaluated and kept"""
     patience: int | None = None
     """epochs without a better dev F1 after which training stops; None never stops early"""
 
@@ -139,7 +141,7 @@ RANGES: dict[str, Range] = {
     **{f"train.{name}": POSITIVE for name in ("peak_rate", "head_rate", "clip_norm")},
     **{f"train.{name}": AT_LEAST_0 for name in ("min_rate", "plateau_min_rate", "plateau_min_delta", "fgm")},
     "train.weight_decay": AT_LEAST_0,
-    "train.warmup": BELOW_1,
+    **{f"train.{name}": BELOW_1 for name in ("warmup", "ema_decay")},
     "train.plateau_factor": SHARE,
 }
 

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import optax
 
+from jaxft import averaging
 from jaxft.adversarial import fast_gradient_method
 from jaxft.data.files import expanded, file_hash
 from jaxft.data.hub import checkpoint_folder
@@ -272,6 +273,7 @@ def train_tagger(
         tokens_per_epoch=int((pieces.tags >= 0).mean() * pieces.lengths.mean() * batches.steps_per_epoch)
         * min(train.batch_size, len(pieces.lengths)),
         evaluate=evaluate,
+        average=None if train.ema_decay is None else averaging.ema(train.ema_decay),
         gradient=method if train.fgm else None,
         factor=partial(_plateau_factor, settings) if settings.schedule == "plateau" else None,
         keep=_is_best,

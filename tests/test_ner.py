@@ -188,7 +188,10 @@ def test_an_encoder_s_model_saves_all_that_it_needs(data, tiny_checkpoint, tmp_p
     assert rates == {"pooler": None, "encoder": 0.03, "head": 0.01}
 
 
-@pytest.mark.parametrize("option", [["--model.head", "softmax"], ["--model.lstm-size", "0"], ["--scheme", "BIOES"]])
+OPTIONS = [["--model.head", "softmax"], ["--model.lstm-size", "0"], ["--scheme", "BIOES"], ["--train.ema-decay", "0.8"]]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
 def test_other_models_train_too(data, tmp_path, option):
     result = ner.train(settings(data, tmp_path / "run", *option))
     assert result["test"]["micro_f1"] > 0.9

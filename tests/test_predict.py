@@ -1,5 +1,6 @@
 """A model's folder: what is saved comes back, alone and elsewhere, and what is damaged is refused."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,16 @@ def test_a_file_of_texts_comes_back_in_its_order(model, folder, tmp_path):
     rows = [line.split(",") for line in lines[1:]]
     assert [row[0] for row in rows] == model.predict(many)
     np.testing.assert_allclose([[float(p) for p in row[1:]] for row in rows], model.probabilities(many), atol=1e-6)
+
+
+def test_lines_of_text_become_lines_of_json(model, folder, tmp_path):
+    lines = texts(2, 5)
+    (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n")
+    target = tmp_path / "answers.jsonl"
+    predict.main([str(folder), "--input", str(tmp_path / "lines.txt"), "--output", str(target), "--json-lines"])
+    answers = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [answer["text"] for answer in answers] == lines
+    assert [answer["label"] for answer in answers] == model.predict(lines)
 
 
 def test_a_bad_row_leaves_no_output(folder, tmp_path):

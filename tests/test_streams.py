@@ -1,6 +1,7 @@
 """Batches: pure functions of a number, every token in its place, every document once."""
 
 import itertools
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -147,3 +148,29 @@ def test_lengths_of_windows_follow_the_published_distribution():
     assert abs((lengths <= 50).mean() - 0.05) < 0.01
     assert abs(lengths[lengths > 50].mean() - 70) < 0.5
     assert lengths.sum() > 0.98 * tokens / 20
+
+
+@given(lengths=st.lists(st.integers(1, 20), min_size=1, max_size=12), batch_size=st.integers(1, 5))
+@settings(deadline=None)
+def test_columns_and_what_is_made_of_every_token_come_back_in_order(lengths, batch_size):
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    ids = np.arange(offsets[-1]).astype(np.int32)
+    for padding in ("left", "right"):
+        batches = LengthBatches(
+            ids,
+            offsets,
+            np.arange(len(lengths)),
+            np.zeros(len(lengths), np.int32),
+            batch_size,
+            (8, 20),
+            0,
+            padding,
+            {"double": (2 * ids, -7)},
+        )
+        for positions in batches.evaluation_batches():
+            batch = batches.evaluation_batch(positions)
+            real = batch["double"] != -7
+            assert (real.sum(axis=1) == batch["lengths"]).all()
+            assert (batch["double"] == np.where(real, 2 * batch["tokens"], -7)).all()
+        found = batches.map_tokens(lambda batch: batch["tokens"] + batch["double"])
+        assert [row.tolist() for row in found] == [(3 * ids[a:b]).tolist() for a, b in pairwise(offsets)]
