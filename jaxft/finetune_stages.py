@@ -43,7 +43,7 @@ from jaxft.errors import InputError
 from jaxft.finetune_settings import Settings, Training
 from jaxft.groups import decay_mask, discriminative_rates, label_params, layerwise_decay_rates
 from jaxft.models.bert import Encoder, encoder_rules, open_checkpoint, reinitialized
-from jaxft.monitors import early_stopping
+from jaxft.monitors import early_stopping, replay
 from jaxft.phases import Phase
 from jaxft.scores import is_better, score_of, scores_of
 from jaxft.stage import Run, StageResult, run_plan
@@ -373,7 +373,4 @@ def _is_best(task: Task, evaluations: Sequence[Mapping[str, Any]]) -> bool:
 
 def _is_over(task: Task, patience: int, evaluations: Sequence[Mapping[str, Any]]) -> bool:
     monitor = early_stopping(patience, mode="min" if task == "regression" else "max")
-    state = monitor.init()
-    for evaluation in evaluations:
-        state = monitor.update(state, evaluation[score_of(task)])
-    return bool(state.stop)
+    return bool(replay(monitor, (evaluation[score_of(task)] for evaluation in evaluations)).stop)

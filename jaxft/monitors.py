@@ -4,7 +4,7 @@ Each is a pair of pure functions and a state of arrays, to be saved with the run
 never per training step: the patience of a controller fed every step is over at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +23,19 @@ class Monitor(NamedTuple):
 
     init: Callable[..., Any]
     update: Callable[[Any, jax.typing.ArrayLike], Any]
+
+
+def replay(monitor: Monitor, values: Iterable[jax.typing.ArrayLike]) -> Any:
+    """The state of a controller after these values, one for each evaluation so far.
+
+    Examples:
+        >>> bool(replay(early_stopping(patience=1), [1.0, 2.0]).stop)
+        True
+    """
+    state = monitor.init()
+    for value in values:
+        state = monitor.update(state, value)
+    return state
 
 
 class PlateauState(NamedTuple):

@@ -20,14 +20,12 @@ from jaxft import plots, report, summary
 from jaxft.data.hub import checkpoint_fingerprint
 from jaxft.errors import run_job
 from jaxft.job import begin, draw_rates, draw_training, identity, new_run_folder, pick, stage_row
+from jaxft.ner_inputs import Inputs, describe_data, read_inputs
 from jaxft.ner_settings import Settings, parse, rows
 from jaxft.ner_stages import (
     SCORE,
-    Inputs,
     as_model,
-    describe_data,
     ner_plan,
-    read_inputs,
     scores_on,
     train_tagger,
 )
@@ -36,7 +34,7 @@ from jaxft.predict import MODEL
 from jaxft.process import set_up
 from jaxft.stage import Run, StageResult
 
-__all__ = ["ner_plan", "read_inputs", "train", "train_tagger"]
+__all__ = ["comparison", "markdown", "ner_plan", "read_inputs", "train", "train_tagger"]
 
 
 def train(settings: Settings) -> dict[str, Any]:
@@ -168,12 +166,19 @@ def _preview(settings: Settings) -> str:
     lines = [
         json.dumps(report.to_json(asdict(settings)), indent=2),
         f"{data['name']}: {', '.join(f'{count:,} {part}' for part, count in data['sizes'].items())} sentences with "
-        f"{', '.join(f'{count:,}' for count in data['entities'].values())} entities of {len(data['classes'])} types; "
-        f"{sum(data['orphans'].values()):,} of them begin with I or E",
+        f"{', '.join(f'{count:,}' for count in data['entities'].values())} entities of {len(data['classes'])} types",
+        *_orphans(data),
     ]
     for (plan, steps), name in zip(plans(inputs, settings).values(), rows(settings), strict=True):
         lines += ["", name, format_plan(plan, steps)]
     return "\n".join([*lines, "", "nothing was trained"])
+
+
+def _orphans(data: Mapping[str, Any]) -> list[str]:
+    """A line about entities that begin with I or E, as all do in IOB1, and none should in BIO or BIOES."""
+    found = {part: count for part, count in data["orphans"].items() if count}
+    listed = ", ".join(f"{count:,} of {data['entities'][part]:,} in {part}" for part, count in found.items())
+    return [f"entities that begin with I or E, which were taken as they are: {listed}"] if found else []
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -186,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result = train(settings)
     if "comparison" in result:
         print(markdown(result["comparison"]) + "\n")
-    print(summary.summary_table(result))
+    print("\n".join([summary.summary_table(result), *_orphans(result["data"])]))
     print(f"\n{settings.out}: summary.json, metrics.jsonl, plots/ and model/; use it on a text of your own with")
     print(f"python -m jaxft.predict {settings.out} --text '...'")
 

@@ -165,6 +165,8 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     for flag, rate in (("min-rate", train.min_rate), ("plateau-min-rate", train.plateau_min_rate)):
         if rate > train.peak_rate:
             raise InputError(f"--train.{flag} {rate} is above --train.peak-rate {train.peak_rate}: give less")
+    if settings.compare and settings.schedule != "keras_bert":
+        raise InputError("--compare has schedules of its own, plateau and keras_bert: leave out --schedule")
     if settings.compare and train.fgm:
         raise InputError("--compare has a row with FGM of its own: leave out --train.fgm")
     return settings

@@ -9,7 +9,7 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -110,8 +110,10 @@ class Request:
 
 def _texts(path: Path, *columns: str) -> Iterator[str | tuple[str, ...]]:
     if path == STANDARD_INPUT or table_suffix(path) == ".txt":
+        if path == STANDARD_INPUT and sys.stdin is None:
+            raise InputError("--input - reads standard input, which is closed: open it, or name a file")
         with decompressed(path) if path != STANDARD_INPUT else nullcontext(sys.stdin.buffer) as stream:
-            for line in text_lines(stream, path):
+            for line in text_lines(stream, path if path != STANDARD_INPUT else Path("standard input")):
                 yield line.rstrip("\r\n")
         return
     flags = ("--text-column", "--pair-column")

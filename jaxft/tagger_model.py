@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxft.checkpoint import load_params, save_params
 from jaxft.data.pieces import load_tokenizer
-from jaxft.data.spans import Scheme, read_spans
+from jaxft.data.spans import Scheme, read_spans, write_tags
 from jaxft.data.streams import LengthBatches
 from jaxft.data.tag_pieces import PieceMaker, TagPieces, Unit, split_text, tag_pieces
 from jaxft.data.vocabulary import Vocabulary
@@ -72,7 +72,7 @@ class EntityTagger:
             widths = sorted({min(width, self.max_length) for width in (*WIDTHS, self.max_length)})
             found = tags_of(self._decode, self.params, self.fns.config.tags, pieces, self.batch_size, widths)
             for number, tags in zip(full, found, strict=True):
-                result[number] = tags
+                result[number] = write_tags(read_spans(tags), len(tags), self.scheme)
         return result
 
     def entities(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
@@ -155,7 +155,7 @@ def tag_batches(pieces: TagPieces, windows: np.ndarray, batch_size: int, widths:
 def tags_of(
     decode: Any, params: Any, names: Sequence[str], pieces: TagPieces, batch_size: int, widths: Sequence[int]
 ) -> list[list[str]]:
-    """The tags of every sentence of `pieces`, as `decode(params, batch)` finds them."""
+    """The tags of every sentence of `pieces`, in BIO, as `decode(params, batch)` finds them."""
     count = len(pieces.lengths)
     size = min(batch_size, 1 << (count - 1).bit_length())  # few shapes for few sentences
     batches = tag_batches(pieces, np.arange(count), size, widths)

@@ -11,12 +11,14 @@ import pytest
 
 import jaxft
 from jaxft import ner, predict
+from jaxft.data.streams import quantile_widths
 from jaxft.errors import InputError, Stopped
+from jaxft.ner_inputs import find_files, read_inputs
 from jaxft.ner_settings import parse
-from jaxft.ner_stages import find_files, ner_plan, read_inputs, train_tagger
+from jaxft.ner_stages import ner_plan, train_tagger
 from jaxft.report import read_json
 from jaxft.stage import Run
-from jaxft.tagger_model import EntityTagger
+from jaxft.tagger_model import EntityTagger, tag_batches
 
 NAMES, CITIES = ["ada", "grace", "alan"], ["london", "paris", "rome"]
 QUICK = ["--train.epochs", "6", "--train.batch-size", "8", "--model.lstm-size", "8", "--model.embedding-size", "16"]
@@ -119,41 +121,38 @@ def test_every_run_and_the_mean_stand_in_one_table(data, tmp_path):
     assert again["runs"] == result["runs"]
 
 
-class StopsSoon(Run):
+class StopsAt37(Run):
+    """A run that is asked to stop after step 37, in the middle of an epoch."""
+
+    asked = 0
+
     def pausing(self):
-        return super().pausing() or self.asked >= self.after
+        return self.asked >= 37
+
+    def stop_if_asked(self):
+        if self.pausing():
+            raise Stopped("for a test")
 
     def write(self, stage, step, **values):
         self.asked = step
         super().write(stage, step, **values)
 
-    asked, after = 0, 10**9
 
-
-def test_a_resumed_run_ends_with_the_same_bits(data, tmp_path, monkeypatch):
-    options = ("--schedule", "plateau", "--train.plateau-patience", "1", "--log-every", "1")
-    inputs = read_inputs(settings(data, tmp_path / "a", *options))
-    whole = train_tagger(inputs, settings(data, tmp_path / "a", *options), None, "train")
+def test_a_resumed_run_ends_with_the_same_bits(data, tmp_path):
+    options = ("--schedule", "plateau", "--train.plateau-patience", "1", "--train.plateau-min-delta", "1")
+    own = settings(data, tmp_path / "run", *options, "--train.fgm", "0.1", "--train.ema-decay", "0.9")
+    inputs = read_inputs(own)
+    whole = train_tagger(inputs, own)
     assert whole.report["steps"] == 60
-    (tmp_path / "b").mkdir()
-
-    def stop(self):
-        raise Stopped("for a test")
-
-    monkeypatch.setattr(Run, "stop_if_asked", stop)
-    with StopsSoon(tmp_path / "b", log_every=1) as run:
-        run.after = 37
-        with pytest.raises(Stopped):
-            train_tagger(inputs, settings(data, tmp_path / "b", *options), run, "train")
-    monkeypatch.undo()
-    with Run(tmp_path / "b") as run:
-        assert run.position("train")
-        resumed = train_tagger(inputs, settings(data, tmp_path / "b", *options), run, "train")
-    for own, other in zip(np_leaves(whole.params), np_leaves(resumed.params), strict=True):
-        np.testing.assert_array_equal(own, other)
-    assert [e["micro_f1"] for e in resumed.report["evaluations"]] == [
-        e["micro_f1"] for e in whole.report["evaluations"]
-    ]
+    (tmp_path / "run").mkdir()
+    with StopsAt37(tmp_path / "run", log_every=1) as run, pytest.raises(Stopped):
+        train_tagger(inputs, own, run)
+    with Run(tmp_path / "run") as run:
+        assert [evaluation["step"] for evaluation in run.position("train")["evaluations"]] == [10, 20, 30]
+        resumed = train_tagger(inputs, own, run)
+    for before, after in zip(np_leaves(whole.params), np_leaves(resumed.params), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert resumed.report["evaluations"] == whole.report["evaluations"]
 
 
 def np_leaves(tree):
@@ -225,6 +224,7 @@ def test_files_by_prefix_by_folder_and_by_name(data, tmp_path):
         ("", r"is empty"),
         ("a O\n\nb O\n", r"marks no entity: name the column"),
         ("a\n\nb\n", r"line 1: no column -1 of tags"),
+        ("a O\n\tO\n", r"line 2: no token before the tag"),
     ],
 )
 def test_bad_files_are_refused_and_nothing_is_left(tmp_path, content, message):
@@ -240,6 +240,7 @@ def test_bad_files_are_refused_and_nothing_is_left(tmp_path, content, message):
         (["--data", "nowhere"], "nowhere is no file, and there is no nowhere.train"),
         (["--train.peak-rate", "1e-9"], "--train.min-rate 3e-06 is above --train.peak-rate"),
         (["--compare", "--train.fgm", "0.5"], "leave out --train.fgm"),
+        (["--compare", "--schedule", "cosine"], "leave out --schedule"),
         (["--model.dropout", "1"], "--model.dropout 1.0 is out of its range"),
         (["--encoder", "no/such/model"], "--encoder no/such/model is no folder"),
     ],
@@ -248,6 +249,46 @@ def test_bad_flags_are_refused(data, tmp_path, flags, message):
     with pytest.raises(InputError, match=message):
         ner.train(parse(["--data", data, "--out", str(tmp_path / "run"), *flags]))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ('{"": {"ab": [[0, 1]]}}', "the tag 'B-'"),
+        ('{"\\ud800": {"ab": [[0, 1]]}}', "half a surrogate pair"),
+        ('{"X": {"ab": [[0, 1]]}, "Y": {"b": [[1, 1]]}}', "overlaps another entity"),
+    ],
+)
+def test_bad_labels_in_json_are_refused_by_line(tmp_path, label, message):
+    good = '{"text": "abc", "label": {"X": {"ab": [[0, 1]]}}}'
+    (tmp_path / "bad.train.json").write_text(f'{good}\n{{"text": "abc", "label": {label}}}\n')
+    with pytest.raises(InputError, match=rf"bad\.train\.json, line 2.*{message}"):
+        read_inputs(settings(str(tmp_path / "bad"), tmp_path / "run"))
+    (tmp_path / "bad.train.json").write_text(f'{good}\n{{"text": "abc"}}\n')
+    with pytest.raises(InputError, match=r"line 2: no object with a text and its labels .there is no 'label'"):
+        read_inputs(settings(str(tmp_path / "bad"), tmp_path / "run"))
+
+
+def test_white_space_can_be_a_token(tmp_path):
+    (tmp_path / "wide.train").write_text("\u3000 O\na B-X\n\nb\u00a0c O\na B-X\n")
+    inputs = read_inputs(settings(str(tmp_path / "wide"), tmp_path / "run", "--dev-fraction", "0.5"))
+    tokens = {sentence.tokens for part in inputs.sentences.values() for sentence in part}
+    assert tokens == {("\u3000", "a"), ("b\u00a0c", "a")}
+
+
+def test_orphans_are_told(data, tmp_path, capsys):
+    Path(f"{data}.dev").write_text("so O\nada I-PER\n\nin O\nrome B-LOC\n")
+    ner.main(["--data", data, "--out", str(tmp_path / "run"), *QUICK, "--train.epochs", "1"])
+    assert "begin with I or E, which were taken as they are: 1 of 2 in dev" in capsys.readouterr().out
+
+
+def test_few_shapes_are_compiled_for(data, tmp_path):
+    inputs = read_inputs(settings(data, tmp_path / "run"))
+    pieces = inputs.pieces["train"]
+    widths = quantile_widths(np.tile(pieces.lengths, 50))
+    batches = tag_batches(pieces, np.arange(len(pieces.lengths)), 8, widths)
+    shapes = {batches.training_batch(step, 0)["tokens"].shape for step in range(3 * batches.steps_per_epoch)}
+    assert 1 < len(shapes) <= len(widths) <= 4
 
 
 def test_a_damaged_model_is_refused(finished):

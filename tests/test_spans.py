@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,9 @@ def test_equals_seqeval(case):
     micro = [scores[f"micro_{name}"] for name in ("precision", "recall", "f1")]
     assert micro == pytest.approx(case["micro"])
     assert scores["macro_f1"] == pytest.approx(case["macro_f1"])
+    rows = np.array(list(case["types"].values()), np.float64).reshape(-1, 4)
+    means = [scores[f"macro_{name}"] for name in ("precision", "recall")]
+    assert means == pytest.approx(rows[:, :2].mean(axis=0).tolist() if len(rows) else [0.0, 0.0])
     types = {row["class"]: [row["precision"], row["recall"], row["f1"], row["support"]] for row in scores["per_class"]}
     assert types == {name: pytest.approx(row) for name, row in case["types"].items()}
 

@@ -1,22 +1,27 @@
 """Sentences in windows and words in pieces: every token gets one tag, the right one, and order is kept."""
 
+from functools import cache
+from itertools import pairwise
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxft.data.pieces import load_tokenizer
-from jaxft.data.spans import read_spans, write_tags
+from jaxft.data.spans import Scheme, read_spans, write_tags
 from jaxft.data.tag_pieces import PieceMaker, guess_unit, split_text, tag_pieces
 from jaxft.data.vocabulary import Vocabulary
 
-NAMES = ("O", "B-X", "I-X")
+NAMES = {"BIO": ("O", "B-X", "I-X"), "BIOES": ("O", "B-X", "I-X", "E-X", "S-X")}
+BIO = NAMES["BIO"]
 LETTERS = Vocabulary.build(dict.fromkeys("abcdef", 9))
 
 
-def letters(sizes, max_length, seed=0):
+def pieces_of(source, sizes, max_length, scheme: Scheme = "BIO", words=tuple("abcdef"), seed=0):
+    """Random sentences of these words, their tags, and the sentences as ids."""
     rng = np.random.default_rng(seed)
-    sentences = [rng.choice(list("abcdef"), size).tolist() for size in sizes]
+    sentences = [rng.choice(list(words), size).tolist() for size in sizes]
     tags = []
     for size in sizes:
         spans, place = [], 0
@@ -24,37 +29,57 @@ def letters(sizes, max_length, seed=0):
             end = min(size, place + int(rng.integers(1, 4)))
             spans.append(("X", place, end))
             place = end + int(rng.integers(0, 4))
-        tags.append(write_tags(spans, size))
-    return sentences, tags, tag_pieces(sentences, tags, NAMES, "BIO", PieceMaker(LETTERS), max_length)
+        tags.append(write_tags(spans, size, scheme))
+    return sentences, tags, tag_pieces(sentences, tags, NAMES[scheme], scheme, PieceMaker(source), max_length)
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.integers(4, 50))
-def test_windows_cover_every_token_and_come_back_in_order(sizes, max_length):
-    sentences, tags, pieces = letters(sizes, max_length)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.integers(10, 50), st.sampled_from(["BIO", "BIOES"]))
+def test_windows_cover_every_token_and_come_back_in_order(sizes, max_length, scheme):
+    sentences, tags, pieces = pieces_of(LETTERS, sizes, max_length, scheme)
     assert pieces.lengths.max() <= max_length
-    found = [pieces.tags[a:b] for a, b in zip(pieces.offsets, pieces.offsets[1:], strict=False)]
+    found = [pieces.tags[a:b] for a, b in pairwise(pieces.offsets)]
     for window, (sentence, start) in zip(found, pieces.windows.tolist(), strict=True):
-        names = [NAMES[tag] for tag in window.tolist()]
+        names = [NAMES[scheme][tag] for tag in window.tolist()]
         whole = [(n, max(a - start, 0), min(b - start, len(window))) for n, a, b in read_spans(tags[sentence])]
         assert read_spans(names) == [span for span in whole if span[1] < span[2]]  # what is cut begins anew
-    merged = pieces.merged(found, NAMES)
+    merged = pieces.merged(found, NAMES[scheme])
+    assert [read_spans(own) for own in merged] == [read_spans(own) for own in tags]
     assert [len(own) for own in merged] == sizes
     if max_length >= max(sizes):
-        assert merged == tags
         assert len(found) == len(sentences)
 
 
+@settings(deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=3), max_length=st.integers(16, 40), seed=st.integers(0, 99)
+)
+def test_words_of_several_pieces_come_back_too(tiny_checkpoint, sizes, max_length, seed):
+    words = ("good", "film-good", "bad-and-dull", "it")  # 1, 3, 5 and 1 pieces
+    tokenizer = load_tokenizer_once(tiny_checkpoint)
+    schemes: tuple[Scheme, ...] = ("BIO", "BIOES")
+    for scheme in schemes:
+        _, tags, pieces = pieces_of(tokenizer, sizes, max_length, scheme, words, seed)
+        found = [pieces.tags[a:b] for a, b in pairwise(pieces.offsets)]
+        merged = pieces.merged(found, NAMES[scheme])
+        assert [read_spans(own) for own in merged] == [read_spans(own) for own in tags]
+        starts = {tuple(window) for window in pieces.windows.tolist()}
+        assert len(starts) == len(pieces.windows)
+
+
+load_tokenizer_once = cache(load_tokenizer)
+
+
 def test_a_token_takes_its_tag_from_the_window_that_sees_more_around_it():
-    pieces = tag_pieces([list("abcdefabcd")], None, NAMES, "BIO", PieceMaker(LETTERS), 8)
+    pieces = tag_pieces([list("abcdefabcd")], None, BIO, "BIO", PieceMaker(LETTERS), 8)
     assert pieces.windows.tolist() == [[0, 0], [0, 6]]
-    merged = pieces.merged([np.zeros(8, np.int64), np.ones(4, np.int64)], NAMES)[0]
+    merged = pieces.merged([np.zeros(8, np.int64), np.ones(4, np.int64)], BIO)[0]
     assert merged == ["O"] * 7 + ["B-X"] * 3
 
 
 def test_words_become_pieces_and_only_the_first_has_a_tag(tiny_checkpoint):
     maker = PieceMaker(load_tokenizer(tiny_checkpoint))
     sentences = [["good", "film-good", "\x07", "bad"]]
-    pieces = tag_pieces(sentences, [["O", "B-X", "I-X", "O"]], NAMES, "BIO", maker, 20)
+    pieces = tag_pieces(sentences, [["O", "B-X", "I-X", "O"]], BIO, "BIO", maker, 20)
     first, last = maker.around
     assert (pieces.ids[0], pieces.ids[-1]) == (first[0], last[0])
     assert pieces.tags.tolist() == [-1, 0, 1, -1, -1, 2, 0, -1]
@@ -64,9 +89,9 @@ def test_words_become_pieces_and_only_the_first_has_a_tag(tiny_checkpoint):
 def test_a_word_longer_than_a_window_still_has_its_tag(tiny_checkpoint):
     maker = PieceMaker(load_tokenizer(tiny_checkpoint))
     words = ["good", "-".join(["film"] * 20), "bad"]
-    pieces = tag_pieces([words], [["O", "B-X", "O"]], NAMES, "BIO", maker, 8)
-    found = [pieces.tags[a:b] for a, b in zip(pieces.offsets, pieces.offsets[1:], strict=False)]
-    assert pieces.merged(found, NAMES) == [["O", "B-X", "O"]]
+    pieces = tag_pieces([words], [["O", "B-X", "O"]], BIO, "BIO", maker, 8)
+    found = [pieces.tags[a:b] for a, b in pairwise(pieces.offsets)]
+    assert pieces.merged(found, BIO) == [["O", "B-X", "O"]]
 
 
 @pytest.mark.parametrize(
@@ -77,6 +102,11 @@ def test_a_word_longer_than_a_window_still_has_its_tag(tiny_checkpoint):
             "@ada's #1: http://a.b/c?d, \u00fcber-cool!",
             "words",
             ["@ada's", "#1", ":", "http://a.b/c?d,", "über-cool", "!"],
+        ),
+        (
+            "U.S. 3.5% of 1,000: cafe\u0301 हिन्दी",
+            "words",
+            ["U.S.", "3.5", "%", "of", "1,000", ":", "cafe\u0301", "हिन्दी"],
         ),
         ("", "words", []),
         (" \t", "characters", []),

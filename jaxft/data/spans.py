@@ -84,9 +84,9 @@ def entity_scores(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
       predicted: as many for each.
 
     Returns:
-      `n` true entities, `micro_precision`, `micro_recall`, `micro_f1` over all entities, `macro_f1`, the mean over the
-      types that occur on either side, and `per_class`, the scores of each type and its number of entities. What nothing
-      was found or claimed of counts as 0.
+      `n` true entities; `micro_precision`, `micro_recall` and `micro_f1` over all entities; `macro_...`, their means
+      over the types that occur on either side; and `per_class`, the scores of each type and its number of entities.
+      What nothing was found or claimed of counts as 0.
 
     Raises:
       ValueError: sentences that do not fit each other, or as `split_tag`.
@@ -111,8 +111,11 @@ def entity_scores(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
     micro = _rates(hits.total(), claims.total(), support.total())
     return {
         "n": support.total(),
-        **{f"micro_{name}": micro[name] for name in ("precision", "recall", "f1")},
-        "macro_f1": sum(row["f1"] for row in rows) / max(1, len(rows)),
+        **{f"micro_{name}": value for name, value in micro.items() if name != "support"},
+        **{
+            f"macro_{name}": sum(row[name] for row in rows) / max(1, len(rows))
+            for name in ("precision", "recall", "f1")
+        },
         "per_class": rows,
     }
 

@@ -3,19 +3,22 @@
 The tagging job encodes its data with it, and its finished model the texts that it is asked about.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
+import regex
 
 from jaxft.data.spans import Scheme, read_spans, write_tags
 from jaxft.data.vocabulary import Vocabulary
 
 Unit = Literal["characters", "words"]
-_WORD = re.compile(r"https?://\S+|[@#]?\w+(?:['\u2019-]\w+)*|[^\w\s]")
+_WORD = regex.compile(r"https?://\S+|\d+(?:[.,]\d+)+|(?:\p{L}\.){2,}|[@#]?[\w\p{M}]+(?:['\u2019-][\w\p{M}]+)*|[^\w\s]")
+_AS_BIO = {"E-": "I-", "S-": "B-"}
+MOST_KNOWN = 200_000
+"""tokens whose pieces are kept in memory"""
 
 
 def split_text(text: str, unit: Unit) -> list[tuple[int, int]]:
@@ -49,6 +52,8 @@ class PieceMaker:
 
     def learn(self, tokens: Iterable[str]) -> None:
         """Makes the pieces of all tokens at once, which is much faster than one by one."""
+        if len(self._known) > MOST_KNOWN:
+            self._known.clear()
         new = sorted(set(tokens) - self._known.keys())
         if not new:
             return
@@ -95,22 +100,23 @@ class TagPieces:
         return np.diff(self.offsets)
 
     def merged(self, found: Sequence[np.ndarray], tags: Sequence[str]) -> list[list[str]]:
-        """The tags of every sentence, of those of its windows: a token takes its tag from the window that sees more.
+        """The tags of every sentence, in BIO, of those of its windows: a token takes its tag from the window that sees
+        more around it.
 
         Args:
           found: for each window the number of the tag at every id, -1 where there is none.
           tags: names.
         """
-        whole = [np.zeros(size, np.int64) for size in self.sizes.tolist()]
+        names = [_AS_BIO.get(tag[:2], tag[:2]) + tag[2:] for tag in tags]  # so that a window's end is no entity's
+        whole = [["O"] * size for size in self.sizes.tolist()]
         before = (-1, 0)  # sentence, and token after the last, of the window before
         for (sentence, start), numbers in zip(self.windows.tolist(), found, strict=True):
-            own = numbers[numbers >= 0]
-            # What two windows share is halved between them.
+            own = numbers[numbers >= 0].tolist()
             shared = before[1] - start if before[0] == sentence else 0
-            skip = -(-shared // 2)
-            whole[sentence][start + skip : start + len(own)] = own[skip:]
+            skip = -(-shared // 2)  # what two windows share is halved between them
+            whole[sentence][start + skip : start + len(own)] = [names[number] for number in own[skip:]]
             before = (sentence, start + len(own))
-        return [[tags[number] for number in numbers.tolist()] for numbers in whole]
+        return whole
 
 
 def tag_pieces(
@@ -163,19 +169,27 @@ def tag_pieces(
 
 
 def _windows(sizes: Sequence[int], capacity: int) -> Iterator[tuple[int, int]]:
-    """First token and token after the last of every window, given the ids of each token.
+    """First token and token after the last of every window, given the ids of each token, none above `capacity`.
+
+    Each window goes beyond the one before, and begins a quarter of its ids or two tokens before that one's end, as far
+    as the next token leaves room.
 
     >>> list(_windows([1] * 10, 8)), list(_windows([1, 3, 3, 1], 4))
-    ([(0, 8), (6, 10)], [(0, 2), (1, 2), (2, 4)])
+    ([(0, 8), (6, 10)], [(0, 2), (2, 4)])
     """
     sums = np.concatenate([[0], np.cumsum(sizes)])
-    start = 0
-    while True:
-        end = int(np.searchsorted(sums, sums[start] + capacity, side="right")) - 1
+
+    def end_of(start: int) -> int:
+        return int(np.searchsorted(sums, sums[start] + capacity, side="right")) - 1
+
+    start, end = 0, end_of(0)
+    yield start, end
+    while end < len(sizes):
+        start = max(start + 1, min(end - 2, int(np.searchsorted(sums, sums[end] - capacity // 4))))
+        while end_of(start) <= end:
+            start += 1
+        end = end_of(start)
         yield start, end
-        if end == len(sizes):
-            return
-        start = max(start + 1, int(np.searchsorted(sums, sums[end] - capacity // 4)))
 
 
 def guess_unit(sentences: Sequence[Sequence[str]]) -> Unit:

@@ -4,6 +4,7 @@ The tagging job reads its data with it. Tags are BIO, IOB1 or BIOES; see `jaxft.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from jaxft.data.files import decompressed, text_lines
 from jaxft.data.spans import Span, split_tag, write_tags
-from jaxft.data.table import table_suffix
+from jaxft.data.table import SURROGATE, table_suffix
 from jaxft.errors import InputError
 
 BYTE_ORDER_MARK = "\ufeff"
@@ -61,12 +62,14 @@ def _columns(path: Path, column: int) -> Iterator[Sentence]:
                     yield Sentence(tuple(tokens), tuple(tags))
                 tokens, tags = [], []
                 continue
-            fields = text.split("\t") if "\t" in text else text.split()
+            fields = text.split("\t") if "\t" in text else re.split(" +", text.strip(" "))  # a token may be U+3000
             if width not in (None, len(fields)):
                 raise InputError(f"{where}: {len(fields)} columns where the line before has {width}; give all the same")
             width = len(fields)
             if width < 2 or not -width <= column < width:
                 raise InputError(f"{where}: no column {column} of tags in {text!r}; name it with --tag-column")
+            if not fields[0]:
+                raise InputError(f"{where}: no token before the tag in {text!r}; fill it in, or take the line out")
             tokens.append(fields[0])
             tags.append(_checked(fields[column].strip(), where))
     if tokens:
@@ -92,9 +95,15 @@ def _json_sentences(path: Path) -> Iterator[Sentence]:
                 text, spans = fields["text"], _places(fields["label"])
                 if not isinstance(text, str) or not text:
                     raise ValueError("the text is empty or no string")
+                if SURROGATE.search("".join([text, *fields["label"]])):
+                    raise ValueError("half a surrogate pair")
                 yield Sentence(tuple(text), tuple(write_tags(_apart(spans, len(text)), len(text))))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                raise InputError(f"{where}: no object with a text and its labels ({error}); correct it") from error
+                reason = f"there is no {error}" if isinstance(error, KeyError) else error
+                raise InputError(
+                    f"{where}: no object with a text and its labels ({reason}); correct it, or name only files that "
+                    "have labels"
+                ) from error
 
 
 def _places(label: dict[str, Any]) -> list[Span]:
@@ -111,6 +120,7 @@ def _apart(spans: list[Span], length: int) -> list[Span]:
     """
     ordered, free = sorted(spans, key=lambda span: span[1:]), 0
     for name, start, end in ordered:
+        split_tag(f"B-{name}")
         if not free <= start < end <= length:
             raise ValueError(f"{name} from {start} to {end - 1} is not in the text, or overlaps another entity")
         free = end

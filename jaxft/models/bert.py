@@ -21,7 +21,7 @@ from flax import nnx, traverse_util
 
 from jaxft.errors import InputError
 from jaxft.models.bert_config import ACTIVATIONS, KINDS, BertConfig, Kind, bert_config
-from jaxft.models.dropout import kept
+from jaxft.models.dropout import dropout
 from jaxft.models.hugging_face import fill_encoder, read_checkpoint, read_config, to_parameters
 from jaxft.models.products import Precision, matmul
 
@@ -56,7 +56,7 @@ class Embeddings(nnx.Module):
         x = self.word(ids) + self.position(positions)
         if self.config.token_types:
             x = x + self.token_type(jnp.zeros_like(ids) if types is None else types)
-        x = _dropout(self.norm(x), self.config.hidden_dropout, key)
+        x = dropout(self.norm(x), self.config.hidden_dropout, key)
         return _linear(self.config, x, self.project) if self.config.embedding_size != self.config.hidden_size else x
 
 
@@ -94,11 +94,11 @@ class Layer(nnx.Module):
     def __call__(self, x: jax.Array, valid: jax.Array, key: jax.Array | None) -> jax.Array:
         """(B, T, H) -> (B, T, H)."""
         keys = _split(key, 3)
-        attended = _dropout(self.attention(x, valid, keys[0]), self.config.hidden_dropout, keys[1])
+        attended = dropout(self.attention(x, valid, keys[0]), self.config.hidden_dropout, keys[1])
         x = _normalized(self.attention_norm, x + attended)
         hidden = ACTIVATIONS[self.config.activation](_linear(self.config, x, self.intermediate))
         hidden = _linear(self.config, hidden, self.output)
-        return _normalized(self.output_norm, x + _dropout(hidden, self.config.hidden_dropout, keys[2]))
+        return _normalized(self.output_norm, x + dropout(hidden, self.config.hidden_dropout, keys[2]))
 
 
 class Head(nnx.Module):
@@ -115,9 +115,9 @@ class Head(nnx.Module):
         keys = _split(key, 2)
         if self.config.kind != "bert":
             if self.config.kind != "distilbert":
-                x = _dropout(x, self.config.head_dropout, keys[0])
+                x = dropout(x, self.config.head_dropout, keys[0])
             x = HEAD_ACTIVATIONS[self.config.kind](_linear(self.config, x, self.dense))
-        return _linear(self.config, _dropout(x, self.config.head_dropout, keys[1]), self.out)
+        return _linear(self.config, dropout(x, self.config.head_dropout, keys[1]), self.out)
 
 
 class Bert(nnx.Module):
@@ -339,14 +339,10 @@ def _attend(projected: jax.Array, valid: jax.Array, heads: int, p: float, key: j
         q, k, v = _heads(projected, heads)
         scores = jnp.einsum("qnh,knh->nqk", q * q.shape[-1] ** -0.5, k)
         weights = jax.nn.softmax(jnp.where(valid[None, None, :], scores, jnp.finfo(scores.dtype).min))
-        return jnp.einsum("nqk,knh->qnh", _dropout(weights, p, key), v)
+        return jnp.einsum("nqk,knh->qnh", dropout(weights, p, key), v)
 
     texts = (projected, valid, jax.random.split(key, len(projected)))
     return jax.lax.platform_dependent(texts, cpu=partial(jax.lax.map, attend), default=jax.vmap(attend))
-
-
-def _dropout(x: jax.Array, p: float, key: jax.Array | None) -> jax.Array:
-    return x if key is None or not p else jnp.where(kept(key, p, x.shape), x / (1 - p), jnp.zeros_like(x))
 
 
 def _split(key: jax.Array | None, count: int) -> list[Any]:

@@ -17,7 +17,7 @@ from flax import nnx
 
 from jaxft.models.bert import Encoder
 from jaxft.models.crf import constrain, init_crf, log_likelihood, viterbi
-from jaxft.models.dropout import kept
+from jaxft.models.dropout import dropout
 from jaxft.models.lstm import lstm
 from jaxft.models.products import Precision, matmul
 
@@ -97,9 +97,9 @@ class Tagger(nnx.Module):
         keys = (None, None) if key is None else jax.random.split(key)
         if self.config.vocab_size is not None:
             x = self.embedding[x]
-        x = _dropout(x, self.config.dropout, keys[0])
+        x = dropout(x, self.config.dropout, keys[0])
         if self.config.lstm_size:
-            x = _dropout(self.lstm(x, valid, self.config.precision), self.config.dropout, keys[1])
+            x = dropout(self.lstm(x, valid, self.config.precision), self.config.dropout, keys[1])
         assert self.out.bias is not None
         return matmul(x, self.out.kernel[...], self.config.precision) + self.out.bias[...][None, None, :]
 
@@ -156,7 +156,3 @@ class TaggerFns:
         graphdef = nnx.graphdef(nnx.eval_shape(lambda: Tagger(self.config, nnx.Rngs(0))))
         scores = nnx.merge(graphdef, params["tagger"])(x, valid, keys[1])
         return scores, constrain(params["tagger"]["crf"], self.config.tags) if self.config.crf else None
-
-
-def _dropout(x: jax.Array, p: float, key: jax.Array | None) -> jax.Array:
-    return x if key is None or not p else jnp.where(kept(key, p, x.shape), x / (1 - p), jnp.zeros_like(x))

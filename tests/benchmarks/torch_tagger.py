@@ -37,7 +37,7 @@ class Tagger(torch.nn.Module):
 
 
 def main() -> None:
-    """Times the steps after the first of each width."""
+    """Times the steps after a first one."""
     model = Tagger().train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
     data = [[torch.from_numpy(part).long() for part in batch] for batch in batches(int(sys.argv[1]))]
