@@ -169,6 +169,7 @@ def tagger_config(settings: Settings, names: tuple[str, ...], source: Any, encod
         tags=names,
         features=settings.model.embedding_size if encoder is None else encoder.config.hidden_size,
         vocab_size=len(source) if encoder is None else None,
+        bigrams=settings.model.bigrams if encoder is None else 0,
         lstm_size=settings.model.lstm_size,
         crf=settings.model.head == "crf",
         dropout=settings.model.dropout,

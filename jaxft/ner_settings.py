@@ -26,6 +26,8 @@ class Model:
     """features of a token, with --encoder none"""
     min_count: int = 2
     """occurrences that a token needs to get a vector of its own, with --encoder none"""
+    bigrams: int = 0
+    """vectors for pairs of neighbouring tokens, found by a hash, with --encoder none; 0 leaves them out"""
     lstm_size: int = 64
     """units of each direction of the BiLSTM; 0 leaves it out"""
     head: Literal["crf", "softmax"] = "crf"
@@ -49,7 +51,7 @@ class Training:
     head_rate: float | None = None
     """learning rate of what stands on the encoder; None takes --train.peak-rate"""
     warmup: float = 0.2
-    """share of the steps in which the rate rises"""
+    """share of the steps in which the rate rises; plateau and constant have no such steps"""
     min_rate: float = 1e-7
     """learning rate that keras_bert's schedule ends at"""
     plateau_factor: float = 0.1
@@ -121,7 +123,7 @@ class Settings:
 
 PLAIN = Settings(
     preset="plain",
-    model=Model(lstm_size=256),
+    model=Model(bigrams=65_536, lstm_size=256),
     train=Training(epochs=20, peak_rate=3e-3, min_rate=3e-6, plateau_min_rate=3e-5),
 )
 PRESETS = {"plain": PLAIN, "encoder": Settings(preset="encoder", model=Model(dropout=0.3))}
@@ -135,7 +137,7 @@ RANGES: dict[str, Range] = {
     "log_every": COUNT,
     "checkpoint_minutes": AT_LEAST_0,
     **{f"model.{name}": COUNT for name in ("embedding_size", "min_count")},
-    "model.lstm_size": AT_LEAST_0,
+    **{f"model.{name}": AT_LEAST_0 for name in ("bigrams", "lstm_size")},
     "model.dropout": BELOW_1,
     **{f"train.{name}": COUNT for name in ("epochs", "batch_size", "eval_batch_size", "plateau_patience", "patience")},
     **{f"train.{name}": POSITIVE for name in ("peak_rate", "head_rate", "clip_norm")},

@@ -118,7 +118,7 @@ class EntityTagger:
           KeyError, TypeError, ValueError: the description is not one of a tagger.
           InputError: weights, vocabulary or tokenizer are missing or damaged.
         """
-        names = ("features", "vocab_size", "lstm_size", "crf", "dropout", "precision")
+        names = ("features", "vocab_size", "bigrams", "lstm_size", "crf", "dropout", "precision")
         config = TaggerConfig(tuple(description["tags"]), **{name: description[name] for name in names})
         if description["unit"] not in ("characters", "words"):
             raise ValueError(f"the unit {description['unit']!r}")

@@ -1,10 +1,11 @@
 """Masks of a large dropout: the right share, nothing alike between places, rows or keys, and the same everywhere."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxft.models.dropout import kept
+from jaxft.models.dropout import dropout, kept
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.9])
@@ -32,3 +33,11 @@ def test_keys_are_independent():
 def test_a_compiled_mask_is_the_same():
     key = jax.random.key(6)
     np.testing.assert_array_equal(kept(key, 0.3, (7, 11)), jax.jit(lambda key: kept(key, 0.3, (7, 11)))(key))
+
+
+def test_features_that_are_dropped_together():
+    x = jnp.arange(1.0, 601.0).reshape(20, 10, 3)
+    dropped = np.asarray(dropout(x, 0.4, jax.random.key(7), together=True))
+    gone = (dropped == 0).all(axis=2)
+    assert 0.3 < gone.mean() < 0.5
+    np.testing.assert_allclose(dropped[~gone], np.asarray(x)[~gone] / 0.6, rtol=1e-6)

@@ -12,11 +12,12 @@ from flax import nnx
 
 from jaxft.models.bert import open_checkpoint
 from jaxft.models.crf import constrain, log_likelihood
-from jaxft.models.tagger import BiLSTM, Tagger, TaggerConfig, TaggerFns
+from jaxft.models.tagger import BiLSTM, Tagger, TaggerConfig, TaggerFns, bigram_buckets
 
 TAGS = ("O", "B-A", "I-A")
 PLAIN = TaggerConfig(TAGS, features=6, vocab_size=11, lstm_size=4)
-VARIANTS = [PLAIN, replace(PLAIN, lstm_size=0), replace(PLAIN, crf=False), replace(PLAIN, precision="bf16")]
+CHANGES = ({}, {"bigrams": 50}, {"lstm_size": 0}, {"crf": False}, {"precision": "bf16"})
+VARIANTS = [replace(PLAIN, **change) for change in CHANGES]
 
 
 def batch(lengths=(5, 1, 3), width=5, seed=0):
@@ -66,6 +67,18 @@ def test_every_weight_gets_a_finite_gradient(config, lengths):
         assert np.isfinite(slope).all(), path
         if max(lengths) > 1 or not re.search("transitions|recurrent", str(path)):  # which one token does not use
             assert np.abs(slope).max() > 0, path
+
+
+def test_a_bigram_is_a_token_with_the_one_after_it_and_few_share_a_bucket():
+    first, second = np.divmod(np.arange(10_000), 100)
+    rows = jnp.stack([first, second], axis=1)
+    found = np.asarray(bigram_buckets(rows, rows >= 0, 1 << 16))[:, 0]
+    assert 9_200 < len(set(found)) < 9_350  # 65,536 * (1 - exp(-10,000 / 65,536)) = 9,274 if they fall at random
+    rows = jnp.array([[7, 8, 9], [7, 8, 7]])
+    short, long = bigram_buckets(rows, jnp.arange(3)[None, :] < jnp.array([[2], [3]]), 1 << 16)
+    assert short[0] == long[0]
+    assert short[1] == bigram_buckets(rows[:1, :2], rows[:1, :2] > 0, 1 << 16)[0, 1]
+    assert short[1] != long[1]
 
 
 def test_the_layer_that_reads_backward_begins_at_the_last_token():

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from jaxft.models.hashing import mixed
+
 LEVELS = 1 << 16
 
 
@@ -38,20 +40,26 @@ def keep_masks(key: jax.Array, wanted: Sequence[tuple[float, tuple[int, ...]]]) 
     return masks
 
 
-def dropout(x: jax.Array, p: float, key: jax.Array | None) -> jax.Array:
+def dropout(x: jax.Array, p: float, key: jax.Array | None, together: bool = False) -> jax.Array:
     """`x` with each element dropped with probability p and the others scaled by 1 / (1 - p); no key drops nothing.
+
+    With `together` the elements of the last axis are dropped as one.
 
     >>> float(dropout(jnp.ones(100_000), 0.25, jax.random.key(0)).mean().round(2))
     1.0
     """
-    return x if key is None or not p else jnp.where(kept(key, p, x.shape), x / (1 - p), jnp.zeros_like(x))
+    if key is None or not p:
+        return x
+    shape = (*x.shape[:-1], 1) if together else x.shape
+    return jnp.where(kept(key, p, shape), x / (1 - p), jnp.zeros_like(x))
 
 
 def kept(key: jax.Array, p: float, shape: tuple[int, ...]) -> jax.Array:
     """Which elements of a large array dropout keeps, bool, each with probability 1 - p.
 
-    A hash of key and place, which XLA computes within the loop that uses it: nothing is stored for the backward pass,
-    where a generator's bits would take three times as long as the product that is dropped from.
+    A hash of the place, mixed once with each half of the key, which XLA computes within the loop that uses it: nothing
+    is stored for the backward pass, where a generator's bits would take three times as long as the product that is
+    dropped from.
 
     Args:
       key: a PRNG key.
@@ -60,16 +68,7 @@ def kept(key: jax.Array, p: float, shape: tuple[int, ...]) -> jax.Array:
 
     >>> float(kept(jax.random.key(0), 0.25, (100_000,)).mean().round(2))
     0.75
-
-    References:
-      Wellons, Prospecting for Hash Functions, 2018: its mixer of 32 bits runs here twice, each time with half the key.
     """
     words = jax.random.key_data(key)
     place = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
-    return _mixed(_mixed(place ^ words[0]) + words[1]) >= jnp.uint32(min(round(p * 2**32), 2**32 - 1))
-
-
-def _mixed(x: jax.Array) -> jax.Array:
-    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
-    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
-    return x ^ (x >> 16)
+    return mixed(mixed(place ^ words[0]) + words[1]) >= jnp.uint32(min(round(p * 2**32), 2**32 - 1))

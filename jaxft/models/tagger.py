@@ -4,6 +4,7 @@ Axes: B batch, T time, D features, H units per direction, K tags.
 
 References:
   Huang, Xu & Yu, Bidirectional LSTM-CRF Models for Sequence Tagging, 2015.
+  Weinberger et al., Feature Hashing for Large Scale Multitask Learning, ICML 2009, for the vectors of bigrams.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from flax import nnx
 from jaxft.models.bert import Encoder
 from jaxft.models.crf import constrain, init_crf, log_likelihood, viterbi
 from jaxft.models.dropout import dropout
+from jaxft.models.hashing import mixed
 from jaxft.models.lstm import lstm
 from jaxft.models.products import Precision, matmul
 
@@ -32,15 +34,18 @@ class TaggerConfig:
       tags: names of the K tags, of a BIO or BIOES scheme.
       features: D, of a token's vector.
       vocab_size: tokens of an embedding of its own; None where an encoder gives the vectors.
+      bigrams: buckets that pairs of neighbouring tokens are hashed to, each with a vector of half as many features,
+        beside that embedding; 0 has none.
       lstm_size: H, units of each direction of the BiLSTM; 0 leaves it out.
       crf: a conditional random field on top; otherwise every tag is chosen for itself.
-      dropout: of vectors and of the BiLSTM's outputs.
+      dropout: of vectors, those of bigrams as a whole, and of the BiLSTM's outputs.
       precision: of the products; see `jaxft.models.products`.
     """
 
     tags: tuple[str, ...]
     features: int
     vocab_size: int | None = None
+    bigrams: int = 0
     lstm_size: int = 64
     crf: bool = True
     dropout: float = 0.5
@@ -83,25 +88,42 @@ class Tagger(nnx.Module):
 
     def __init__(self, config: TaggerConfig, rngs: nnx.Rngs):
         self.config = config
-        tags, width = len(config.tags), 2 * config.lstm_size or config.features
+        features = config.features + (config.features // 2 if config.bigrams else 0)
+        tags, width = len(config.tags), 2 * config.lstm_size or features
         if config.vocab_size is not None:
             self.embedding = nnx.Param(jax.random.normal(rngs.params(), (config.vocab_size, config.features)) * 0.1)
+        if config.bigrams:
+            size = (config.bigrams, config.features // 2)
+            self.bigrams = nnx.Param(jax.random.normal(rngs.params(), size) * 0.1)
         if config.lstm_size:
-            self.lstm = BiLSTM(config.features, config.lstm_size, rngs)
+            self.lstm = BiLSTM(features, config.lstm_size, rngs)
         self.out = nnx.Linear(width, tags, rngs=rngs)
         if config.crf:
             self.crf = nnx.data({name: nnx.Param(x) for name, x in init_crf(tags, rngs.params()).items()})
 
     def __call__(self, x: jax.Array, valid: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Token ids (B, T), or vectors (B, T, D), and which are no padding (B, T) -> scores (B, T, K) float32."""
-        keys = (None, None) if key is None else jax.random.split(key)
-        if self.config.vocab_size is not None:
-            x = self.embedding[x]
-        x = dropout(x, self.config.dropout, keys[0])
+        p, keys = self.config.dropout, (None, None, None) if key is None else jax.random.split(key, 3)
+        vectors = dropout(x if self.config.vocab_size is None else self.embedding[x], p, keys[0])
+        if self.config.bigrams:
+            bigrams = self.bigrams[bigram_buckets(x, valid, self.config.bigrams)]
+            # A rare one would be learnt by heart, and alone: the tokens have to do without it now and then.
+            vectors = jnp.concatenate([vectors, dropout(bigrams, p, keys[1], together=True)], axis=2)
         if self.config.lstm_size:
-            x = dropout(self.lstm(x, valid, self.config.precision), self.config.dropout, keys[1])
+            vectors = dropout(self.lstm(vectors, valid, self.config.precision), p, keys[2])
         assert self.out.bias is not None
-        return matmul(x, self.out.kernel[...], self.config.precision) + self.out.bias[...][None, None, :]
+        return matmul(vectors, self.out.kernel[...], self.config.precision) + self.out.bias[...][None, None, :]
+
+
+def bigram_buckets(tokens: jax.Array, valid: jax.Array, buckets: int) -> jax.Array:
+    """The bucket (B, T) int32 of every token (B, T) with the one after it, none after the last valid one.
+
+    >>> bigram_buckets(jnp.array([[5, 6, 5, 6]]), jnp.ones((1, 4), bool), 100).tolist()[0][::2]
+    [76, 76]
+    """
+    own = jnp.where(valid, tokens + 1, 0).astype(jnp.uint32)  # 0 is none
+    after = jnp.pad(own[:, 1:], ((0, 0), (0, 1)))
+    return (mixed(mixed(own) + after) % jnp.uint32(buckets)).astype(jnp.int32)
 
 
 @dataclass(frozen=True)
