@@ -65,7 +65,7 @@ class LanguageModelSettings(Protocol):
         ...
 
 
-def stage_name(stage: str, direction: Direction) -> str:
+def stage_name(stage: str, direction: Directions) -> str:
     """What a stage is called in logs, files and plans.
 
     >>> stage_name("classifier", "forward"), stage_name("classifier", "backward")
@@ -98,10 +98,14 @@ def pretrain_lm(
       `params` is a nested dict with `encoder` and `decoder_bias`; the report holds `valid_loss` (nats per token),
       `perplexity` and the figures of `run_plan`.
     """
-    config = encoder_config(texts, settings)
+    return fine_tune_lm(texts, settings, random_lm(texts, settings), run, direction)
+
+
+def random_lm(texts: Texts, settings: LanguageModelSettings) -> Any:
+    """Parameters of a language model over the vocabulary of `texts`, drawn by the seed."""
     dropouts = settings.lm.dropout.scaled(settings.lm.drop_mult)
-    model = LanguageModel(config, dropouts, nnx.Rngs(settings.seed))
-    return fine_tune_lm(texts, settings, nnx.to_pure_dict(nnx.state(model)), run, direction)
+    model = LanguageModel(encoder_config(texts, settings), dropouts, nnx.Rngs(settings.seed))
+    return nnx.to_pure_dict(nnx.state(model))
 
 
 def fine_tune_lm(
@@ -120,37 +124,59 @@ def fine_tune_lm(
     Returns:
       As `pretrain_lm`, with the same errors; from another vocabulary the report holds `matched_words` and `new_words`.
     """
-    run, config, stage = run or Run(None), encoder_config(texts, settings), settings.lm
-    params, words = start, {}
-    if isinstance(start, TextGenerator):
-        vocabulary = texts.store.vocabulary
-        params, matched = transfer_vocabulary(start.params, start.vocabulary, vocabulary)
-        words = {"matched_words": matched, "new_words": len(vocabulary) - matched}
-    loss_fn = _lm_loss(config, stage)
-    stream = lm_stream(texts, settings, direction)
+    params, words = begin_with(texts, start)
     evaluate = lm_evaluation(texts, settings, texts.lm_valid, direction)
-    result = run_plan(
+    result = run_lm(
+        texts,
+        settings,
+        run or Run(None),
+        direction,
+        clip_norm=settings.lm.clip_norm,
+        params=params,
+        carry=initial_carry(encoder_config(texts, settings), settings.lm.batch_size),
+        batch=lm_stream(texts, settings, direction).batch,
+        evaluate=lambda params, carry: evaluate(params),
+    )
+    return lm_result(texts, result.params, words, result.report)
+
+
+def begin_with(texts: Texts, start: Any) -> tuple[Any, dict[str, int]]:
+    """Parameters over the vocabulary of `texts`, and how many of its words they know from another one."""
+    if not isinstance(start, TextGenerator):
+        return start, {}
+    vocabulary = texts.store.vocabulary
+    params, matched = transfer_vocabulary(start.params, start.vocabulary, vocabulary)
+    return params, {"matched_words": matched, "new_words": len(vocabulary) - matched}
+
+
+def run_lm(
+    texts: Texts, settings: LanguageModelSettings, run: Run, direction: Directions, **arguments: Any
+) -> StageResult:
+    """`run_plan` with what all language models have in common, and the arguments in which they differ."""
+    stage, stream = settings.lm, lm_stream(texts, settings)
+    models = len(directions(direction))
+    return run_plan(
         run,
         stage_name(LANGUAGE_MODEL, direction),
         lm_plan(settings),
-        loss_fn=loss_fn,
+        loss_fn=_lm_loss(encoder_config(texts, settings), stage),
         optimizer=_lm_optimizer(stage),
-        labels=label_params(params, language_model_rules(settings.model.num_layers)),
-        clip_norm=stage.clip_norm,
-        params=params,
-        carry=initial_carry(config, stage.batch_size),
+        labels=label_params(arguments["params"], language_model_rules(settings.model.num_layers)),
         key=jax.random.fold_in(jax.random.key(settings.seed), 1),
-        batch=stream.batch,
         steps_per_epoch=stream.steps_per_epoch,
-        tokens_per_epoch=int(stream.window_lengths(0).sum()) * stage.batch_size,
-        evaluate=lambda params, carry: evaluate(params),
+        tokens_per_epoch=int(stream.window_lengths(0).sum()) * stage.batch_size * models,
         rate_factors=_rate_factors(stream, stage),
         average=_average(stage, stage.epochs * stream.steps_per_epoch),
+        **arguments,
     )
-    last = result.report["evaluations"][-1]
+
+
+def lm_result(texts: Texts, params: Any, words: dict[str, int], report: dict[str, Any]) -> StageResult:
+    """What a language model's stage hands on, the scores of its last evaluation first."""
+    last = report["evaluations"][-1]
     valid_tokens = int(texts.store.lengths[texts.lm_valid].sum())
     scores = {"valid_loss": last["loss"], "perplexity": last["perplexity"], "valid_tokens": valid_tokens}
-    return StageResult(result.params, {}, {**scores, **words, **result.report})
+    return StageResult(params, {}, {**scores, **words, **report})
 
 
 def lm_evaluation(

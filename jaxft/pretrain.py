@@ -18,6 +18,7 @@ import numpy as np
 import tyro
 
 from jaxft import report, summary
+from jaxft.both_directions import train_lms
 from jaxft.data.document import SPLITS, Corpus
 from jaxft.data.download import cache_folder
 from jaxft.data.files import expanded
@@ -34,7 +35,6 @@ from jaxft.language_model_stage import (
     lm_evaluation,
     lm_plan,
     lm_stream,
-    pretrain_lm,
     stage_name,
 )
 from jaxft.models.awd_lstm import Dropouts
@@ -193,12 +193,8 @@ def train(settings: Settings) -> dict[str, Any]:
         "stages": [text_row],
     }
     with Run(folder, log_every=settings.log_every, checkpoint_seconds=60 * settings.checkpoint_minutes) as run:
-        for direction in directions(settings.direction):
+        for direction, trained in train_lms(texts, settings, settings.direction, {}, run).items():
             stage = stage_name(LANGUAGE_MODEL, direction)
-            trained = run.finished(stage)
-            if trained is None:
-                trained = pretrain_lm(texts, settings, run, direction)
-                run.finish(stage, trained)
             generator = as_generator(texts, settings, trained.params, direction, settings.data is not None)
             generator.save(folder / LANGUAGE_MODELS[direction])
             result[stage] = _scores(texts, settings, trained, direction)

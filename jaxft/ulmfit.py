@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxft import plots, report, summary
+from jaxft.both_directions import train_lms
 from jaxft.data.document import Direction
 from jaxft.data.splits import Texts
 from jaxft.data.vocabulary import Vocabulary
@@ -53,7 +54,7 @@ from jaxft.ulmfit_stages import (
 __all__ = ["fine_tune_lm", "lm_plan", "plans", "predict", "pretrain_lm", "probabilities_of_test"]
 __all__ += ["read_texts", "train", "train_classifier"]
 
-LanguageModels = dict[Direction, StageResult | None]
+LanguageModels = dict[Direction, StageResult]
 
 
 def train(settings: Settings) -> dict[str, Any]:
@@ -71,14 +72,15 @@ def train(settings: Settings) -> dict[str, Any]:
         text_seconds = time.monotonic() - started
         planned = plans(texts, settings)
         config = identity(settings, texts.fingerprint)
-        borrowed = _lent(texts, settings, config)
+        lms = _lent(texts, settings, config)
         begin(folder, settings.resume, config, texts.store.vocabulary)
-    lms: LanguageModels = {}
     classified: dict[Direction, StageResult] = {}
     with Run(folder, log_every=settings.log_every, checkpoint_seconds=60 * settings.checkpoint_minutes) as run:
+        if not lms and lm_plan(settings):
+            lms = train_lms(texts, settings, settings.direction, starts, run)
+        starts.clear()  # their memory is no longer needed
         for direction in directions(settings.direction):
-            start = starts.pop(direction, None)
-            lm = lms[direction] = borrowed.get(direction) or _language_model(texts, settings, run, direction, start)
+            lm = lms.get(direction)
             if lm is not None:
                 generator = as_generator(texts, settings, lm.params, direction)
                 generator.save(folder / LANGUAGE_MODELS[direction])
@@ -153,23 +155,6 @@ def with_sizes_of(starts: Mapping[Direction, TextGenerator], settings: Settings)
             f"{sizes.num_layers} layers: leave out the --model flags, which ask for others"
         )
     return replace(settings, model=sizes)
-
-
-def _language_model(
-    texts: Texts, settings: Settings, run: Run, direction: Direction, start: TextGenerator | None
-) -> StageResult | None:
-    """The language model that this run has trained or trains now; None where the stage is left out."""
-    if not lm_plan(settings):
-        return None
-    stage = stage_name(LANGUAGE_MODEL, direction)
-    result = run.finished(stage)
-    if result is None:
-        if start is None:
-            result = pretrain_lm(texts, settings, run, direction)
-        else:
-            result = fine_tune_lm(texts, settings, start, run, direction)
-        run.finish(stage, result)
-    return result
 
 
 def _classifier(
@@ -255,10 +240,9 @@ def _held_out(lms: LanguageModels, classified: Mapping[Direction, StageResult]) 
     """What the stages measured on texts that they held out."""
     scores: dict[str, Any] = {}
     for direction, lm in lms.items():
-        if lm is not None:
-            words = [name for name in ("matched_words", "new_words") if name in lm.report]
-            measured = pick(lm.report, "valid_loss", "perplexity", "valid_tokens", *words)
-            scores[stage_name(LANGUAGE_MODEL, direction)] = measured
+        words = [name for name in ("matched_words", "new_words") if name in lm.report]
+        measured = pick(lm.report, "valid_loss", "perplexity", "valid_tokens", *words)
+        scores[stage_name(LANGUAGE_MODEL, direction)] = measured
     for direction, result in classified.items():
         scores[stage_name("dev", direction)] = pick(result.report["kept"], "accuracy", "loss")
     return scores
@@ -269,7 +253,6 @@ def _stage_rows(lms: LanguageModels, classified: Mapping[Direction, StageResult]
         stage_row(stage_name(name, direction).replace("_", " "), result.report["seconds"], result.report["tokens"])
         for name, results in ((LANGUAGE_MODEL, lms), (CLASSIFIER, classified))
         for direction, result in results.items()
-        if result is not None
     ]
 
 

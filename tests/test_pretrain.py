@@ -2,14 +2,18 @@
 
 import json
 import signal
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import jaxft
 from jaxft import pretrain, stage
+from jaxft.checkpoint import load_params
 from jaxft.errors import InputError, Stopped
+from jaxft.language_model_stage import LANGUAGE_MODEL, stage_name
 from jaxft.report import read_json, read_metrics
 from jaxft.text_generator import TextGenerator
 
@@ -44,7 +48,27 @@ def test_a_run_leaves_everything_behind(finished):
         assert isinstance(jaxft.load(finished / name), TextGenerator)
         assert (finished / f"plots/learning_rates_{name}.png").exists()
     held_out = [line for line in read_metrics(finished / "metrics.jsonl") if line.get("split") == "held-out"]
-    assert [line["epoch"] for line in held_out] == [1, 2, 1, 2]
+    assert [line["epoch"] for line in held_out] == [1, 2]
+    for name, kind in (("language_model", "forward"), ("language_model_backward", "backward")):
+        assert held_out[-1][f"loss_{kind}"] == pytest.approx(summary[name]["valid_loss"])
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_each_of_two_in_one_program_ends_as_it_does_alone(finished, book, tmp_path, direction):
+    pretrain.main(["--text", str(book), "--out", str(tmp_path / "run"), "--direction", direction, *SMALL])
+    name = stage_name(LANGUAGE_MODEL, direction)
+    own, other = (load_params(folder / name / "model.safetensors") for folder in (tmp_path / "run", finished))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), own, other)
+    alone, both = (read_json(folder / "summary.json") for folder in (tmp_path / "run", finished))
+    assert alone[name]["valid_loss"] == pytest.approx(both[name]["valid_loss"], rel=1e-5)
+    assert alone["stages"][1]["tokens"] == both["stages"][1]["tokens"]
+
+
+def test_averages_that_choose_when_to_begin_are_trained_in_turn(book, tmp_path):
+    flags = ["--preset", "awd-lstm-lm", "--direction", "both", *SMALL]
+    pretrain.main(["--text", str(book), "--out", str(tmp_path / "run"), *flags])
+    stages = [line["stage"] for line in read_metrics(tmp_path / "run/metrics.jsonl")]
+    assert sorted(set(stages)) == ["language_model", "language_model_backward"]
 
 
 def test_stopped_and_resumed_ends_with_the_same_bits(finished, book, tmp_path, monkeypatch):
@@ -52,7 +76,7 @@ def test_stopped_and_resumed_ends_with_the_same_bits(finished, book, tmp_path, m
     calls = iter(range(1000))
 
     def stop(self):
-        if next(calls) == 30:  # in the second of the two models
+        if next(calls) == 30:  # within the first epoch
             signal.raise_signal(signal.SIGTERM)
         return pausing(self)
 
