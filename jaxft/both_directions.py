@@ -46,7 +46,7 @@ def train_lms(
       InputError, Stopped: as `pretrain_lm`.
     """
     names: dict[Direction, str] = {direction: stage_name(LANGUAGE_MODEL, direction) for direction in directions(wanted)}
-    results = {direction: run.finished(name) for direction, name in names.items()}
+    results: dict[Direction, StageResult | None] = {d: run.finished(name) for d, name in names.items()}
     missing: dict[Direction, Any] = {
         d: starts.get(d) or random_lm(texts, settings) for d, result in results.items() if result is None
     }
