@@ -1,6 +1,6 @@
 """The language models of every direction that a job asks for: two train in one program, and are kept one by one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -28,9 +28,12 @@ from jaxft.models.awd_lstm import initial_carry
 from jaxft.settings import Directions
 from jaxft.stage import Run, StageResult
 
+TOGETHER = stage_name(LANGUAGE_MODEL, "both")
+"""the stage of two language models in one program"""
+
 
 def train_lms(
-    texts: Texts, settings: LanguageModelSettings, wanted: Directions, starts: Mapping[Direction, Any], run: Run
+    texts: Texts, settings: LanguageModelSettings, wanted: Directions, starts: dict[Direction, Any], run: Run
 ) -> dict[Direction, StageResult]:
     """The language models of the wanted directions: those that the run has finished, and the others, trained now.
 
@@ -40,31 +43,49 @@ def train_lms(
     Args:
       texts, settings, run: as in `pretrain_lm`.
       wanted: forward, backward or both.
-      starts: what `fine_tune_lm` starts from, by direction; others start from random weights.
+      starts: what `fine_tune_lm` starts from, by direction, taken out where it is used; others start from random
+        weights.
 
     Raises:
       InputError, Stopped: as `pretrain_lm`.
     """
     names: dict[Direction, str] = {direction: stage_name(LANGUAGE_MODEL, direction) for direction in directions(wanted)}
-    results: dict[Direction, StageResult | None] = {d: run.finished(name) for d, name in names.items()}
-    missing: dict[Direction, Any] = {
-        d: starts.get(d) or random_lm(texts, settings) for d, result in results.items() if result is None
-    }
-    together = len(missing) > 1 and settings.lm.average != "nt-asgd"
-    trained = _train_together(texts, settings, missing, run) if together else {}
-    for direction, start in missing.items():
-        result = trained.get(direction) or fine_tune_lm(texts, settings, start, run, direction)
-        run.finish(names[direction], result)
-        results[direction] = result
-    return {direction: result for direction, result in results.items() if result is not None}
+    results: dict[Direction, StageResult] = {}
+    if not run.position(TOGETHER):  # else it was stopped before all of its results were stored
+        for direction, name in names.items():
+            if (result := run.finished(name)) is not None:
+                results[direction] = result
+    missing: list[Direction] = [direction for direction in names if direction not in results]
+    if len(missing) > 1 and settings.lm.average != "nt-asgd":
+        results = _train_together(texts, settings, missing, starts, run)
+        run.finish({names[direction]: result for direction, result in results.items()})
+        return results
+    for direction in missing:
+        start = _taken(starts, direction, texts, settings)
+        results[direction] = fine_tune_lm(texts, settings, start, run, direction)
+        run.finish({names[direction]: results[direction]})
+    return results
+
+
+def _taken(starts: dict[Direction, Any], direction: Direction, texts: Texts, settings: LanguageModelSettings) -> Any:
+    start = starts.pop(direction, None)
+    return random_lm(texts, settings) if start is None else start
 
 
 def _train_together(
-    texts: Texts, settings: LanguageModelSettings, starts: Mapping[Direction, Any], run: Run
+    texts: Texts,
+    settings: LanguageModelSettings,
+    members: Sequence[Direction],
+    starts: dict[Direction, Any],
+    run: Run,
 ) -> dict[Direction, StageResult]:
     """What `fine_tune_lm` makes of each start, at once; time is shared out evenly."""
-    stage, members = settings.lm, list(starts)
-    params, words = zip(*(begin_with(texts, start) for start in starts.values()), strict=True)
+    stage, params, words = settings.lm, [], []
+    for direction in members:
+        own, known = begin_with(texts, _taken(starts, direction, texts, settings))
+        params.append(own)
+        words.append(known)
+    params = stack(params)
     streams = [lm_stream(texts, settings, direction) for direction in members]
     evaluations = [lm_evaluation(texts, settings, texts.lm_valid, direction) for direction in members]
 
@@ -80,7 +101,7 @@ def _train_together(
         "both",
         clip_norm=None,
         gradient=partial(member_gradients, names=members, clip_norm=stage.clip_norm),
-        params=stack(params),
+        params=params,
         carry=stack([initial_carry(encoder_config(texts, settings), stage.batch_size)] * len(members)),
         batch=lambda step: stack([stream.batch(step) for stream in streams]),
         evaluate=evaluate,

@@ -113,7 +113,7 @@ def _trained(inputs: Inputs, part: Split, settings: Settings, run: Run, name: st
     result = run.finished(name)
     if result is None:
         result = train_encoder(inputs, part, settings, run, name)
-        run.finish(name, result)
+        run.finish({name: result})
     return result
 
 

@@ -111,7 +111,7 @@ def _fold(inputs: Inputs, part: Split, settings: Settings, run: Run, stage: str)
         targets = inputs.examples.targets[part.test]
         score = scores_of(settings.task, targets, scores, inputs.examples.classes)[score_of(settings.task)]
         done = StageResult({}, {}, {**result.report, "score": score})
-        run.finish(stage, done)
+        run.finish({stage: done})
     return {"score": done.report["score"], "seconds": done.report["seconds"]}
 
 

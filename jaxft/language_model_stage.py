@@ -17,6 +17,7 @@ import optax
 from flax import nnx
 
 from jaxft import averaging, unfreezing
+from jaxft.accumulation import GradFn, LossFn
 from jaxft.data.document import Direction
 from jaxft.data.splits import Texts
 from jaxft.data.streams import WindowStream
@@ -150,24 +151,38 @@ def begin_with(texts: Texts, start: Any) -> tuple[Any, dict[str, int]]:
 
 
 def run_lm(
-    texts: Texts, settings: LanguageModelSettings, run: Run, direction: Directions, **arguments: Any
+    texts: Texts,
+    settings: LanguageModelSettings,
+    run: Run,
+    direction: Directions,
+    *,
+    params: Any,
+    carry: Any,
+    batch: Callable[[int], Any],
+    evaluate: Callable[[Any, Any], dict[str, float]],
+    clip_norm: float | None,
+    gradient: Callable[[LossFn], GradFn] | None = None,
 ) -> StageResult:
-    """`run_plan` with what all language models have in common, and the arguments in which they differ."""
+    """`run_plan`, whose arguments these are, with what all language models have in common."""
     stage, stream = settings.lm, lm_stream(texts, settings)
-    models = len(directions(direction))
     return run_plan(
         run,
         stage_name(LANGUAGE_MODEL, direction),
         lm_plan(settings),
         loss_fn=_lm_loss(encoder_config(texts, settings), stage),
         optimizer=_lm_optimizer(stage),
-        labels=label_params(arguments["params"], language_model_rules(settings.model.num_layers)),
+        labels=label_params(params, language_model_rules(settings.model.num_layers)),
+        clip_norm=clip_norm,
+        params=params,
+        carry=carry,
         key=jax.random.fold_in(jax.random.key(settings.seed), 1),
+        batch=batch,
         steps_per_epoch=stream.steps_per_epoch,
-        tokens_per_epoch=int(stream.window_lengths(0).sum()) * stage.batch_size * models,
+        tokens_per_epoch=int(stream.window_lengths(0).sum()) * stage.batch_size * len(directions(direction)),
+        evaluate=evaluate,
         rate_factors=_rate_factors(stream, stage),
         average=_average(stage, stage.epochs * stream.steps_per_epoch),
-        **arguments,
+        gradient=gradient,
     )
 
 

@@ -43,8 +43,8 @@ def member_gradients(loss_fn: LossFn, names: Sequence[str], clip_norm: float | N
 
     Returns:
       A function like `jax.value_and_grad(loss_fn, has_aux=True)` of stacked parameters, carries and batches, and one
-      key, with which every member draws the same. Its loss and metrics are means; those of the member `x` are
-      metrics too, as `loss_x` and so on.
+      key, with which every member draws the same. Its loss and metrics, `grad_norm` before clipping among them, are
+      means; those of the member `x` are metrics too, as `loss_x` and so on.
 
     Examples:
       >>> def loss_fn(params, carry, batch, key):
@@ -58,9 +58,10 @@ def member_gradients(loss_fn: LossFn, names: Sequence[str], clip_norm: float | N
 
     def one(params: PyTree, carry: PyTree, batch: PyTree, key: jax.Array | None) -> Any:
         (loss, (carry, metrics)), slopes = value_and_gradient(params, carry, batch, key)
+        metrics = {"loss": loss, "grad_norm": optax.tree.norm(slopes), **metrics}
         if clip_norm is not None:
             slopes, _ = optax.clip_by_global_norm(clip_norm).update(slopes, optax.EmptyState())
-        return carry, {"loss": loss, **metrics}, slopes
+        return carry, metrics, slopes
 
     def gradients(params: PyTree, carry: PyTree, batch: PyTree, key: jax.Array | None) -> Any:
         carry, metrics, slopes = jax.vmap(one, in_axes=(0, 0, 0, None))(params, carry, batch, key)

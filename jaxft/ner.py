@@ -113,7 +113,7 @@ def _train_once(inputs: Inputs, settings: Settings, run: Run, stage: str, seed: 
     if scores["dev"][SCORE] > best:
         as_model(inputs, settings, result.params).save(settings.out / MODEL)
     done = StageResult({}, {}, {**pick(result.report, "seconds", "tokens", "steps"), **scores})
-    run.finish(stage, done)
+    run.finish({stage: done})
     return done
 
 

@@ -132,7 +132,7 @@ FGM_EPSILON = 0.5
 RANGES: dict[str, Range] = {
     "seed": SEED,
     "repeats": COUNT,
-    "max_length": (lambda x: x >= 8, "at least 8"),
+    "max_length": (lambda x: x >= 16, "at least 16"),
     "dev_fraction": SHARE,
     "log_every": COUNT,
     "checkpoint_minutes": AT_LEAST_0,

@@ -99,13 +99,14 @@ class Run:
         """The result of a stage that an earlier part of this run completed, else None."""
         return None if self.folder is None else read_stage(self.folder, stage)
 
-    def finish(self, stage: str, result: StageResult) -> None:
-        """Stores a stage's result and drops its checkpoint."""
+    def finish(self, results: Mapping[str, StageResult]) -> None:
+        """Stores the results of stages by their names, then drops the checkpoint that they came from."""
         if self.folder is None or self._checkpoint is None:
             return
-        meta = {"report": result.report, "log_bytes": self._log_bytes()}
-        tree = {"params": result.params, "carry": result.carry} if result.carry else {"params": result.params}
-        checkpoint.save_params(_stage_file(self.folder, stage), tree, meta)
+        for stage, result in results.items():
+            meta = {"report": result.report, "log_bytes": self._log_bytes()}
+            tree = {"params": result.params, "carry": result.carry} if result.carry else {"params": result.params}
+            checkpoint.save_params(_stage_file(self.folder, stage), tree, meta)
         self._checkpoint.unlink(missing_ok=True)
 
     def position(self, stage: str) -> dict[str, Any]:

@@ -118,8 +118,12 @@ class EntityTagger:
           KeyError, TypeError, ValueError: the description is not one of a tagger.
           InputError: weights, vocabulary or tokenizer are missing or damaged.
         """
-        names = ("features", "vocab_size", "bigrams", "lstm_size", "crf", "dropout", "precision")
-        config = TaggerConfig(tuple(description["tags"]), **{name: description[name] for name in names})
+        names = ("features", "vocab_size", "lstm_size", "crf", "dropout", "precision")
+        config = TaggerConfig(
+            tuple(description["tags"]),
+            **{name: description[name] for name in names},
+            bigrams=int(description.get("bigrams", 0)),
+        )
         if description["unit"] not in ("characters", "words"):
             raise ValueError(f"the unit {description['unit']!r}")
         params: dict[str, Any] = {"tagger": load_params(folder / "model.safetensors")}

@@ -130,7 +130,7 @@ def make_train_step(
             average=_where(applied.get("skipped_in_a_row", 0) == 0, averaged, state.average),
             key=state.key,
         )
-        return moved, {"loss": loss, **metrics, **applied}
+        return moved, {"loss": loss, **applied, **metrics}
 
     return step
 

@@ -78,7 +78,6 @@ def train(settings: Settings) -> dict[str, Any]:
     with Run(folder, log_every=settings.log_every, checkpoint_seconds=60 * settings.checkpoint_minutes) as run:
         if not lms and lm_plan(settings):
             lms = train_lms(texts, settings, settings.direction, starts, run)
-        starts.clear()  # their memory is no longer needed
         for direction in directions(settings.direction):
             lm = lms.get(direction)
             if lm is not None:
@@ -165,7 +164,7 @@ def _classifier(
     result = run.finished(stage)
     if result is None:
         result = train_classifier(texts, settings, lm and lm.params, run, direction)[1]
-        run.finish(stage, result)
+        run.finish({stage: result})
     return result
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +12,15 @@ import pytest
 
 import jaxft
 from jaxft import ner, predict
-from jaxft.data.streams import quantile_widths
+from jaxft.data.tagged import Sentence
 from jaxft.errors import InputError, Stopped
+from jaxft.models.tagger import TaggerFns
 from jaxft.ner_inputs import find_files, read_inputs
 from jaxft.ner_settings import parse
-from jaxft.ner_stages import ner_plan, train_tagger
+from jaxft.ner_stages import as_model, ner_plan, train_tagger
 from jaxft.report import read_json
 from jaxft.stage import Run
-from jaxft.tagger_model import EntityTagger, tag_batches
+from jaxft.tagger_model import EntityTagger
 
 NAMES, CITIES = ["ada", "grace", "alan"], ["london", "paris", "rome"]
 QUICK = ["--train.epochs", "6", "--train.batch-size", "8", "--model.lstm-size", "8", "--model.embedding-size", "16"]
@@ -257,6 +259,7 @@ def test_bad_flags_are_refused(data, tmp_path, flags, message):
         ('{"": {"ab": [[0, 1]]}}', "the tag 'B-'"),
         ('{"\\ud800": {"ab": [[0, 1]]}}', "half a surrogate pair"),
         ('{"X": {"ab": [[0, 1]]}, "Y": {"b": [[1, 1]]}}', "overlaps another entity"),
+        ('{"X": {"ab": [[1, 2]]}}', "from 1 to 2 stands 'bc' and not 'ab'"),
     ],
 )
 def test_bad_labels_in_json_are_refused_by_line(tmp_path, label, message):
@@ -276,19 +279,60 @@ def test_white_space_can_be_a_token(tmp_path):
     assert tokens == {("\u3000", "a"), ("b\u00a0c", "a")}
 
 
+def test_white_space_in_json_is_no_token(tmp_path):
+    line = '{"text": " Ada L", "label": {"X": {"Ada L": [[1, 5]]}}}\n'
+    (tmp_path / "names.train.json").write_text(3 * line)
+    inputs = read_inputs(settings(str(tmp_path / "names"), tmp_path / "run"))
+    assert inputs.sentences["train"][0] == Sentence(tuple("AdaL"), ("B-X", "I-X", "I-X", "I-X"))
+
+
 def test_orphans_are_told(data, tmp_path, capsys):
     Path(f"{data}.dev").write_text("so O\nada I-PER\n\nin O\nrome B-LOC\n")
     ner.main(["--data", data, "--out", str(tmp_path / "run"), *QUICK, "--train.epochs", "1"])
     assert "begin with I or E, which were taken as they are: 1 of 2 in dev" in capsys.readouterr().out
 
 
-def test_few_shapes_are_compiled_for(data, tmp_path):
-    inputs = read_inputs(settings(data, tmp_path / "run"))
-    pieces = inputs.pieces["train"]
-    widths = quantile_widths(np.tile(pieces.lengths, 50))
-    batches = tag_batches(pieces, np.arange(len(pieces.lengths)), 8, widths)
-    shapes = {batches.training_batch(step, 0)["tokens"].shape for step in range(3 * batches.steps_per_epoch)}
-    assert 1 < len(shapes) <= len(widths) <= 4
+class Counting(TaggerFns):
+    """Counts how often each function is traced, which is how often it is compiled."""
+
+    def loss(self, params, carry, batch, key):
+        TRACED["loss", key is None, batch["tokens"].shape] += 1
+        return super().loss(params, carry, batch, key)
+
+    def decode(self, params, batch):
+        TRACED["decode", True, batch["tokens"].shape] += 1
+        return super().decode(params, batch)
+
+
+TRACED: Counter[tuple[str, bool, tuple[int, ...]]] = Counter()
+
+
+def test_each_of_few_shapes_is_compiled_once(tmp_path):
+    write(tmp_path / "many.train", 1200, 0)
+    own = settings(str(tmp_path / "many"), tmp_path / "run", "--train.epochs", "2")
+    inputs = read_inputs(own)
+    counting = replace(inputs, fns=Counting(inputs.fns.config))
+    TRACED.clear()
+    result = train_tagger(counting, own)
+    assert {kind for kind, _, _ in TRACED} == {"loss", "decode"}
+    assert 1 < len([kind for kind, evaluating, _ in TRACED if not evaluating]) <= 4
+    assert set(TRACED.values()) == {1}
+    TRACED.clear()
+    model = as_model(counting, own, result.params)
+    for _ in range(3):
+        model.entities([" ".join(["ada"] * words) for words in (1, 3, 17, 20, 33)])
+    assert TRACED == {("decode", True, (8, 64)): 1}
+    model.entities(["ada"])
+    assert set(TRACED.values()) == {1}
+
+
+def test_a_model_of_before_there_were_bigrams_is_read(data, tmp_path):
+    ner.train(settings(data, tmp_path / "run", "--model.bigrams", "0", "--train.epochs", "1"))
+    path = tmp_path / "run/model/model.json"
+    description = read_json(path)
+    assert description.pop("bigrams") == 0
+    path.write_text(json.dumps(description))
+    assert jaxft.load(tmp_path / "run").tag([["ada"]])
 
 
 def test_a_damaged_model_is_refused(finished):

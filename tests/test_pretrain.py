@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxft
-from jaxft import pretrain, stage
+from jaxft import checkpoint, pretrain, stage
 from jaxft.checkpoint import load_params
 from jaxft.errors import InputError, Stopped
 from jaxft.language_model_stage import LANGUAGE_MODEL, stage_name
@@ -62,6 +62,27 @@ def test_each_of_two_in_one_program_ends_as_it_does_alone(finished, book, tmp_pa
     alone, both = (read_json(folder / "summary.json") for folder in (tmp_path / "run", finished))
     assert alone[name]["valid_loss"] == pytest.approx(both[name]["valid_loss"], rel=1e-5)
     assert alone["stages"][1]["tokens"] == both["stages"][1]["tokens"]
+
+
+def test_a_crash_while_two_results_are_stored_loses_neither(finished, book, tmp_path, monkeypatch):
+    flags = ["--text", str(book), "--out", str(tmp_path / "run"), "--direction", "both", *SMALL]
+    save_params, calls = checkpoint.save_params, iter(range(10))
+
+    def fail(path, tree, meta):
+        if path.name.startswith("stage-") and next(calls) == 1:
+            raise KeyboardInterrupt
+        save_params(path, tree, meta)
+
+    monkeypatch.setattr(stage.checkpoint, "save_params", fail)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.main(flags)
+    monkeypatch.undo()
+    pretrain.main([*flags, "--resume"])
+    for name in ("language_model", "language_model_backward"):
+        stored = [(folder / name / "model.safetensors").read_bytes() for folder in (finished, tmp_path / "run")]
+        assert stored[0] == stored[1]
+    logs = [read_metrics(folder / "metrics.jsonl") for folder in (finished, tmp_path / "run")]
+    assert len(logs[0]) == len(logs[1])
 
 
 def test_averages_that_choose_when_to_begin_are_trained_in_turn(book, tmp_path):

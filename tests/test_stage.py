@@ -195,7 +195,7 @@ def test_a_finished_stage_is_stored_and_read_back(tmp_path):
     result = StageResult(PARAMS, {"mean": jnp.ones(2)}, {"loss": 0.5})
     with Run(tmp_path) as run:
         assert run.finished("toy") is None
-        run.finish("toy", result)
+        run.finish({"toy": result})
         again = run.finished("toy")
     assert again is not None
     jax.tree.map(np.testing.assert_array_equal, (again.params, again.carry), (result.params, result.carry))

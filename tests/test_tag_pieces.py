@@ -15,6 +15,7 @@ from jaxft.data.vocabulary import Vocabulary
 
 NAMES = {"BIO": ("O", "B-X", "I-X"), "BIOES": ("O", "B-X", "I-X", "E-X", "S-X")}
 BIO = NAMES["BIO"]
+load_tokenizer_once = cache(load_tokenizer)
 LETTERS = Vocabulary.build(dict.fromkeys("abcdef", 9))
 
 
@@ -66,7 +67,12 @@ def test_words_of_several_pieces_come_back_too(tiny_checkpoint, sizes, max_lengt
         assert len(starts) == len(pieces.windows)
 
 
-load_tokenizer_once = cache(load_tokenizer)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=12))
+def test_tags_that_fit_no_scheme_are_read_as_they_stand(numbers):
+    names = NAMES["BIOES"]
+    pieces = tag_pieces([["a"] * len(numbers)], None, names, "BIOES", PieceMaker(LETTERS), 20)
+    merged = pieces.merged([np.array(numbers)], names)[0]
+    assert read_spans(merged) == read_spans([names[number] for number in numbers])
 
 
 def test_a_token_takes_its_tag_from_the_window_that_sees_more_around_it():
@@ -108,6 +114,7 @@ def test_a_word_longer_than_a_window_still_has_its_tag(tiny_checkpoint):
             "words",
             ["U.S.", "3.5", "%", "of", "1,000", ":", "cafe\u0301", "हिन्दी"],
         ),
+        ("I \u2764\ufe0fLondon\u00ad", "words", ["I", "\u2764\ufe0f", "London", "\u00ad"]),
         ("", "words", []),
         (" \t", "characters", []),
     ],

@@ -15,10 +15,12 @@ from jaxft.data.spans import Scheme, read_spans, write_tags
 from jaxft.data.vocabulary import Vocabulary
 
 Unit = Literal["characters", "words"]
-_WORD = regex.compile(r"https?://\S+|\d+(?:[.,]\d+)+|(?:\p{L}\.){2,}|[@#]?[\w\p{M}]+(?:['\u2019-][\w\p{M}]+)*|[^\w\s]")
-_AS_BIO = {"E-": "I-", "S-": "B-"}
+_PARTS = r"(?!\p{M}|\p{Cf})\w+"  # what joins the word before it begins none
+_WORD = regex.compile(
+    rf"https?://\S+|\d+(?:[.,]\d+)+|(?:\p{{L}}\.){{2,}}|[@#]?{_PARTS}(?:['\u2019-]{_PARTS})*|\S[\p{{M}}\p{{Cf}}]*"
+)
 MOST_KNOWN = 200_000
-"""tokens whose pieces are kept in memory"""
+"""tokens whose pieces are kept from one call to the next"""
 
 
 def split_text(text: str, unit: Unit) -> list[tuple[int, int]]:
@@ -107,14 +109,14 @@ class TagPieces:
           found: for each window the number of the tag at every id, -1 where there is none.
           tags: names.
         """
-        names = [_AS_BIO.get(tag[:2], tag[:2]) + tag[2:] for tag in tags]  # so that a window's end is no entity's
         whole = [["O"] * size for size in self.sizes.tolist()]
         before = (-1, 0)  # sentence, and token after the last, of the window before
         for (sentence, start), numbers in zip(self.windows.tolist(), found, strict=True):
-            own = numbers[numbers >= 0].tolist()
+            own = [tags[int(number)] for number in numbers[numbers >= 0]]
+            own = write_tags(read_spans(own), len(own))  # in BIO a window's end is no entity's
             shared = before[1] - start if before[0] == sentence else 0
             skip = -(-shared // 2)  # what two windows share is halved between them
-            whole[sentence][start + skip : start + len(own)] = [names[number] for number in own[skip:]]
+            whole[sentence][start + skip : start + len(own)] = own[skip:]
             before = (sentence, start + len(own))
         return whole
 
@@ -127,7 +129,8 @@ def tag_pieces(
     maker: PieceMaker,
     max_length: int,
 ) -> TagPieces:
-    """Encodes sentences; one of more than `max_length` ids becomes several windows, which share a quarter of them.
+    """Encodes sentences; one of more than `max_length` ids becomes several windows, which share a quarter of them
+    or two tokens, as far as there is room (pieces of long words leave none: an entity cut there comes back in two).
 
     Args:
       sentences: tokens of each, at least one.

@@ -31,7 +31,8 @@ def read_tagged(path: Path, column: int = -1) -> Iterator[Sentence]:
 
     A file of columns has a token a line, its columns parted by tabs or else by spaces, with blank lines between
     sentences; lines that begin with -DOCSTART- count as blank. A .json or .jsonl file has an object a line with `text`
-    and `label`, where `label["PER"]["Ada"]` lists first and last character of every place; tokens are characters.
+    and `label`, where `label["PER"]["Ada"]` lists first and last character of every place; tokens are characters but
+    white space.
 
     Args:
       path: the file, plain or compressed.
@@ -92,12 +93,14 @@ def _json_sentences(path: Path) -> Iterator[Sentence]:
             where = f"{path}, line {number}"
             try:
                 fields = json.loads(line)
-                text, spans = fields["text"], _places(fields["label"])
-                if not isinstance(text, str) or not text:
+                text = fields["text"]
+                if not isinstance(text, str) or not text.strip():
                     raise ValueError("the text is empty or no string")
+                spans = _apart(_places(fields["label"], text), len(text))
                 if SURROGATE.search("".join([text, *fields["label"]])):
                     raise ValueError("half a surrogate pair")
-                yield Sentence(tuple(text), tuple(write_tags(_apart(spans, len(text)), len(text))))
+                tagged = zip(text, write_tags(spans, len(text)), strict=True)
+                yield Sentence(*zip(*((own, tag) for own, tag in tagged if not own.isspace()), strict=True))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 reason = f"there is no {error}" if isinstance(error, KeyError) else error
                 raise InputError(
@@ -106,10 +109,20 @@ def _json_sentences(path: Path) -> Iterator[Sentence]:
                 ) from error
 
 
-def _places(label: dict[str, Any]) -> list[Span]:
-    return [
-        (name, start, end + 1) for name, found in label.items() for places in found.values() for start, end in places
-    ]
+def _places(label: dict[str, Any], text: str) -> list[Span]:
+    """The spans that a label lists.
+
+    Raises:
+      ValueError: at one of its places stands something else.
+    """
+    spans = []
+    for name, found in label.items():
+        for marked, places in found.items():
+            for start, end in places:
+                if text[start : end + 1] != marked:
+                    raise ValueError(f"from {start} to {end} stands {text[start : end + 1]!r} and not {marked!r}")
+                spans.append((name, start, end + 1))
+    return spans
 
 
 def _apart(spans: list[Span], length: int) -> list[Span]:
