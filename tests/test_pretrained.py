@@ -188,6 +188,11 @@ def test_both_directions_are_trained_averaged_and_handed_on(job: Job, table: Pat
     assert summary["language_model_backward"]["new_words"] == 0
     stored = [load_params(r / "language_model_backward/model.safetensors")["decoder_bias"] for r in (run, again)]
     np.testing.assert_allclose(stored[0], stored[1], atol=1e-6)
+    pair = job("pair", "--direction", "both", "--pretrained", str(run), "--lm.peak-rate", "1e-12")
+    for name in ("language_model", "language_model_backward"):
+        assert read_json(pair / "summary.json")[name]["new_words"] == 0
+        stored = [load_params(r / name / "model.safetensors")["decoder_bias"] for r in (run, pair)]
+        np.testing.assert_allclose(stored[0], stored[1], atol=1e-6)
 
 
 def test_a_backward_model_reads_from_the_last_word(job: Job):
