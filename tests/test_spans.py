@@ -82,7 +82,7 @@ def test_json_lines_with_places(tmp_path):
         ("a.txt", "Ada X-PER\n", "the tag 'X-PER'"),
         ("a.txt", "\n\n", "holds no sentences"),
         ("a.json", '{"text": "ab", "label": {"PER": {"b": [[1, 2]]}}}', "PER from 1 to 2 is not in the text"),
-        ("a.json", '{"text": "ab", "label": {"PER": {"b": [[0, 1]]}, "LOC": {"b": [[1, 1]]}}}', "overlaps"),
+        ("a.json", '{"text": "ab", "label": {"PER": {"ab": [[0, 1]]}, "LOC": {"b": [[1, 1]]}}}', "overlaps"),
         ("a.json", '{"text": "ab"}', "line 1: no object with a text and its labels"),
         ("a.json", "[1]", "line 1: no object"),
     ],
