@@ -156,10 +156,10 @@ _NO_SCORES = {"stage", "step", "epoch", "phase", "split", "loss", "seconds"}
 
 
 def plot_ladder(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Draws the score of one technique after another: the mean over folds, its standard deviation, and every fold.
+    """Draws the score of one technique after another: the mean over folds or runs, its standard deviation, and each.
 
     Args:
-        rows: each with `name`, `score` (which one), `scores` of the folds, `mean` and `sd` (None for one fold).
+        rows: each with `name`, `score` (which one), `scores` of the folds or runs, `mean` and `sd` (None for one).
         path: the PNG file to write; its folder is made.
     """
     figure = _figure(8, 1.4 + 0.45 * len(rows))
@@ -170,8 +170,8 @@ def plot_ladder(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str])
             axes.plot(row["scores"], [place] * len(row["scores"]), "|", color="#6b6b6b", markersize=9)
         axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
         axes.invert_yaxis()
-        folds = len(rows[0]["scores"])
-        around = f": mean and standard deviation of {folds} folds, and each fold" if folds > 1 else ""
+        count = len(rows[0]["scores"])
+        around = f": mean and standard deviation of {count}, and each" if count > 1 else ""
         axes.set(xlabel=f"{rows[0]['score']}{around}")
         _save(figure, path)
 
