@@ -101,6 +101,7 @@ def _train_together(
         "both",
         clip_norm=None,
         gradient=partial(member_gradients, names=members, clip_norm=stage.clip_norm),
+        stream=streams[0],
         params=params,
         carry=stack([initial_carry(encoder_config(texts, settings), stage.batch_size)] * len(members)),
         batch=lambda step: stack([stream.batch(step) for stream in streams]),

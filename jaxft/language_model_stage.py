@@ -126,6 +126,7 @@ def fine_tune_lm(
       As `pretrain_lm`, with the same errors; from another vocabulary the report holds `matched_words` and `new_words`.
     """
     params, words = begin_with(texts, start)
+    stream = lm_stream(texts, settings, direction)
     evaluate = lm_evaluation(texts, settings, texts.lm_valid, direction)
     result = run_lm(
         texts,
@@ -133,9 +134,10 @@ def fine_tune_lm(
         run or Run(None),
         direction,
         clip_norm=settings.lm.clip_norm,
+        stream=stream,
         params=params,
         carry=initial_carry(encoder_config(texts, settings), settings.lm.batch_size),
-        batch=lm_stream(texts, settings, direction).batch,
+        batch=stream.batch,
         evaluate=lambda params, carry: evaluate(params),
     )
     return lm_result(texts, result.params, words, result.report)
@@ -156,6 +158,7 @@ def run_lm(
     run: Run,
     direction: Directions,
     *,
+    stream: WindowStream,
     params: Any,
     carry: Any,
     batch: Callable[[int], Any],
@@ -163,8 +166,8 @@ def run_lm(
     clip_norm: float | None,
     gradient: Callable[[LossFn], GradFn] | None = None,
 ) -> StageResult:
-    """`run_plan`, whose arguments these are, with what all language models have in common."""
-    stage, stream = settings.lm, lm_stream(texts, settings)
+    """`run_plan`, whose arguments these are, with what all language models have in common; `stream` tells the steps."""
+    stage = settings.lm
     return run_plan(
         run,
         stage_name(LANGUAGE_MODEL, direction),

@@ -40,6 +40,10 @@ def finished(book, tmp_path_factory) -> Path:
     return out
 
 
+def stored_models(run: Path) -> list[bytes]:
+    return [(run / name / "model.safetensors").read_bytes() for name in ("language_model", "language_model_backward")]
+
+
 def test_a_run_leaves_everything_behind(finished):
     summary = read_json(finished / "summary.json")
     assert summary["data"]["sizes"]["held-out tokens"] == 102
@@ -78,9 +82,7 @@ def test_a_crash_while_two_results_are_stored_loses_neither(finished, book, tmp_
         pretrain.main(flags)
     monkeypatch.undo()
     pretrain.main([*flags, "--resume"])
-    for name in ("language_model", "language_model_backward"):
-        stored = [(folder / name / "model.safetensors").read_bytes() for folder in (finished, tmp_path / "run")]
-        assert stored[0] == stored[1]
+    assert stored_models(tmp_path / "run") == stored_models(finished)
     logs = [read_metrics(folder / "metrics.jsonl") for folder in (finished, tmp_path / "run")]
     assert len(logs[0]) == len(logs[1])
 
@@ -107,9 +109,7 @@ def test_stopped_and_resumed_ends_with_the_same_bits(finished, book, tmp_path, m
         pretrain.main(flags)
     monkeypatch.undo()
     pretrain.main([*flags, "--resume"])
-    for name in ("language_model", "language_model_backward"):
-        stored = [(folder / name / "model.safetensors").read_bytes() for folder in (finished, tmp_path / "run")]
-        assert stored[0] == stored[1]
+    assert stored_models(tmp_path / "run") == stored_models(finished)
 
 
 def test_wikitext_with_the_published_recipe_made_small(tmp_path):
