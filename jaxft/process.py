@@ -16,8 +16,11 @@ def set_up() -> None:
 
     Compiled programs are kept in the cache folder, so that a second run starts at once. And with the GNU C library,
     memory that is freed stays with the process: XLA asks for all of a step's memory anew at every step, and without
-    this the kernel would clear each page of it every time, which is a tenth of a step on a CPU.
+    this the kernel would clear each page of it every time, which is a tenth of a step on a CPU. There a step is also
+    computed by the thread that asks for it: another thread would give the memory of a step back only after the next one
+    has asked for its own, and the job would hold twice as much.
     """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):

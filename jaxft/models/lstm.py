@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxft.models.products import Precision, matmul, matmul_nn, matmul_nt, matmul_tn, operand
+from jaxft.models.products import Precision, matmul, matmul_nt_few, matmul_tn, operand, transposed
 
 Carry = tuple[jax.Array, jax.Array]
 
@@ -72,10 +72,10 @@ def _recurrence(
     c: jax.Array,
     precision: Precision,
 ) -> tuple[jax.Array, jax.Array]:
-    recurrent = operand(recurrent, precision)
+    rows = transposed(operand(recurrent, precision))
 
     def step(carry: Carry, x: tuple) -> tuple[Carry, jax.Array]:
-        h, c, _ = _cell(x, carry, recurrent, bias, precision)
+        h, c, _ = _cell(x, carry, rows, bias, precision)
         return (h, c), h
 
     (_, c), hidden = jax.lax.scan(step, (h, c), (gates, valid))
@@ -85,13 +85,13 @@ def _recurrence(
 def _cell(
     x: tuple[jax.Array, jax.Array | None],
     carry: Carry,
-    recurrent: jax.Array,
+    rows: jax.Array,
     bias: jax.Array,
     precision: Precision,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """One step: the new hidden and cell state, and the activations (B, 4H) of the gates."""
+    """One step with the recurrent weight by `rows`, (4H, H): the new state, and the gates' activations (B, 4H)."""
     (gate, valid), (h, c) = x, carry
-    gate = gate + matmul_nn(h, recurrent, precision) + bias[None, :]  # (B, 4H)
+    gate = gate + matmul_nt_few(h, rows, precision) + bias[None, :]  # (B, 4H)
     if valid is not None:
         gate = jnp.where(valid[:, None], gate, jnp.asarray(CLOSED, gate.dtype))
     # One pass over all four gates, tanh(x) as 2 sigmoid(2x) - 1, exact to 1e-7: XLA does not vectorize over quarters.
@@ -112,9 +112,10 @@ def _forward(
     precision: Precision,
 ) -> tuple:
     recurrent = operand(recurrent, precision)
+    rows = transposed(recurrent)
 
     def step(carry: Carry, x: tuple) -> tuple[Carry, tuple[jax.Array, jax.Array, jax.Array]]:
-        h, c, activations = _cell(x, carry, recurrent, bias, precision)
+        h, c, activations = _cell(x, carry, rows, bias, precision)
         return (h, c), (h, c, activations)
 
     (_, c), (hidden, cells, activations) = jax.lax.scan(step, (h0, c0), (gates, valid))
@@ -137,7 +138,7 @@ def _backward(precision: Precision, residuals: tuple, cotangents: tuple[jax.Arra
         d_i, d_f = dc * g * i * (1 - i), dc * previous * f * (1 - f)
         d_g, d_o = dc * i * (1 - g * g), dh * tanh_cell * o * (1 - o)
         d_gate = jnp.concatenate(jax.lax.optimization_barrier([d_i, d_f, d_g, d_o]), axis=1)
-        return (matmul_nt(d_gate, recurrent, precision), dc * f, d_bias + d_gate.sum(axis=0)), d_gate
+        return (matmul_nt_few(d_gate, recurrent, precision), dc * f, d_bias + d_gate.sum(axis=0)), d_gate
 
     start = (jnp.zeros_like(h0), d_cell, jnp.zeros(recurrent.shape[1], d_cell.dtype))
     (dh0, dc0, d_bias), d_gates = jax.lax.scan(

@@ -58,14 +58,26 @@ def matmul_nt(x: jax.Array, weight: jax.Array, precision: Precision) -> jax.Arra
     return _dot(operand(x, precision), operand(weight, precision), 1, 1)
 
 
+def matmul_nt_few(x: jax.Array, weight: jax.Array, precision: Precision) -> jax.Array:
+    """`matmul_nt` of few rows M and many N: the transpose of `weight @ x.T`.
+
+    XLA's product on a CPU copies its second operand into blocks, which for few rows is much of the work: this way it is
+    the few rows that are copied.
+    """
+    rows = _dot(operand(weight, precision), operand(x, precision), 1, 1)
+    return transposed(jax.lax.optimization_barrier(rows))
+
+
 def matmul_tn(x: jax.Array, y: jax.Array, precision: Precision) -> jax.Array:
     """(..., K).T @ (..., N) -> (K, N) float32, over all rows: a weight's gradient of its inputs and its outputs'."""
     x, y = operand(_rows(x), precision), operand(_rows(y), precision)
-    if precision == "f32":
-        return _dot(x, y, 0, 0)
-    # XLA's fast bfloat16 product on a CPU reads rows: the transpose has to be stored as such, not just relabelled. And
-    # it cannot write a transposed result, into which XLA would turn a transpose that follows.
-    return jax.lax.optimization_barrier(_dot(with_layout_constraint(x.T, Layout((0, 1))), y, 1, 0))
+    # XLA's fast product on a CPU cannot write a transposed result, into which it would turn a transpose that follows.
+    return jax.lax.optimization_barrier(_dot(transposed(x), y, 1, 0))
+
+
+def transposed(x: jax.Array) -> jax.Array:
+    """(M, N) -> (N, M), stored as such and not just relabelled: XLA's fast product on a CPU reads rows."""
+    return jax.lax.optimization_barrier(with_layout_constraint(x.T, Layout((0, 1))))
 
 
 def _dot(x: jax.Array, y: jax.Array, x_axis: int, y_axis: int) -> jax.Array:
