@@ -16,9 +16,9 @@ from pathlib import Path
 
 
 def peak_mb(flags: Sequence[str], out: Path) -> float:
-    """Runs the job and reads its summary."""
+    """Runs the job and reads from its summary the peak of its process."""
     subprocess.run([sys.executable, "-m", "jaxft.ulmfit", *flags, "--out", str(out)], check=True, capture_output=True)
-    return json.loads((out / "summary.json").read_text())["peak_memory_mb"]
+    return json.loads((out / "summary.json").read_text())["peak_memory_mb"]["process"]
 
 
 def main() -> None:
