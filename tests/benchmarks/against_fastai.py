@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 JOB = ("--preset", "small", "--precision", "bf16")
-BRIEF = (*JOB, "--lm.epochs", "1", "--classifier.plan", "last", "--classifier.epochs", "1")
+BRIEF = (*JOB, "--lm.epochs", "1", "--classifier.plan", "last", "--classifier.epochs", "1", "--text.max-vocab", "5000")
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
     python tests/benchmarks/memory_growth.py --data reviews.csv [flags of python -m jaxft.ulmfit]
 
-The rows are taken evenly, so that both have the same share of each split.
+The tenth holds every tenth row of each split from its longest text down, so that both have the same longest text, on
+which the shapes of a step depend. A vocabulary that both corpora fill (--text.max-vocab) makes models of one size.
 """
 
 import argparse
@@ -35,7 +36,11 @@ def main() -> None:
         with open(tenth, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
-            writer.writerows(sorted(rows, key=lambda row: row["split"])[::10])
+            for split in sorted({row["split"] for row in rows}):
+                longest_first = sorted(
+                    (row for row in rows if row["split"] == split), key=lambda row: -len(row["text"])
+                )
+                writer.writerows(longest_first[::10])
         sizes = []
         for path, name in ((str(tenth), "tenth"), (options.data, "whole")):
             sizes.append(peak_mb(["--data", path, *rest], Path(folder) / name))
