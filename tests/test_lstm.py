@@ -63,6 +63,41 @@ def test_equals_the_equations_in_value_and_gradient(padded, steps, batch, featur
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, plain)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(("steps", "lengths"), [(96, (96, 2, 40)), (96, (17, 1, 3)), (37, (20, 5, 0)), (32, (0, 0, 0))])
+def test_reading_in_chunks_equals_the_equations(steps, lengths, side):
+    arrays = random_layer(1, steps, len(lengths), 4, 5)
+    valid = jnp.asarray(np.arange(steps)[:, None] >= steps - np.asarray(lengths)[None, :])
+    valid = valid if side == "left" else valid[::-1]
+
+    def scalar(layer, *arrays):
+        hidden, (h, c) = layer(*arrays, valid)
+        return jnp.sum(jnp.sin(hidden)) + jnp.sum(h * c) + jnp.sum(c), hidden
+
+    def plain(inputs, carry, kernel, recurrent, bias, valid):
+        def step(carry, x):
+            new, state = plain_lstm(x[0][None], carry, kernel, recurrent, bias, x[1][None])
+            return state, new[0]
+
+        end, hidden = jax.lax.scan(step, carry, (inputs, valid))
+        return hidden, end
+
+    ours, theirs = (
+        jax.jit(jax.value_and_grad(partial(scalar, layer), argnums=(0, 1, 2, 3, 4), has_aux=True))(*arrays)
+        for layer in (lstm, plain)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), ours, theirs)
+    np.testing.assert_allclose(jax.jit(partial(lstm, valid=valid))(*arrays)[0], ours[0][1], rtol=1e-6, atol=1e-6)
+
+
+def test_nothing_is_computed_where_no_document_has_begun():
+    inputs, carry, *weights = random_layer(2, 96, 2, 3, 4)
+    inputs = inputs.at[:48].set(jnp.nan)
+    valid = jnp.broadcast_to(jnp.arange(96)[:, None] >= 50, (96, 2))
+    gradients = jax.grad(lambda *weights: lstm(inputs, carry, *weights, valid=valid)[0].sum(), (0, 1, 2))(*weights)
+    assert all(bool(jnp.isfinite(gradient).all()) for gradient in gradients)
+
+
 def test_two_half_windows_equal_a_whole_one():
     inputs, carry, kernel, recurrent, bias = random_layer(0, 8, 3, 4, 5)
     weights = (kernel, recurrent, bias)

@@ -3,6 +3,9 @@
 `lax.scan` over `h @ U` would add to a weight-sized dU at every time step. Here the backward scan only keeps the gate
 gradients, and dU is one matrix product after it. The input projection of a whole window is one product before it.
 
+A window with padding on the left is read in chunks, from the first one that has a word: one compiled shape serves
+documents of every length at their own cost.
+
 Axes: B batch, T time, D input features, H hidden; the 4H gates stand in the order input, forget, cell, output.
 """
 
@@ -12,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxft.models.products import Precision, matmul, matmul_nt_few, matmul_tn, operand, transposed
+from jaxft.models.products import Precision, matmul, matmul_nt, matmul_nt_few, matmul_tn, operand, transposed
 
 Carry = tuple[jax.Array, jax.Array]
 
@@ -40,6 +43,7 @@ def lstm(
       recurrent: (H, 4H).
       bias: (4H,).
       valid: (T, B) bool; where it is False a finite state is reset to zero, so padding on the left leaves no trace.
+        Where no row has begun nothing is computed, in chunks of as many steps as T's largest divisor from 16 to 48.
       precision: of the matrix products; see `jaxft.models.products`.
 
     Returns:
@@ -56,8 +60,12 @@ def lstm(
     References:
       Hochreiter & Schmidhuber, Long Short-Term Memory, 1997, with the forget gate of Gers et al., 2000.
     """
-    gates = matmul(inputs, kernel, precision)  # (T, B, 4H)
-    states: Any = _recurrence(gates, recurrent, bias, valid, *carry, precision)
+    states: Any
+    if valid is None:
+        gates = matmul(inputs, kernel, precision)  # (T, B, 4H)
+        states = _recurrence(gates, recurrent, bias, None, *carry, precision)
+    else:
+        states = _padded(inputs, kernel, recurrent, bias, valid, *carry, precision)
     hidden, cell = states
     return hidden, (hidden[-1], cell)
 
@@ -149,3 +157,111 @@ def _backward(precision: Precision, residuals: tuple, cotangents: tuple[jax.Arra
 
 
 _recurrence.defvjp(_forward, _backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(7,))
+def _padded(
+    inputs: jax.Array,
+    kernel: jax.Array,
+    recurrent: jax.Array,
+    bias: jax.Array,
+    valid: jax.Array,
+    h: jax.Array,
+    c: jax.Array,
+    precision: Precision,
+) -> tuple[jax.Array, jax.Array]:
+    steps = _chunk_steps(len(valid))
+    first = _first_chunk(valid, steps)
+
+    def read(i: jax.Array, state: tuple) -> tuple:
+        h, c, hidden = state
+        gates = matmul(_chunk(inputs, i, steps), kernel, precision)
+        states: Any = _recurrence(gates, recurrent, bias, _chunk(valid, i, steps), h, c, precision)
+        new, c = states
+        return new[-1], c, _put(hidden, new, i)
+
+    start = (_unless(first > 0, h), _unless(first > 0, c), jnp.zeros((*valid.shape, h.shape[1]), h.dtype))
+    _, c, hidden = jax.lax.fori_loop(first, len(valid) // steps, read, start)
+    return hidden, c
+
+
+def _padded_forward(
+    inputs: jax.Array,
+    kernel: jax.Array,
+    recurrent: jax.Array,
+    bias: jax.Array,
+    valid: jax.Array,
+    h0: jax.Array,
+    c0: jax.Array,
+    precision: Precision,
+) -> tuple:
+    steps = _chunk_steps(len(valid))
+    first = _first_chunk(valid, steps)
+    h0, c0 = _unless(first > 0, h0), _unless(first > 0, c0)
+
+    def read(i: jax.Array, state: tuple) -> tuple:
+        h, c, *kept = state
+        gates = matmul(_chunk(inputs, i, steps), kernel, precision)
+        states: Any = _forward(gates, recurrent, bias, _chunk(valid, i, steps), h, c, precision)
+        (hidden, c), (*_, cells, activations) = states
+        new = (hidden, cells, activations)
+        return (hidden[-1], c, *(_put(whole, part, i) for whole, part in zip(kept, new, strict=True)))
+
+    units = h0.shape[1]
+    kept = [jnp.zeros((*valid.shape, width), h0.dtype) for width in (units, units, 4 * units)]
+    _, c, hidden, cells, activations = jax.lax.fori_loop(first, len(valid) // steps, read, (h0, c0, *kept))
+    return (hidden, c), (inputs, kernel, recurrent, bias, first, h0, c0, hidden, cells, activations)
+
+
+def _padded_backward(precision: Precision, residuals: tuple, cotangents: tuple[jax.Array, jax.Array]) -> tuple:
+    inputs, kernel, recurrent, bias, first, h0, c0, hidden, cells, activations = residuals
+    d_hidden, d_cell = cotangents
+    steps = _chunk_steps(len(inputs))
+    chunks = len(inputs) // steps
+    weight = operand(recurrent, precision)
+
+    def before(states: jax.Array, start: jax.Array, i: jax.Array) -> jax.Array:
+        last = jax.lax.dynamic_index_in_dim(states, jnp.maximum(i * steps - 1, 0), keepdims=False)
+        return jnp.where(i > first, last, start)
+
+    def read(back: jax.Array, state: tuple) -> tuple:
+        dh, dc, d_inputs, *d_weights = state
+        i = chunks - 1 - back
+        x, parts = _chunk(inputs, i, steps), [_chunk(whole, i, steps) for whole in (hidden, cells, activations)]
+        kept = (weight, before(hidden, h0, i), before(cells, c0, i), *parts)
+        d_out = _chunk(d_hidden, i, steps).at[-1].add(dh)
+        d_gates, d_recurrent, d_bias, _, dh, dc = _backward(precision, kept, (d_out, dc))
+        flat = operand(d_gates.reshape(-1, d_gates.shape[-1]), precision)
+        d_inputs = _put(d_inputs, matmul_nt(flat, kernel, precision).reshape(x.shape), i)
+        new = (matmul_tn(x, flat, precision), d_recurrent, d_bias)
+        return (dh, dc, d_inputs, *(total + part for total, part in zip(d_weights, new, strict=True)))
+
+    zeros = jax.tree.map(jnp.zeros_like, (inputs, kernel, recurrent, bias))
+    dh, dc, *gradients = jax.lax.fori_loop(0, chunks - first, read, (jnp.zeros_like(h0), d_cell, *zeros))
+    return (*gradients, None, _unless(first > 0, dh), _unless(first > 0, dc))
+
+
+_padded.defvjp(_padded_forward, _padded_backward)
+
+
+def _chunk_steps(steps: int) -> int:
+    """Steps of a chunk: enough for a fast product, few enough that little padding is read."""
+    return max((divisor for divisor in range(16, 49) if steps % divisor == 0), default=steps)
+
+
+def _first_chunk(valid: jax.Array, steps: int) -> jax.Array:
+    """The number of the first chunk in which any row has begun; that of all chunks where none has."""
+    begun = valid.reshape(-1, steps * valid.shape[1]).any(axis=1)
+    return jnp.where(begun.any(), jnp.argmax(begun), len(begun))
+
+
+def _chunk(whole: jax.Array, i: jax.Array, steps: int) -> jax.Array:
+    return jax.lax.dynamic_slice_in_dim(whole, i * steps, steps)
+
+
+def _put(whole: jax.Array, part: jax.Array, i: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_update_slice_in_dim(whole, part, i * len(part), axis=0)
+
+
+def _unless(condition: jax.Array, x: jax.Array) -> jax.Array:
+    return jnp.where(condition, jnp.zeros_like(x), x)
