@@ -160,14 +160,19 @@ class LengthBatches:
         """Batch `step`, counted from the first epoch: `tokens` (B, T), `lengths` (B,), `labels` (B, ...) and each
         of `columns` (B, T); int32 but for labels that are not.
 
-        Documents are shuffled, brought together by width and, within a tenth, by length, and the batches shuffled
-        again; the widest comes first, so that memory runs out at once or not at all.
+        Documents are shuffled, brought together by width and, where the padding on their left need not be read, by
+        length to within a tenth, and the batches shuffled again; the widest comes first, so that memory runs out at
+        once or not at all.
         """
         epoch, index = divmod(step, self.steps_per_epoch)
         rng = np.random.default_rng([seed, epoch])
         size = min(self.batch_size, len(self.documents))
         chosen = rng.permutation(self.documents)[: size * self.steps_per_epoch]
-        about = self._lengths(chosen) * rng.uniform(0.9, 1.1, len(chosen))
+        about = (
+            self._lengths(chosen) * rng.uniform(0.9, 1.1, len(chosen))
+            if self.padding == "left"
+            else np.zeros(len(chosen))
+        )
         chosen = chosen[np.lexsort((about, self._width_index(chosen)))].reshape(-1, size)
         order = np.append(rng.permutation(len(chosen) - 1), len(chosen) - 1)[::-1]
         return self._assemble(chosen[order[index]])
@@ -236,20 +241,20 @@ def quantile_widths(lengths: np.ndarray) -> tuple[int, ...]:
 def length_widths(longest: int, max_length: int, bptt: int, buckets: int = 3) -> tuple[int, ...]:
     """Widths for `LengthBatches`: even steps up to `max_length`, then 16, 128, 1,024 ... chunks of `bptt` more.
 
-    Below `max_length` they are multiples of 16, which the encoder reads in chunks, from the first one with a word.
+    Below `max_length` they are multiples of 48, steps of a chunk in which `jaxft.models.lstm` reads them.
 
     What comes before a document's last `max_length` words is read in such chunks, and only as many as there are words
     for, so a width far above the documents costs memory for their ids and nothing else.
 
     Examples:
       >>> length_widths(longest=1000, max_length=300, bptt=70)
-      (112, 208, 300, 1420)
+      (144, 240, 300, 1420)
       >>> length_widths(longest=90, max_length=400, bptt=70, buckets=2)
       (48, 96)
     """
     top = min(longest, max_length)
     step = -(-top // buckets)
-    widths = tuple(sorted({min(-(-min(step * (i + 1), top) // 16) * 16, max_length) for i in range(buckets)}))
+    widths = tuple(sorted({min(-(-min(step * (i + 1), top) // 48) * 48, max_length) for i in range(buckets)}))
     chunks = 16
     while widths[-1] < longest:
         widths += (max_length + chunks * bptt,)

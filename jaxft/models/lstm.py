@@ -4,7 +4,7 @@
 gradients, and dU is one matrix product after it. The input projection of a whole window is one product before it.
 
 A window with padding on the left is read in chunks, from the first one that has a word: one compiled shape serves
-documents of every length at their own cost.
+documents of every length at their own cost. There the two products are one for each chunk.
 
 Axes: B batch, T time, D input features, H hidden; the 4H gates stand in the order input, forget, cell, output.
 """
@@ -43,7 +43,8 @@ def lstm(
       recurrent: (H, 4H).
       bias: (4H,).
       valid: (T, B) bool; where it is False a finite state is reset to zero, so padding on the left leaves no trace.
-        Where no row has begun nothing is computed, in chunks of as many steps as T's largest divisor from 16 to 48.
+        Where no row has begun nothing is computed, in chunks of as many steps as T's largest divisor from 16 to 48;
+        a T without one is read whole.
       precision: of the matrix products; see `jaxft.models.products`.
 
     Returns:

@@ -77,7 +77,7 @@ def matmul_tn(x: jax.Array, y: jax.Array, precision: Precision) -> jax.Array:
 
 def transposed(x: jax.Array) -> jax.Array:
     """(M, N) -> (N, M), stored as such and not just relabelled: XLA's fast product on a CPU reads rows."""
-    return jax.lax.optimization_barrier(with_layout_constraint(x.T, Layout((0, 1))))
+    return jax.lax.optimization_barrier(with_layout_constraint(jnp.asarray(x).T, Layout((0, 1))))
 
 
 def _dot(x: jax.Array, y: jax.Array, x_axis: int, y_axis: int) -> jax.Array:
