@@ -64,8 +64,7 @@ def matmul_nt_few(x: jax.Array, weight: jax.Array, precision: Precision) -> jax.
     XLA's product on a CPU copies its second operand into blocks, which for few rows is much of the work: this way it is
     the few rows that are copied.
     """
-    rows = _dot(operand(weight, precision), operand(x, precision), 1, 1)
-    return transposed(jax.lax.optimization_barrier(rows))
+    return transposed(jax.lax.optimization_barrier(matmul_nt(weight, x, precision)))
 
 
 def matmul_tn(x: jax.Array, y: jax.Array, precision: Precision) -> jax.Array:
