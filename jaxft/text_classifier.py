@@ -95,16 +95,10 @@ class TextClassifier:
             documents=np.arange(len(lengths)),
             labels=np.zeros(len(lengths), np.int32),
             batch_size=min(self.batch_size, 1 << (len(lengths) - 1).bit_length()),  # few shapes for few texts
-            widths=self._widths(int(lengths.max())),
+            widths=length_widths(max(int(lengths.max()), self.max_length), self.max_length, self.bptt, buckets=1),
             pad=self.vocabulary.pad,
         )
         return class_probabilities(self, batches)
-
-    def _widths(self, longest: int) -> tuple[int, ...]:
-        """Doubling from 16 words, so that short texts cost little and few shapes are compiled for, whatever comes."""
-        doubling = (16 << i for i in range(self.max_length.bit_length()))
-        whole = length_widths(max(longest, self.max_length), self.max_length, self.bptt, buckets=1)
-        return (*(width for width in doubling if width < self.max_length), *whole)
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The most probable class of each text, in their order."""
@@ -189,7 +183,8 @@ def class_logits_fn(graphdef: nnx.GraphDef) -> Any:
     """The pure function `(params, statistics, batch) -> logits (B, C)` of a classifier, without dropout."""
 
     def logits(params: Any, statistics: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
-        return nnx.merge(graphdef, params, statistics)(batch["tokens"], batch["lengths"])
+        model: Classifier = nnx.merge(graphdef, params, statistics)
+        return model.evaluate(batch["tokens"], batch["lengths"])
 
     return logits
 

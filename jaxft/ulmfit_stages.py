@@ -118,8 +118,8 @@ def train_classifier(
     if lm_params is not None:
         params = {**params, "encoder": lm_params["encoder"]}
     read = texts.read(direction)
-    batches = _length_batches(read, read.train, settings, stage.batch_size)
-    dev = _length_batches(read, read.dev, settings, stage.eval_batch_size)
+    batches = _training_batches(read, settings)
+    dev = _evaluation_batches(read, read.dev, settings, stage.eval_batch_size)
     logits_fn = jax.jit(class_logits_fn(graphdef))
 
     def evaluate(params: Any, statistics: Any) -> dict[str, float]:
@@ -185,7 +185,7 @@ def as_classifier(
 def probabilities_of_test(model: TextClassifier, texts: Texts, settings: Settings) -> np.ndarray:
     """Class probabilities (N, C) float32 of `texts.test`, in its order."""
     read = texts.read(model.direction)
-    return class_probabilities(model, _length_batches(read, read.test, settings, model.batch_size))
+    return class_probabilities(model, _evaluation_batches(read, read.test, settings, model.batch_size))
 
 
 def predict(model: TextClassifier | TextEnsemble, texts: Sequence[str]) -> np.ndarray:
@@ -239,16 +239,26 @@ def plans(texts: Texts, settings: Settings) -> dict[str, tuple[tuple[Phase, ...]
         if lm_plan(settings) and settings.language_model is None:
             stream = lm_stream(texts, settings, direction)
             found[stage_name(LANGUAGE_MODEL, direction)] = (lm_plan(settings), stream.steps_per_epoch)
-        steps = _length_batches(texts, texts.train, settings, settings.classifier.batch_size).steps_per_epoch
+        steps = _training_batches(texts, settings).steps_per_epoch
         found[stage_name(CLASSIFIER, direction)] = (classifier_plan(settings, steps), steps)
     return found
 
 
-def _length_batches(texts: Texts, documents: np.ndarray, settings: Settings, batch_size: int) -> LengthBatches:
+def _training_batches(texts: Texts, settings: Settings) -> LengthBatches:
+    # Each width is compiled anew for each phase, which takes longer than what a few documents cost in a wide one.
+    buckets = min(3, 1 + len(texts.train) // 1000)
+    return _length_batches(texts, texts.train, settings, settings.classifier.batch_size, buckets)
+
+
+def _evaluation_batches(texts: Texts, documents: np.ndarray, settings: Settings, batch_size: int) -> LengthBatches:
+    return _length_batches(texts, documents, settings, batch_size, buckets=1)
+
+
+def _length_batches(
+    texts: Texts, documents: np.ndarray, settings: Settings, batch_size: int, buckets: int
+) -> LengthBatches:
     store = texts.store
     longest = int(store.lengths[store.splits != UNLABELLED].max())
-    # Each width is compiled anew for each phase, which takes longer than a few padded documents.
-    buckets = min(3, 1 + len(texts.train) // 1000)
     widths = length_widths(longest, settings.classifier.max_length, settings.lm.bptt, buckets)
     pad = store.vocabulary.pad
     return LengthBatches(store.ids, store.offsets, documents, store.labels, batch_size, widths, pad)

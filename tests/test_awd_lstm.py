@@ -232,6 +232,28 @@ def test_chunks_before_the_end_change_nothing_but_the_gradient():
     np.testing.assert_allclose(logits(classifier(max_length=6), texts, 21), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("max_length", [6, 7, 30])
+@pytest.mark.parametrize("width", [30, 31, 45])
+def test_evaluation_in_chunks_equals_a_call_without_a_key(max_length, width):
+    (graphdef, params, statistics), texts = classifier(max_length=max_length), documents(0, [30, 1, 5, 17, 6, 7])
+    model = nnx.merge(graphdef, params, statistics)
+    chunked, whole = model.evaluate(*padded(texts, width)), model(*padded(texts, width))
+    np.testing.assert_allclose(chunked, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_memory_of_an_evaluation_does_not_grow_with_the_width():
+    graphdef, params, statistics = classifier(max_length=600)
+
+    def temporary(width):
+        evaluate = jax.jit(lambda p, tokens, lengths: nnx.merge(graphdef, p, statistics).evaluate(tokens, lengths))
+        analysis = evaluate.lower(params, *padded(documents(0, [4, 2]), width)).compile().memory_analysis()
+        assert analysis is not None
+        return analysis.temp_size_in_bytes
+
+    ids = 2 * 5400 * 4
+    assert temporary(6000) < temporary(600) + 2 * ids
+
+
 def test_batch_norm_learns_its_statistics_only_with_a_key():
     graphdef, params, statistics = classifier(max_length=30)
     tokens, lengths = padded(documents(0, [30] * 8), 30)

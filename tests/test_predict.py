@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -145,7 +144,3 @@ def test_a_reader_that_has_enough_is_no_error(folder, tmp_path):
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.stdout.startswith("label,p(1)")
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_a_short_text_is_not_padded_to_the_longest(model):
-    assert TextClassifier._widths(replace(model, max_length=1440, bptt=72), 9)[:3] == (16, 32, 64)

@@ -116,12 +116,10 @@ def load_classifier(
     def apply(params: Any, tokens: jax.Array, lengths: jax.Array, key: jax.Array | None = None) -> jax.Array:
         tokens, lengths = jnp.asarray(tokens), jnp.asarray(lengths)
         width = tokens.shape[1]
-        beyond = max(0, width - max_length)
         on_the_right = tokens[:, -1] == pad
         shift = jnp.where(on_the_right, lengths, jnp.zeros_like(lengths))
         columns = (jnp.arange(width, dtype=lengths.dtype)[None, :] + shift[:, None]) % width
         tokens = jnp.take_along_axis(tokens, columns, axis=1)
-        tokens = jnp.pad(tokens, ((0, 0), (-beyond % bptt, 0)), constant_values=pad)
         return nnx.merge(graphdef, params["params"], params["statistics"])(tokens, lengths, key)
 
     return apply, params, vocabulary

@@ -33,10 +33,18 @@ def concat_pool(outputs: jax.Array, valid: jax.Array) -> jax.Array:
       >>> concat_pool(outputs, jnp.array([[False], [True], [True]])).tolist()
       [[3.0, 3.0, 2.0]]
     """
+    return _pooled(*_pools(outputs, valid), valid.sum(axis=0))
+
+
+def _pools(outputs: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The last, the largest and the sum of the outputs, (B, E) each."""
     words = valid[:, :, None]
     largest = jnp.max(jnp.where(words, outputs, jnp.asarray(-jnp.inf, outputs.dtype)), axis=0)
-    total = jnp.sum(jnp.where(words, outputs, jnp.zeros_like(outputs)), axis=0)
-    return jnp.concatenate([outputs[-1], largest, total / valid.sum(axis=0)[:, None].astype(outputs.dtype)], axis=1)
+    return outputs[-1], largest, jnp.sum(jnp.where(words, outputs, jnp.zeros_like(outputs)), axis=0)
+
+
+def _pooled(last: jax.Array, largest: jax.Array, total: jax.Array, words: jax.Array) -> jax.Array:
+    return jnp.concatenate([last, largest, total / words[:, None].astype(total.dtype)], axis=1)
 
 
 class PoolingHead(nnx.Module):
@@ -83,36 +91,69 @@ class Classifier(nnx.Module):
         """Logits (B, C) of documents of any length.
 
         Args:
-          tokens: (B, T) int, padded on the left. Beyond `max_length` columns T - max_length is a multiple of `bptt`.
+          tokens: (B, T) int, padded on the left.
           lengths: (B,) int, words of each document, at least 1.
-          key: for the dropouts; None for evaluation.
+          key: for the dropouts; None for none.
 
         The state runs through the whole document; gradient and pooling see its last `max_length` words. What comes
         before is read in chunks of `bptt`, starting at the chunk where the batch's longest document starts, so that one
         compiled shape serves every length at its own cost.
         """
         encoder_key, head_key = (None, None) if key is None else jax.random.split(key)
-        batch, width = tokens.shape
-        valid = jnp.arange(width)[None, :] >= width - lengths[:, None]  # (B, T)
-        carry = initial_carry(self.encoder.config, batch)
-        before = max(0, width - self.max_length)
+        valid = _words(tokens, lengths)
+        carry = initial_carry(self.encoder.config, len(tokens))
+        before = max(0, tokens.shape[1] - self.max_length)
         if before:
-            detached = jax.lax.stop_gradient(nnx.to_pure_dict(nnx.state(self.encoder, nnx.Param)))
-            graphdef = nnx.graphdef(self.encoder)
 
-            def read(i: jax.Array, carry: Any) -> Any:
-                def chunk(x: jax.Array) -> jax.Array:
-                    return jax.lax.dynamic_slice_in_dim(x, i * self.bptt, self.bptt, axis=1)
+            def read(encoder: Encoder, tokens: jax.Array, valid: jax.Array, carry: Any) -> Any:
+                return encoder(tokens, carry, valid, encoder_key)[2]
 
-                encoder: Encoder = nnx.merge(graphdef, detached)
-                return encoder(chunk(tokens), carry, chunk(valid), encoder_key)[2]
-
-            first = (width - jnp.max(lengths)) // self.bptt
-            carry = jax.lax.stop_gradient(jax.lax.fori_loop(first, before // self.bptt, read, carry))
+            carry = jax.lax.stop_gradient(self._in_chunks(read, carry, tokens[:, :before], valid[:, :before]))
         valid = valid[:, before:]
         # The head has a dropout of its own for the pooled features.
         outputs, _, _ = self.encoder(tokens[:, before:], carry, valid, encoder_key)
         return self.head(concat_pool(outputs, valid.T), head_key)
+
+    def evaluate(self, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
+        """What a call without a key gives, without a derivative, in memory that does not grow with T.
+
+        All is read in chunks of `bptt` and pooled on the way: T costs nothing, only the batch's longest document does.
+        """
+
+        def read(encoder: Encoder, tokens: jax.Array, valid: jax.Array, pooled: jax.Array, state: Any) -> Any:
+            carry, _, largest, total = state
+            outputs, _, carry = encoder(tokens, carry, valid)
+            last, new_largest, new_total = _pools(outputs, pooled.T)
+            return carry, last, jnp.maximum(largest, new_largest), total + new_total
+
+        batch, width = tokens.shape
+        zeros = jnp.zeros((batch, self.encoder.config.embedding_size))
+        state = (initial_carry(self.encoder.config, batch), zeros, jnp.full_like(zeros, -jnp.inf), zeros)
+        valid = _words(tokens, lengths)
+        pooled = valid & (jnp.arange(width) >= width - self.max_length)[None, :]
+        _, last, largest, total = self._in_chunks(read, state, tokens, valid, pooled)
+        return self.head(_pooled(last, largest, total, pooled.sum(axis=1)))
+
+    def _in_chunks(self, read: Callable[..., Any], state: Any, tokens: jax.Array, valid: jax.Array, *more: Any) -> Any:
+        """Folds `read(encoder, *columns, state) -> state` over chunks of `bptt` columns, from the first with a word."""
+        parameters = jax.lax.stop_gradient(nnx.to_pure_dict(nnx.state(self.encoder, nnx.Param)))
+        graphdef, short = nnx.graphdef(self.encoder), -tokens.shape[1] % self.bptt
+        columns = [jnp.pad(x, ((0, 0), (short, 0))) for x in (tokens, valid, *more)]
+
+        def chunk(i: jax.Array, state: Any) -> Any:
+            parts = (jax.lax.dynamic_slice_in_dim(x, i * self.bptt, self.bptt, axis=1) for x in columns)
+            return read(nnx.merge(graphdef, parameters), *parts, state)
+
+        chunks = columns[0].shape[1] // self.bptt
+        begun = columns[1].any(axis=0)
+        first = jnp.where(begun.any(), jnp.argmax(begun) // self.bptt, chunks)
+        return jax.lax.fori_loop(first, chunks, chunk, state)
+
+
+def _words(tokens: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Where a word stands, (B, T) bool, in documents padded on the left."""
+    width = tokens.shape[1]
+    return jnp.arange(width)[None, :] >= width - lengths[:, None]
 
 
 def classifier_rules(num_layers: int) -> tuple[tuple[str, str], ...]:

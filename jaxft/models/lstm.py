@@ -44,7 +44,7 @@ def lstm(
       bias: (4H,).
       valid: (T, B) bool; where it is False a finite state is reset to zero, so padding on the left leaves no trace.
         Where no row has begun nothing is computed, in chunks of as many steps as T's largest divisor from 16 to 48;
-        a T without one is read whole.
+        a T that has none, or is one, is read whole.
       precision: of the matrix products; see `jaxft.models.products`.
 
     Returns:
@@ -62,9 +62,9 @@ def lstm(
       Hochreiter & Schmidhuber, Long Short-Term Memory, 1997, with the forget gate of Gers et al., 2000.
     """
     states: Any
-    if valid is None:
+    if valid is None or _chunk_steps(len(valid)) == len(valid):
         gates = matmul(inputs, kernel, precision)  # (T, B, 4H)
-        states = _recurrence(gates, recurrent, bias, None, *carry, precision)
+        states = _recurrence(gates, recurrent, bias, valid, *carry, precision)
     else:
         states = _padded(inputs, kernel, recurrent, bias, valid, *carry, precision)
     hidden, cell = states
@@ -81,7 +81,19 @@ def _recurrence(
     c: jax.Array,
     precision: Precision,
 ) -> tuple[jax.Array, jax.Array]:
-    rows = transposed(operand(recurrent, precision))
+    return _run(gates, transposed(operand(recurrent, precision)), bias, valid, h, c, precision)
+
+
+def _run(
+    gates: jax.Array,
+    rows: jax.Array,
+    bias: jax.Array,
+    valid: jax.Array | None,
+    h: jax.Array,
+    c: jax.Array,
+    precision: Precision,
+) -> tuple[jax.Array, jax.Array]:
+    """The hidden states and the last cell state, with the recurrent weight by `rows`, (4H, H)."""
 
     def step(carry: Carry, x: tuple) -> tuple[Carry, jax.Array]:
         h, c, _ = _cell(x, carry, rows, bias, precision)
@@ -89,6 +101,24 @@ def _recurrence(
 
     (_, c), hidden = jax.lax.scan(step, (h, c), (gates, valid))
     return hidden, c
+
+
+def _run_and_keep(
+    gates: jax.Array,
+    rows: jax.Array,
+    bias: jax.Array,
+    valid: jax.Array | None,
+    h: jax.Array,
+    c: jax.Array,
+    precision: Precision,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What the derivative needs of every step: hidden and cell states (T, B, H), and the gates' activations."""
+
+    def step(carry: Carry, x: tuple) -> tuple[Carry, tuple[jax.Array, jax.Array, jax.Array]]:
+        h, c, activations = _cell(x, carry, rows, bias, precision)
+        return (h, c), (h, c, activations)
+
+    return jax.lax.scan(step, (h, c), (gates, valid))[1]
 
 
 def _cell(
@@ -121,14 +151,9 @@ def _forward(
     precision: Precision,
 ) -> tuple:
     recurrent = operand(recurrent, precision)
-    rows = transposed(recurrent)
-
-    def step(carry: Carry, x: tuple) -> tuple[Carry, tuple[jax.Array, jax.Array, jax.Array]]:
-        h, c, activations = _cell(x, carry, rows, bias, precision)
-        return (h, c), (h, c, activations)
-
-    (_, c), (hidden, cells, activations) = jax.lax.scan(step, (h0, c0), (gates, valid))
-    return (hidden, c), (recurrent, h0, c0, hidden, cells, activations)
+    kept = _run_and_keep(gates, transposed(recurrent), bias, valid, h0, c0, precision)
+    hidden, cells, _ = kept
+    return (hidden, cells[-1]), (recurrent, h0, c0, *kept)
 
 
 def _backward(precision: Precision, residuals: tuple, cotangents: tuple[jax.Array, jax.Array]) -> tuple:
@@ -173,12 +198,12 @@ def _padded(
 ) -> tuple[jax.Array, jax.Array]:
     steps = _chunk_steps(len(valid))
     first = _first_chunk(valid, steps)
+    kernel, rows = operand(kernel, precision), transposed(operand(recurrent, precision))
 
     def read(i: jax.Array, state: tuple) -> tuple:
         h, c, hidden = state
         gates = matmul(_chunk(inputs, i, steps), kernel, precision)
-        states: Any = _recurrence(gates, recurrent, bias, _chunk(valid, i, steps), h, c, precision)
-        new, c = states
+        new, c = _run(gates, rows, bias, _chunk(valid, i, steps), h, c, precision)
         return new[-1], c, _put(hidden, new, i)
 
     start = (_unless(first > 0, h), _unless(first > 0, c), jnp.zeros((*valid.shape, h.shape[1]), h.dtype))
@@ -199,27 +224,27 @@ def _padded_forward(
     steps = _chunk_steps(len(valid))
     first = _first_chunk(valid, steps)
     h0, c0 = _unless(first > 0, h0), _unless(first > 0, c0)
+    columns, weight = operand(kernel, precision), operand(recurrent, precision)
+    rows = transposed(weight)
 
     def read(i: jax.Array, state: tuple) -> tuple:
         h, c, *kept = state
-        gates = matmul(_chunk(inputs, i, steps), kernel, precision)
-        states: Any = _forward(gates, recurrent, bias, _chunk(valid, i, steps), h, c, precision)
-        (hidden, c), (*_, cells, activations) = states
-        new = (hidden, cells, activations)
-        return (hidden[-1], c, *(_put(whole, part, i) for whole, part in zip(kept, new, strict=True)))
+        gates = matmul(_chunk(inputs, i, steps), columns, precision)
+        new = _run_and_keep(gates, rows, bias, _chunk(valid, i, steps), h, c, precision)
+        hidden, cells, _ = new
+        return (hidden[-1], cells[-1], *(_put(whole, part, i) for whole, part in zip(kept, new, strict=True)))
 
     units = h0.shape[1]
     kept = [jnp.zeros((*valid.shape, width), h0.dtype) for width in (units, units, 4 * units)]
     _, c, hidden, cells, activations = jax.lax.fori_loop(first, len(valid) // steps, read, (h0, c0, *kept))
-    return (hidden, c), (inputs, kernel, recurrent, bias, first, h0, c0, hidden, cells, activations)
+    return (hidden, c), (inputs, columns, weight, first, h0, c0, hidden, cells, activations)
 
 
 def _padded_backward(precision: Precision, residuals: tuple, cotangents: tuple[jax.Array, jax.Array]) -> tuple:
-    inputs, kernel, recurrent, bias, first, h0, c0, hidden, cells, activations = residuals
+    inputs, columns, weight, first, h0, c0, hidden, cells, activations = residuals
     d_hidden, d_cell = cotangents
     steps = _chunk_steps(len(inputs))
     chunks = len(inputs) // steps
-    weight = operand(recurrent, precision)
 
     def before(states: jax.Array, start: jax.Array, i: jax.Array) -> jax.Array:
         last = jax.lax.dynamic_index_in_dim(states, jnp.maximum(i * steps - 1, 0), keepdims=False)
@@ -233,11 +258,12 @@ def _padded_backward(precision: Precision, residuals: tuple, cotangents: tuple[j
         d_out = _chunk(d_hidden, i, steps).at[-1].add(dh)
         d_gates, d_recurrent, d_bias, _, dh, dc = _backward(precision, kept, (d_out, dc))
         flat = operand(d_gates.reshape(-1, d_gates.shape[-1]), precision)
-        d_inputs = _put(d_inputs, matmul_nt(flat, kernel, precision).reshape(x.shape), i)
+        d_inputs = _put(d_inputs, matmul_nt(flat, columns, precision).reshape(x.shape), i)
         new = (matmul_tn(x, flat, precision), d_recurrent, d_bias)
         return (dh, dc, d_inputs, *(total + part for total, part in zip(d_weights, new, strict=True)))
 
-    zeros = jax.tree.map(jnp.zeros_like, (inputs, kernel, recurrent, bias))
+    shapes = (inputs.shape, columns.shape, weight.shape, weight.shape[1:])
+    zeros = [jnp.zeros(shape, d_cell.dtype) for shape in shapes]
     dh, dc, *gradients = jax.lax.fori_loop(0, chunks - first, read, (jnp.zeros_like(h0), d_cell, *zeros))
     return (*gradients, None, _unless(first > 0, dh), _unless(first > 0, dc))
 

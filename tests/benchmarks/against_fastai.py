@@ -28,7 +28,8 @@ def main() -> None:
     rows = [
         ("language_model_step.py", "full", *rounds, *peer, "--script", options.lm_script),
         ("language_model_step.py", "small", *rounds, *peer, "--script", options.lm_script),
-        ("classifier_step.py", *data, *rounds, *peer),
+        ("classifier_step.py", "full", *data, *rounds, *peer),
+        ("classifier_step.py", "small", *data, *rounds, *peer),
         ("tokenizing.py", *data, *rounds, *peer),
         ("memory_growth.py", *data, *BRIEF),
         ("start_up.py", *data, *rounds, *JOB),

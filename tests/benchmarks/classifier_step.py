@@ -1,9 +1,10 @@
 """Training and inference of the classifier on the lengths of real reviews: words per second and peak memory, beside
 fastai's `SentenceEncoder` of the same sizes.
 
-    python tests/benchmarks/classifier_step.py --data reviews.csv [--rounds N] [--peer PYTHON_WITH_FASTAI]
+    python tests/benchmarks/classifier_step.py full|small --data reviews.csv [--rounds N] [--peer PYTHON_WITH_FASTAI]
 
-The file has a column `text`. Padding is counted as no words; a first pass, which compiles, is not timed.
+The file has a column `text`. Padding is counted as no words; a first pass, which compiles, is not timed. The share is
+that of the rate of a large matrix product in the same process, by the products of every word.
 """
 
 import argparse
@@ -15,44 +16,48 @@ from pathlib import Path
 from typing import Any
 
 from in_turn import compare
+from reviews import SIZES
 
-DOCUMENTS = 1024
+EVALUATION_BATCH = 64
 
 
-def measure(path: str, work: str, precision: str) -> dict[str, float]:
+def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]:
     """An epoch over the documents, or their predictions."""
     import jax
     import numpy as np
     import optax
     from flax import nnx
-    from reviews import BATCH, BPTT, CLASSES, EMBEDDING, EVAL_BATCH, HIDDEN, LAYERS, MAX_LENGTH, PAD, WORDS, documents
+    from reviews import BPTT, CLASSES, MAX_LENGTH, PAD, documents
 
     from jaxft import TrainState, discriminative, label_params, make_train_step
     from jaxft.data.streams import LengthBatches, length_widths
     from jaxft.models.awd_lstm import AWDLSTMConfig, Dropouts
     from jaxft.models.heads import Classifier, classification_loss, classifier_rules
+    from jaxft.phases import Phase
+    from jaxft.preview import flops_per_token, product_speed
     from jaxft.process import set_up
     from jaxft.text_classifier import class_logits, class_logits_fn
 
     set_up()
     chosen: Any = precision
-    config = AWDLSTMConfig(WORDS, EMBEDDING, HIDDEN, LAYERS, chosen)
+    size = SIZES[name]
+    config = AWDLSTMConfig(size.words, size.embedding, size.hidden, size.layers, chosen)
     model = Classifier(config, CLASSES, Dropouts(), nnx.Rngs(0), max_length=MAX_LENGTH, bptt=BPTT)
     graphdef, params, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
     params, statistics = nnx.to_pure_dict(params), nnx.to_pure_dict(statistics)
-    texts = documents(path, DOCUMENTS)
+    texts = documents(path, size)
     lengths = np.array([len(text) for text in texts])
     batches = LengthBatches(
         ids=np.concatenate(texts),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
         documents=np.arange(len(texts)),
         labels=(np.arange(len(texts)) % CLASSES).astype(np.int32),
-        batch_size=BATCH if work == "train" else EVAL_BATCH,
+        batch_size=size.batch if work == "train" else EVALUATION_BATCH,
         widths=length_widths(int(lengths.max()), MAX_LENGTH, BPTT),
         pad=PAD,
     )
     if work == "train":
-        rules = classifier_rules(LAYERS)
+        rules = classifier_rules(size.layers)
         rates = {group: 1e-3 for _, group in rules}
         tx = discriminative(optax.adam(1.0), label_params(params, rules), rates, clip_norm=1.0)
         step = jax.jit(make_train_step(classification_loss(graphdef), tx), donate_argnums=0)
@@ -78,29 +83,44 @@ def measure(path: str, work: str, precision: str) -> dict[str, float]:
     once()
     started = time.perf_counter()
     words = once()
-    seconds = time.perf_counter() - started
-    return {"tokens_per_s": words / seconds, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    speed = words / (time.perf_counter() - started)
+    groups = [group for _, group in classifier_rules(size.layers)]
+    phase = Phase("all", dict.fromkeys(groups, 1.0), 1) if work == "train" else None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    rate = product_speed(chosen)
+    share = speed * flops_per_token(config, softmax=False, phase=phase) / rate
+    return {"tokens_per_s": speed, "peak_mb": peak, "share": share, "product_gflops": rate / 1e9}
 
 
 def main() -> None:
     """Runs the rounds and prints a table for training and one for inference."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("size", choices=SIZES)
     parser.add_argument("--data", required=True, help="a CSV file with a column text")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peer", help="Python with fastai")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        print(json.dumps(measure(options.data, *options.child)))
+        print(json.dumps(measure(options.size, options.data, *options.child)))
         return
     script = str(Path(__file__).with_name("fastai_classifier.py"))
     for work in ("train", "predict"):
         ours = {
-            f"jaxft {precision}": [sys.executable, __file__, "--data", options.data, "--child", work, precision]
+            f"jaxft {precision}": [
+                sys.executable,
+                __file__,
+                options.size,
+                "--data",
+                options.data,
+                "--child",
+                work,
+                precision,
+            ]
             for precision in ("f32", "bf16")
         }
-        peer = [options.peer, script, options.data, work, str(DOCUMENTS)] if options.peer else None
-        print(f"\n{work}, {DOCUMENTS} documents\n", flush=True)
+        peer = [options.peer, script, options.size, options.data, work, str(EVALUATION_BATCH)] if options.peer else None
+        print(f"\n{work}\n", flush=True)
         compare(ours, peer, options.rounds)
 
 

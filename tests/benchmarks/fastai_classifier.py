@@ -1,6 +1,6 @@
 """The peer of classifier_step.py: fastai's text classifier on the same documents; prints tokens/s and peak memory.
 
-python tests/benchmarks/fastai_classifier.py reviews.csv train|predict DOCUMENTS
+python tests/benchmarks/fastai_classifier.py full|small reviews.csv train|predict [EVALUATION_BATCH]
 """
 
 # pyright: reportMissingImports=false
@@ -14,7 +14,7 @@ import torch
 from fastai.text.data import pad_chunk
 from fastai.text.models.awdlstm import AWD_LSTM
 from fastai.text.models.core import get_text_classifier
-from reviews import BATCH, BPTT, CLASSES, EMBEDDING, EVAL_BATCH, HIDDEN, LAYERS, MAX_LENGTH, PAD, WORDS, documents
+from reviews import BPTT, CLASSES, MAX_LENGTH, PAD, SIZES, documents
 
 torch.set_num_threads(2)
 
@@ -32,17 +32,20 @@ def batches(texts, size):
 
 def main() -> None:
     """Times a second pass over the documents."""
-    path, work, count = sys.argv[1:]
-    training = work == "train"
-    sizes = {"emb_sz": EMBEDDING, "n_hid": HIDDEN, "n_layers": LAYERS}
-    model = get_text_classifier(AWD_LSTM, WORDS, CLASSES, seq_len=BPTT, config=sizes, max_len=MAX_LENGTH, pad_idx=PAD)
+    name, path, work, *evaluation_batch = sys.argv[1:]
+    size, training = SIZES[name], work == "train"
+    batch = size.batch if training else int(*evaluation_batch)
+    sizes = {"emb_sz": size.embedding, "n_hid": size.hidden, "n_layers": size.layers}
+    model = get_text_classifier(
+        AWD_LSTM, size.words, CLASSES, seq_len=BPTT, config=sizes, max_len=MAX_LENGTH, pad_idx=PAD
+    )
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    texts = documents(path, int(count))
+    texts = documents(path, size)
     model.train(training)
 
     def once():
         words = 0
-        for tokens, labels, own in batches(texts, BATCH if training else EVAL_BATCH):
+        for tokens, labels, own in batches(texts, batch):
             words += own
             if not training:
                 with torch.no_grad():
