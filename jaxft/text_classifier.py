@@ -95,7 +95,7 @@ class TextClassifier:
             documents=np.arange(len(lengths)),
             labels=np.zeros(len(lengths), np.int32),
             batch_size=min(self.batch_size, 1 << (len(lengths) - 1).bit_length()),  # few shapes for few texts
-            widths=length_widths(max(int(lengths.max()), self.max_length), self.max_length, self.bptt, buckets=1),
+            widths=length_widths(max(int(lengths.max()), self.max_length), self.max_length, self.bptt),
             pad=self.vocabulary.pad,
         )
         return class_probabilities(self, batches)

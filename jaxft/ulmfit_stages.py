@@ -245,17 +245,17 @@ def plans(texts: Texts, settings: Settings) -> dict[str, tuple[tuple[Phase, ...]
 
 
 def _training_batches(texts: Texts, settings: Settings) -> LengthBatches:
-    # Each width is compiled anew for each phase, which takes longer than what a few documents cost in a wide one.
-    buckets = min(3, 1 + len(texts.train) // 1000)
+    # Each width is compiled anew for each phase, which takes as long as the padding of some 200 batches costs.
+    buckets = min(3, 1 + len(texts.train) // 10_000)
     return _length_batches(texts, texts.train, settings, settings.classifier.batch_size, buckets)
 
 
 def _evaluation_batches(texts: Texts, documents: np.ndarray, settings: Settings, batch_size: int) -> LengthBatches:
-    return _length_batches(texts, documents, settings, batch_size, buckets=1)
+    return _length_batches(texts, documents, settings, batch_size)
 
 
 def _length_batches(
-    texts: Texts, documents: np.ndarray, settings: Settings, batch_size: int, buckets: int
+    texts: Texts, documents: np.ndarray, settings: Settings, batch_size: int, buckets: int = 1
 ) -> LengthBatches:
     store = texts.store
     longest = int(store.lengths[store.splits != UNLABELLED].max())

@@ -238,25 +238,23 @@ def quantile_widths(lengths: np.ndarray) -> tuple[int, ...]:
     return tuple(sorted({min(-(-int(width) // 8) * 8, longest) for width in quantiles}))
 
 
-def length_widths(longest: int, max_length: int, bptt: int, buckets: int = 3) -> tuple[int, ...]:
-    """Widths for `LengthBatches`: even steps up to `max_length`, then 16, 128, 1,024 ... chunks of `bptt` more.
+def length_widths(longest: int, max_length: int, bptt: int, buckets: int = 1) -> tuple[int, ...]:
+    """Widths for `LengthBatches`: even steps of whole chunks of 48 up to `max_length`, the last of which holds it all.
 
-    Below `max_length` they are multiples of 48, steps of a chunk in which `jaxft.models.lstm` reads them.
-
-    What comes before a document's last `max_length` words is read in such chunks, and only as many as there are words
-    for, so a width far above the documents costs memory for their ids and nothing else.
+    What comes before a document's last `max_length` words is read in chunks of `bptt`, and only as many as there are
+    words for. So the last width may be far above the documents, at the cost of memory for their ids and nothing else:
+    beyond `max_length` it is 16, 128, 1,024 ... chunks more, which few shapes of corpora share.
 
     Examples:
-      >>> length_widths(longest=1000, max_length=300, bptt=70)
-      (144, 240, 300, 1420)
+      >>> length_widths(longest=1000, max_length=300, bptt=70, buckets=3)
+      (144, 240, 1420)
       >>> length_widths(longest=90, max_length=400, bptt=70, buckets=2)
       (48, 96)
     """
     top = min(longest, max_length)
     step = -(-top // buckets)
-    widths = tuple(sorted({min(-(-min(step * (i + 1), top) // 48) * 48, max_length) for i in range(buckets)}))
-    chunks = 16
-    while widths[-1] < longest:
-        widths += (max_length + chunks * bptt,)
-        chunks *= 8
-    return widths
+    widths = {min(-(-min(step * (i + 1), top) // 48) * 48, max_length) for i in range(buckets)}
+    last, chunks = max(widths), 16
+    while last < longest:
+        last, chunks = max_length + chunks * bptt, 8 * chunks
+    return (*sorted(widths)[:-1], last)

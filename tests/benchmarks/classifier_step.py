@@ -53,7 +53,7 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
         documents=np.arange(len(texts)),
         labels=(np.arange(len(texts)) % CLASSES).astype(np.int32),
         batch_size=size.batch if work == "train" else EVALUATION_BATCH,
-        widths=length_widths(int(lengths.max()), MAX_LENGTH, BPTT),
+        widths=length_widths(int(lengths.max()), MAX_LENGTH, BPTT, buckets=3 if work == "train" else 1),
         pad=PAD,
     )
     if work == "train":
