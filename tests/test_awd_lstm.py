@@ -242,7 +242,7 @@ def test_evaluation_in_chunks_equals_a_call_without_a_key(max_length, width):
 
 
 def test_memory_of_an_evaluation_does_not_grow_with_the_width():
-    graphdef, params, statistics = classifier(max_length=600)
+    graphdef, params, statistics = classifier(max_length=6000)
 
     def temporary(width):
         evaluate = jax.jit(lambda p, tokens, lengths: nnx.merge(graphdef, p, statistics).evaluate(tokens, lengths))

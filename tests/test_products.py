@@ -45,11 +45,11 @@ def relative(one, other):
 
 
 def test_the_layers_differ_between_precisions_by_rounding_alone():
-    inputs, zeros = normal(0, 6, 3, 5), jnp.zeros((3, 8))
-    valid = jnp.arange(6)[:, None] >= jnp.array([0, 2, 5])[None, :]
-    weights = (normal(1, 5, 32), 0.3 * normal(2, 8, 32), normal(3, 32))
+    zeros, weights = jnp.zeros((3, 8)), (normal(1, 5, 32), 0.3 * normal(2, 8, 32), normal(3, 32))
 
-    def hidden(precision):
+    def hidden(precision, steps):
+        inputs, valid = normal(0, steps, 3, 5), jnp.arange(steps)[:, None] >= jnp.array([0, 2, 5])[None, :]
+
         def scalar(kernel, recurrent, bias):
             outputs, _ = lstm(inputs, (zeros, zeros), kernel, recurrent, bias, valid, precision)
             return jnp.sum(outputs**2), outputs
@@ -60,7 +60,8 @@ def test_the_layers_differ_between_precisions_by_rounding_alone():
         fixed = partial(tied_cross_entropy, targets=jnp.arange(9), rows=rows, precision=precision)
         return jax.jit(jax.value_and_grad(fixed, (0, 1, 2)))(normal(4, 9, 5), normal(5, 11, 5), normal(6, 11))
 
-    for results in (hidden, partial(loss, rows=4), partial(loss, rows=256)):
+    windows, blocks = [partial(hidden, steps=n) for n in (6, 96)], [partial(loss, rows=n) for n in (4, 256)]
+    for results in (*windows, *blocks):
         for rounded, exact in zip(*map(jax.tree.leaves, (results("bf16"), results("f32"))), strict=True):
             assert 0 < relative(rounded, exact) < 4 * BF16
 

@@ -93,7 +93,7 @@ class Classifier(nnx.Module):
         Args:
           tokens: (B, T) int, padded on the left.
           lengths: (B,) int, words of each document, at least 1.
-          key: for the dropouts; None for none.
+          key: for the dropouts; without one nothing is dropped and the running statistics are used.
 
         The state runs through the whole document; gradient and pooling see its last `max_length` words. What comes
         before is read in chunks of `bptt`, starting at the chunk where the batch's longest document starts, so that one
@@ -115,24 +115,24 @@ class Classifier(nnx.Module):
         return self.head(concat_pool(outputs, valid.T), head_key)
 
     def evaluate(self, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
-        """What a call without a key gives, without a derivative, in memory that does not grow with T.
+        """What a call without a key gives, without a derivative, in memory that grows with T only by the ids.
 
-        All is read in chunks of `bptt` and pooled on the way: T costs nothing, only the batch's longest document does.
+        All is read in chunks of `bptt` and pooled on the way, from the chunk where the batch's longest document starts.
         """
 
-        def read(encoder: Encoder, tokens: jax.Array, valid: jax.Array, pooled: jax.Array, state: Any) -> Any:
+        def read(encoder: Encoder, tokens: jax.Array, valid: jax.Array, tail: jax.Array, state: Any) -> Any:
             carry, _, largest, total = state
             outputs, _, carry = encoder(tokens, carry, valid)
-            last, new_largest, new_total = _pools(outputs, pooled.T)
+            last, new_largest, new_total = _pools(outputs, tail.T)
             return carry, last, jnp.maximum(largest, new_largest), total + new_total
 
         batch, width = tokens.shape
         zeros = jnp.zeros((batch, self.encoder.config.embedding_size))
         state = (initial_carry(self.encoder.config, batch), zeros, jnp.full_like(zeros, -jnp.inf), zeros)
         valid = _words(tokens, lengths)
-        pooled = valid & (jnp.arange(width) >= width - self.max_length)[None, :]
-        _, last, largest, total = self._in_chunks(read, state, tokens, valid, pooled)
-        return self.head(_pooled(last, largest, total, pooled.sum(axis=1)))
+        tail = valid & (jnp.arange(width) >= width - self.max_length)[None, :]
+        _, last, largest, total = self._in_chunks(read, state, tokens, valid, tail)
+        return jax.lax.stop_gradient(self.head(_pooled(last, largest, total, tail.sum(axis=1))))
 
     def _in_chunks(self, read: Callable[..., Any], state: Any, tokens: jax.Array, valid: jax.Array, *more: Any) -> Any:
         """Folds `read(encoder, *columns, state) -> state` over chunks of `bptt` columns, from the first with a word."""
@@ -144,9 +144,8 @@ class Classifier(nnx.Module):
             parts = (jax.lax.dynamic_slice_in_dim(x, i * self.bptt, self.bptt, axis=1) for x in columns)
             return read(nnx.merge(graphdef, parameters), *parts, state)
 
-        chunks = columns[0].shape[1] // self.bptt
-        begun = columns[1].any(axis=0)
-        first = jnp.where(begun.any(), jnp.argmax(begun) // self.bptt, chunks)
+        chunks, begun = columns[0].shape[1] // self.bptt, valid.any(axis=0)
+        first = jnp.where(begun.any(), (jnp.argmax(begun) + short) // self.bptt, chunks)
         return jax.lax.fori_loop(first, chunks, chunk, state)
 
 

@@ -198,11 +198,11 @@ def _padded(
 ) -> tuple[jax.Array, jax.Array]:
     steps = _chunk_steps(len(valid))
     first = _first_chunk(valid, steps)
-    kernel, rows = operand(kernel, precision), transposed(operand(recurrent, precision))
+    columns, rows = operand(kernel, precision), transposed(operand(recurrent, precision))
 
     def read(i: jax.Array, state: tuple) -> tuple:
         h, c, hidden = state
-        gates = matmul(_chunk(inputs, i, steps), kernel, precision)
+        gates = matmul(_chunk(inputs, i, steps), columns, precision)
         new, c = _run(gates, rows, bias, _chunk(valid, i, steps), h, c, precision)
         return new[-1], c, _put(hidden, new, i)
 
@@ -262,6 +262,7 @@ def _padded_backward(precision: Precision, residuals: tuple, cotangents: tuple[j
         new = (matmul_tn(x, flat, precision), d_recurrent, d_bias)
         return (dh, dc, d_inputs, *(total + part for total, part in zip(d_weights, new, strict=True)))
 
+    # The weights may stand here in bfloat16, their gradients do not.
     shapes = (inputs.shape, columns.shape, weight.shape, weight.shape[1:])
     zeros = [jnp.zeros(shape, d_cell.dtype) for shape in shapes]
     dh, dc, *gradients = jax.lax.fori_loop(0, chunks - first, read, (jnp.zeros_like(h0), d_cell, *zeros))

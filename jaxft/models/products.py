@@ -20,7 +20,7 @@ def matmul(x: jax.Array, weight: jax.Array, precision: Precision = "f32") -> jax
 
     Args:
       x: (..., K) float32.
-      weight: (K, N) float32.
+      weight: (K, N) float32, or what `operand` makes of it where no gradient is taken.
       precision: "bf16" rounds both operands to 8 significant bits.
 
     Returns:

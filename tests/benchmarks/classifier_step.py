@@ -18,8 +18,6 @@ from typing import Any
 from in_turn import compare
 from reviews import SIZES
 
-EVALUATION_BATCH = 64
-
 
 def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]:
     """An epoch over the documents, or their predictions."""
@@ -27,7 +25,7 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
     import numpy as np
     import optax
     from flax import nnx
-    from reviews import BPTT, CLASSES, MAX_LENGTH, PAD, documents
+    from reviews import BPTT, CLASSES, EVALUATION_BATCH, MAX_LENGTH, PAD, documents
 
     from jaxft import TrainState, discriminative, label_params, make_train_step
     from jaxft.data.streams import LengthBatches, length_widths
@@ -56,9 +54,11 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
         widths=length_widths(int(lengths.max()), MAX_LENGTH, BPTT, buckets=3 if work == "train" else 1),
         pad=PAD,
     )
+    phase = None
     if work == "train":
         rules = classifier_rules(size.layers)
         rates = {group: 1e-3 for _, group in rules}
+        phase = Phase("all", rates, 1)
         tx = discriminative(optax.adam(1.0), label_params(params, rules), rates, clip_norm=1.0)
         step = jax.jit(make_train_step(classification_loss(graphdef), tx), donate_argnums=0)
         state = TrainState.create(params, tx, key=jax.random.key(0), carry=statistics)
@@ -84,8 +84,6 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
     started = time.perf_counter()
     words = once()
     speed = words / (time.perf_counter() - started)
-    groups = [group for _, group in classifier_rules(size.layers)]
-    phase = Phase("all", dict.fromkeys(groups, 1.0), 1) if work == "train" else None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     rate = product_speed(chosen)
     share = speed * flops_per_token(config, softmax=False, phase=phase) / rate
@@ -119,7 +117,7 @@ def main() -> None:
             ]
             for precision in ("f32", "bf16")
         }
-        peer = [options.peer, script, options.size, options.data, work, str(EVALUATION_BATCH)] if options.peer else None
+        peer = [options.peer, script, options.size, options.data, work] if options.peer else None
         print(f"\n{work}\n", flush=True)
         compare(ours, peer, options.rounds)
 

@@ -1,6 +1,6 @@
 """The peer of classifier_step.py: fastai's text classifier on the same documents; prints tokens/s and peak memory.
 
-python tests/benchmarks/fastai_classifier.py full|small reviews.csv train|predict [EVALUATION_BATCH]
+python tests/benchmarks/fastai_classifier.py full|small reviews.csv train|predict
 """
 
 # pyright: reportMissingImports=false
@@ -14,7 +14,7 @@ import torch
 from fastai.text.data import pad_chunk
 from fastai.text.models.awdlstm import AWD_LSTM
 from fastai.text.models.core import get_text_classifier
-from reviews import BPTT, CLASSES, MAX_LENGTH, PAD, SIZES, documents
+from reviews import BPTT, CLASSES, EVALUATION_BATCH, MAX_LENGTH, PAD, SIZES, documents
 
 torch.set_num_threads(2)
 
@@ -32,9 +32,9 @@ def batches(texts, size):
 
 def main() -> None:
     """Times a second pass over the documents."""
-    name, path, work, *evaluation_batch = sys.argv[1:]
+    name, path, work = sys.argv[1:]
     size, training = SIZES[name], work == "train"
-    batch = size.batch if training else int(*evaluation_batch)
+    batch = size.batch if training else EVALUATION_BATCH
     sizes = {"emb_sz": size.embedding, "n_hid": size.hidden, "n_layers": size.layers}
     model = get_text_classifier(
         AWD_LSTM, size.words, CLASSES, seq_len=BPTT, config=sizes, max_len=MAX_LENGTH, pad_idx=PAD

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-CLASSES, MAX_LENGTH, BPTT = 2, 1440, 72
+CLASSES, MAX_LENGTH, BPTT, EVALUATION_BATCH = 2, 1440, 72, 64
 PAD = 1
 
 
