@@ -6,7 +6,7 @@ reads documents through `ids` and `offsets` of a token store and holds nothing t
 Axes: B batch, T time.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -191,21 +191,33 @@ class LengthBatches:
         """What `function` makes of every batch, (B, C), as (N, C) float32 in the order of `documents`."""
         if not len(self.documents):
             return np.zeros((0, 1), np.float32)
-        pending = [(positions, function(self.evaluation_batch(positions))) for positions in self.evaluation_batches()]
-        result = np.zeros((len(self.documents), pending[0][1].shape[1]), np.float32)
-        for positions, values in pending:
-            result[positions] = np.asarray(values)[: len(positions)]
+        result = np.zeros((len(self.documents), 0), np.float32)
+        for positions, values in self._evaluated(function):
+            if not result.shape[1]:
+                result = np.zeros((len(result), values.shape[1]), np.float32)
+            result[positions] = values[: len(positions)]
         return result
 
     def map_tokens(self, function: Callable[[Batch], Any]) -> list[np.ndarray]:
         """What `function` makes of every token, (B, T), one array for each document in their order."""
-        pending = [(positions, function(self.evaluation_batch(positions))) for positions in self.evaluation_batches()]
         lengths, result = self._lengths(self.documents), [np.zeros(0, np.int32)] * len(self.documents)
-        for positions, values in pending:
-            for position, row in zip(positions, np.asarray(values), strict=False):
+        for positions, values in self._evaluated(function):
+            for position, row in zip(positions, values, strict=False):
                 start = 0 if self.padding == "right" else len(row) - lengths[position]
                 result[position] = row[start : start + lengths[position]]
         return result
+
+    def _evaluated(self, function: Callable[[Batch], Any]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Positions and values of every batch, fetched one batch late: the device need not wait for the host, and what
+        it has answered does not pile up between the blocks of its memory."""
+        pending: tuple[np.ndarray, Any] | None = None
+        for positions in self.evaluation_batches():
+            values = function(self.evaluation_batch(positions))
+            if pending is not None:
+                yield pending[0], np.asarray(pending[1])
+            pending = positions, values
+        if pending is not None:
+            yield pending[0], np.asarray(pending[1])
 
     def _lengths(self, documents: np.ndarray) -> np.ndarray:
         return self.offsets[documents + 1] - self.offsets[documents]
