@@ -191,7 +191,7 @@ def class_logits_fn(graphdef: nnx.GraphDef) -> Any:
 
 def class_logits(logits: Any, params: Any, statistics: Any, batches: LengthBatches) -> np.ndarray:
     """Logits (N, C) float32 of all documents of `batches`, in their order; `logits` is a jitted `class_logits_fn`."""
-    return batches.map(partial(logits, params, statistics))
+    return batches.map(partial(logits, params, statistics), at_once=2)
 
 
 def class_probabilities(model: TextClassifier, batches: LengthBatches) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Batches: pure functions of a number, every token in its place, every document once."""
 
 import itertools
+import threading
 from itertools import pairwise
 from typing import Any
 
@@ -173,3 +174,32 @@ def test_columns_and_what_is_made_of_every_token_come_back_in_order(lengths, bat
             assert (batch["double"] == np.where(real, 2 * batch["tokens"], -7)).all()
         found = batches.map_tokens(lambda batch: batch["tokens"] + batch["double"])
         assert [row.tolist() for row in found] == [(3 * ids[a:b]).tolist() for a, b in pairwise(offsets)]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_batches_computed_at_once_come_back_in_order(at_once):
+    batches = length_batches(list(range(1, 13)), batch_size=1, widths=(12,))
+    together, lock = threading.Barrier(at_once), threading.Lock()
+    running, most = 0, 0
+
+    def first_word(batch):
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        together.wait(timeout=30)  # never passes where fewer are computed at once; 12 is a multiple
+        with lock:
+            running -= 1
+        return batch["tokens"][:, -batch["lengths"][0], None]
+
+    found = batches.map(first_word, at_once)
+    assert most == at_once
+    assert found.ravel().tolist() == [100 * document for document in range(12)]
+
+
+def test_an_error_in_a_batch_ends_the_evaluation():
+    def fail(batch):
+        raise RuntimeError(f"no memory for {batch['tokens'].shape}")
+
+    with pytest.raises(RuntimeError, match=r"no memory for \(3, 12\)"):
+        length_batches(list(range(1, 13))).map(fail, at_once=2)

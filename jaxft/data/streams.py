@@ -6,7 +6,9 @@ reads documents through `ids` and `offsets` of a token store and holds nothing t
 Axes: B batch, T time.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -187,12 +189,16 @@ class LengthBatches:
         filled = np.append(positions, np.full(self.batch_size - len(positions), positions[-1]))
         return self._assemble(self.documents[filled.astype(np.int64)])
 
-    def map(self, function: Callable[[Batch], Any]) -> np.ndarray:
-        """What `function` makes of every batch, (B, C), as (N, C) float32 in the order of `documents`."""
+    def map(self, function: Callable[[Batch], Any], at_once: int = 1) -> np.ndarray:
+        """What `function` makes of every batch, (B, C), as (N, C) float32 in the order of `documents`.
+
+        So many batches are computed `at_once`, each by a thread of its own: where its products are too small for all
+        cores, another fills them, for the memory of one more batch.
+        """
         if not len(self.documents):
             return np.zeros((0, 1), np.float32)
         result = np.zeros((len(self.documents), 0), np.float32)
-        for positions, values in self._evaluated(function):
+        for positions, values in self._evaluated(function, at_once):
             if not result.shape[1]:
                 result = np.zeros((len(result), values.shape[1]), np.float32)
             result[positions] = values[: len(positions)]
@@ -207,17 +213,18 @@ class LengthBatches:
                 result[position] = row[start : start + lengths[position]]
         return result
 
-    def _evaluated(self, function: Callable[[Batch], Any]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _evaluated(self, function: Callable[[Batch], Any], at_once: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Positions and values of every batch, fetched one batch late: the device need not wait for the host, and what
         it has answered does not pile up between the blocks of its memory."""
-        pending: tuple[np.ndarray, Any] | None = None
-        for positions in self.evaluation_batches():
-            values = function(self.evaluation_batch(positions))
-            if pending is not None:
-                yield pending[0], np.asarray(pending[1])
-            pending = positions, values
-        if pending is not None:
-            yield pending[0], np.asarray(pending[1])
+        with ThreadPoolExecutor(at_once) as pool:
+            pending: deque[tuple[np.ndarray, Future[Any]]] = deque()
+            for positions in self.evaluation_batches():
+                pending.append((positions, pool.submit(lambda p: function(self.evaluation_batch(p)), positions)))
+                if len(pending) > at_once:
+                    positions, values = pending.popleft()
+                    yield positions, np.asarray(values.result())
+            for positions, values in pending:
+                yield positions, np.asarray(values.result())
 
     def _lengths(self, documents: np.ndarray) -> np.ndarray:
         return self.offsets[documents + 1] - self.offsets[documents]

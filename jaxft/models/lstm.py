@@ -43,7 +43,7 @@ def lstm(
       recurrent: (H, 4H).
       bias: (4H,).
       valid: (T, B) bool; where it is False a finite state is reset to zero, so padding on the left leaves no trace.
-        Where no row has begun nothing is computed, in chunks of as many steps as T's largest divisor from 16 to 48;
+        Where no row has begun nothing is computed, in chunks of as many steps as T's smallest divisor from 16 to 48;
         a T that has none, or is one, is read whole.
       precision: of the matrix products; see `jaxft.models.products`.
 
@@ -273,8 +273,8 @@ _padded.defvjp(_padded_forward, _padded_backward)
 
 
 def _chunk_steps(steps: int) -> int:
-    """Steps of a chunk: enough for a fast product, few enough that little padding is read."""
-    return max((divisor for divisor in range(16, 49) if steps % divisor == 0), default=steps)
+    """Steps of a chunk: as few as still make a fast product, so that little padding is read."""
+    return next((divisor for divisor in range(16, 49) if steps % divisor == 0), steps)
 
 
 def _first_chunk(valid: jax.Array, steps: int) -> jax.Array:
