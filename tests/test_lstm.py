@@ -64,7 +64,9 @@ def test_equals_the_equations_in_value_and_gradient(padded, steps, batch, featur
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize(("steps", "lengths"), [(96, (96, 2, 40)), (96, (17, 1, 3)), (37, (20, 5, 0)), (96, (0, 0, 0))])
+@pytest.mark.parametrize(
+    ("steps", "lengths"), [(96, (96, 2, 40)), (96, (17, 1, 3)), (37, (20, 5, 0)), (53, (20, 5, 0)), (96, (0, 0, 0))]
+)
 def test_reading_in_chunks_equals_the_equations(steps, lengths, side):
     arrays = random_layer(1, steps, len(lengths), 4, 5)
     valid = jnp.asarray(np.arange(steps)[:, None] >= steps - np.asarray(lengths)[None, :])

@@ -120,6 +120,7 @@ def test_widths_are_few_ascending_and_hold_the_longest(longest, max_length, bptt
     assert len(widths) <= buckets
     assert widths[-1] >= longest
     assert all(width <= max_length for width in widths[:-1])
+    assert widths[-1] <= max_length or (widths[-1] - max_length) % bptt == 0
 
 
 @settings(deadline=None)
@@ -197,9 +198,32 @@ def test_batches_computed_at_once_come_back_in_order(at_once):
     assert found.ravel().tolist() == [100 * document for document in range(12)]
 
 
-def test_an_error_in_a_batch_ends_the_evaluation():
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_few_batches_are_begun_before_the_first_is_fetched(at_once):
+    batches, begun, fetched = length_batches(list(range(1, 13)), batch_size=1), [], []
+
+    class Answer:
+        def __array__(self, dtype=None, copy=None):
+            fetched.append(len(begun))
+            return np.zeros((1, 1), np.float32)
+
+    def answer(batch):
+        begun.append(batch)
+        return Answer()
+
+    batches.map(answer, at_once)
+    assert fetched[0] <= at_once + 1
+    assert len(begun) == len(fetched) == 12
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_an_error_in_a_batch_ends_the_evaluation(at_once):
+    begun = []
+
     def fail(batch):
+        begun.append(batch)
         raise RuntimeError(f"no memory for {batch['tokens'].shape}")
 
-    with pytest.raises(RuntimeError, match=r"no memory for \(3, 12\)"):
-        length_batches(list(range(1, 13))).map(fail, at_once=2)
+    with pytest.raises(RuntimeError, match=r"no memory for \(1, 12\)"):
+        length_batches(list(range(1, 13)), batch_size=1).map(fail, at_once)
+    assert len(begun) <= at_once + 1

@@ -8,13 +8,14 @@ Axes: B batch, T time.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 Batch = Mapping[str, np.ndarray]
+T = TypeVar("T")
 BUCKETS = 4
 """widths that batches are padded to, at most"""
 
@@ -192,8 +193,8 @@ class LengthBatches:
     def map(self, function: Callable[[Batch], Any], at_once: int = 1) -> np.ndarray:
         """What `function` makes of every batch, (B, C), as (N, C) float32 in the order of `documents`.
 
-        So many batches are computed `at_once`, each by a thread of its own: where its products are too small for all
-        cores, another fills them, for the memory of one more batch.
+        More than one batch `at_once` are computed by as many threads, each in memory of its own: where the products of
+        one are too small for all cores, another fills them. JAX's context managers do not reach threads.
         """
         if not len(self.documents):
             return np.zeros((0, 1), np.float32)
@@ -201,7 +202,7 @@ class LengthBatches:
         for positions, values in self._evaluated(function, at_once):
             if not result.shape[1]:
                 result = np.zeros((len(result), values.shape[1]), np.float32)
-            result[positions] = values[: len(positions)]
+            result[positions] = values[: len(positions)]  # a copy: views would keep the device's memory
         return result
 
     def map_tokens(self, function: Callable[[Batch], Any]) -> list[np.ndarray]:
@@ -214,17 +215,22 @@ class LengthBatches:
         return result
 
     def _evaluated(self, function: Callable[[Batch], Any], at_once: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Positions and values of every batch, fetched one batch late: the device need not wait for the host, and what
-        it has answered does not pile up between the blocks of its memory."""
-        with ThreadPoolExecutor(at_once) as pool:
-            pending: deque[tuple[np.ndarray, Future[Any]]] = deque()
-            for positions in self.evaluation_batches():
-                pending.append((positions, pool.submit(lambda p: function(self.evaluation_batch(p)), positions)))
-                if len(pending) > at_once:
-                    positions, values = pending.popleft()
-                    yield positions, np.asarray(values.result())
-            for positions, values in pending:
-                yield positions, np.asarray(values.result())
+        """Positions and values of every batch, in order."""
+        if at_once == 1:
+            started = ((p, function(self.evaluation_batch(p))) for p in self.evaluation_batches())
+            for positions, values in _ahead(started, 1):
+                yield positions, np.asarray(values)
+            return
+        pool = ThreadPoolExecutor(at_once)
+        try:
+            futures = (
+                (p, pool.submit(lambda p: np.asarray(function(self.evaluation_batch(p))), p))
+                for p in self.evaluation_batches()
+            )
+            for positions, future in _ahead(futures, at_once):
+                yield positions, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _lengths(self, documents: np.ndarray) -> np.ndarray:
         return self.offsets[documents + 1] - self.offsets[documents]
@@ -244,6 +250,17 @@ class LengthBatches:
         return batch
 
 
+def _ahead(items: Iterator[T], count: int) -> Iterator[T]:
+    """The same items, each given out when so many after it have been asked for: what makes them need not wait for what
+    takes them, and no more than these are held."""
+    held: deque[T] = deque()
+    for item in items:
+        held.append(item)
+        if len(held) > count:
+            yield held.popleft()
+    yield from held
+
+
 def quantile_widths(lengths: np.ndarray) -> tuple[int, ...]:
     """Widths for `LengthBatches`: quantiles of the lengths, fewer for few texts, as each one is compiled for.
 
@@ -258,11 +275,12 @@ def quantile_widths(lengths: np.ndarray) -> tuple[int, ...]:
 
 
 def length_widths(longest: int, max_length: int, bptt: int, buckets: int = 1) -> tuple[int, ...]:
-    """Widths for `LengthBatches`: even steps of whole chunks of 48 up to `max_length`, the last of which holds it all.
+    """Widths for `LengthBatches`: even steps, multiples of 48, up to `max_length`, the last of which holds it all.
 
     What comes before a document's last `max_length` words is read in chunks of `bptt`, and only as many as there are
-    words for. So the last width may be far above the documents, at the cost of memory for their ids and nothing else:
-    beyond `max_length` it is 16, 128, 1,024 ... chunks more, which few shapes of corpora share.
+    words for. So beyond `max_length` the last width may be far above the documents, at the cost of memory for their ids
+    and nothing else: it is 16, 128, 1,024 ... chunks more, which few shapes of corpora share. Up to `max_length` a
+    training step keeps states for the whole width.
 
     Examples:
       >>> length_widths(longest=1000, max_length=300, bptt=70, buckets=3)

@@ -44,7 +44,7 @@ def lstm(
       bias: (4H,).
       valid: (T, B) bool; where it is False a finite state is reset to zero, so padding on the left leaves no trace.
         Where no row has begun nothing is computed, in chunks of as many steps as T's smallest divisor from 16 to 48;
-        a T that has none, or is one, is read whole.
+        a T without one is read whole.
       precision: of the matrix products; see `jaxft.models.products`.
 
     Returns:

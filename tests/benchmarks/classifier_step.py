@@ -3,8 +3,9 @@ fastai's `SentenceEncoder` of the same sizes.
 
     python tests/benchmarks/classifier_step.py full|small --data reviews.csv [--rounds N] [--peer PYTHON_WITH_FASTAI]
 
-The file has a column `text`. Padding is counted as no words; a first pass, which compiles, is not timed. The share is
-that of the rate of a large matrix product in the same process, by the products of every word.
+The file has a column `text`. Its texts are put in batches as a job would; timed are some of these, spread evenly from
+the shortest to the longest, after the longest and one of each width, for which the step is compiled. Padding is counted
+as no words. The share is that of the rate of a large matrix product in the same process, by the products of every word.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +23,12 @@ from reviews import SIZES
 
 
 def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]:
-    """An epoch over the documents, or their predictions."""
+    """Words per second of training or inference, and the process's peak memory."""
     import jax
     import numpy as np
     import optax
     from flax import nnx
-    from reviews import BPTT, CLASSES, EVALUATION_BATCH, MAX_LENGTH, PAD, documents
+    from reviews import BPTT, CLASSES, EVALUATION_BATCH, MAX_LENGTH, PAD, documents, sample
 
     from jaxft import TrainState, discriminative, label_params, make_train_step
     from jaxft.data.streams import LengthBatches, length_widths
@@ -51,7 +54,7 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
         documents=np.arange(len(texts)),
         labels=(np.arange(len(texts)) % CLASSES).astype(np.int32),
         batch_size=size.batch if work == "train" else EVALUATION_BATCH,
-        widths=length_widths(int(lengths.max()), MAX_LENGTH, BPTT, buckets=3 if work == "train" else 1),
+        widths=length_widths(int(lengths.max()), MAX_LENGTH, BPTT, buckets=2 if work == "train" else 1),
         pad=PAD,
     )
     phase = None
@@ -64,25 +67,35 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
         state = TrainState.create(params, tx, key=jax.random.key(0), carry=statistics)
         del params
 
-        def once() -> int:
+        def run(numbers: Sequence[int]) -> int:
             nonlocal state
             words = 0
-            for number in range(batches.steps_per_epoch):
+            for number in numbers:
                 batch = batches.training_batch(number, seed=0)
                 state, _ = step(state, batch)
                 words += int(batch["lengths"].sum())
             jax.block_until_ready(state.params)
             return words
+
+        made = [batches.training_batch(number, seed=0) for number in range(batches.steps_per_epoch)]
+        longest = [int(batch["lengths"].max()) for batch in made]
+        one_of_each = {batch["tokens"].shape[1]: number for number, batch in enumerate(made)}
+        del made
+        run([int(np.argmax(longest)), *one_of_each.values()])
     else:
         logits = jax.jit(class_logits_fn(graphdef))
+        groups = batches.evaluation_batches()
 
-        def once() -> int:
-            class_logits(logits, params, statistics, batches)
-            return int(lengths.sum())
+        def run(numbers: Sequence[int]) -> int:
+            chosen = np.concatenate([groups[number] for number in numbers])
+            class_logits(logits, params, statistics, replace(batches, documents=chosen))
+            return int(lengths[chosen].sum())
 
-    once()
+        longest = [int(lengths[group].max()) for group in groups]
+        run([0])
+    numbers = sample(longest, size.taken)
     started = time.perf_counter()
-    words = once()
+    words = run(numbers)
     speed = words / (time.perf_counter() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     rate = product_speed(chosen)
