@@ -20,7 +20,7 @@ torch.set_num_threads(2)
 
 
 def groups(lengths, size, shuffled):
-    """Documents in batches as fastai makes them: sorted by length, in training within 50 random batches (`SortedDL`)."""
+    """Documents in batches as fastai's `SortedDL` makes them: by length, in training within 50 random batches."""
     stretches = [np.arange(len(lengths))]
     if shuffled:
         order = np.random.default_rng(0).permutation(len(lengths))
