@@ -149,7 +149,7 @@ def load(run: str | os.PathLike[str]) -> Any:
 
         >>> load("runs/of-tomorrow")
         Traceback (most recent call last):
-        jaxft.errors.InputError: runs/of-tomorrow holds no finished model: name the folder of a run that has ended
+        jaxft.errors.InputError: there is no folder runs/of-tomorrow: name that of a run that has ended
     """
     from jaxft.predict import load as load_model  # brings in models and tokenizer
 

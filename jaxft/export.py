@@ -15,7 +15,6 @@ from jaxft.errors import InputError, run_job
 from jaxft.models.fastai_export import classifier_state, language_model_state
 from jaxft.models.torch_writer import write_state
 from jaxft.predict import LANGUAGE_MODELS, MODEL, load
-from jaxft.report import create_run_folder
 from jaxft.text_classifier import TextClassifier, TextEnsemble
 from jaxft.text_generator import TextGenerator
 
@@ -33,15 +32,17 @@ class Request:
     that reads backward in a folder of its own"""
 
 
-def fastai_files(model: TextClassifier | TextEnsemble | TextGenerator) -> dict[str, Any]:
+def fastai_files(model: Any) -> dict[str, Any]:
     """What fastai 2 would save of a model: a state dict for each .pth file, a list of tokens for each .pkl file.
 
     Args:
-      model: from `jaxft.load`.
+      model: from `jaxft.load`, of an AWD-LSTM.
 
     Raises:
-      InputError: the model cannot be expressed.
+      InputError: the model is another one, or cannot be expressed.
     """
+    if not isinstance(model, TextClassifier | TextEnsemble | TextGenerator):
+        raise InputError("fastai knows no such model: name a run of jaxft.ulmfit or jaxft.pretrain")
     if isinstance(model, TextEnsemble):
         return {name: content for member in model.members for name, content in fastai_files(member).items()}
     place = "" if model.direction == "forward" else "backward/"
@@ -57,21 +58,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folders = [request.run / name for name in (*LANGUAGE_MODELS.values(), MODEL)]
     models = [load(folder) for folder in folders if folder.is_dir()] or [load(request.run)]
     files = {name: content for model in models for name, content in fastai_files(model).items()}
-    folder = create_run_folder(request.output, resume=False)
+    if request.output.is_dir() and any(request.output.iterdir()):
+        raise InputError(f"{request.output} is not empty: name another folder with --output")
     for name, content in files.items():
-        _write(folder / name, content)
-    print(f"{folder}: {', '.join(sorted(files))}")
+        _write(request.output / name, content)
+    print(f"{request.output}: {', '.join(sorted(files))}")
 
 
 def _write(path: Path, content: Any) -> None:
     try:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, dict):
             write_state(path, content)
         else:
             path.write_bytes(pickle.dumps(content, protocol=4))
     except OSError as error:
-        raise InputError(f"cannot write {path} ({error.strerror}): free some space or name another") from error
+        raise InputError(
+            f"cannot write {path} ({error.strerror}): free some space, or name another folder with --output"
+        ) from error
 
 
 if __name__ == "__main__":

@@ -311,4 +311,7 @@ def _window_stream(
             texts.store.ids, texts.store.offsets, documents, batch_size=batch_size, bptt=bptt, seed=seed, vary=vary
         )
     except ValueError as error:
-        raise InputError(f"{texts.name}: {error}; lower --lm.batch-size or --lm.bptt, or add texts") from error
+        otherwise = ", or leave the language model out with --lm.epochs 0" if len(texts.train) else ""
+        raise InputError(
+            f"{texts.name}: {error}; lower --lm.batch-size or --lm.bptt, or add texts{otherwise}"
+        ) from error

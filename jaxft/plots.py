@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxft.report import SHARES
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -54,7 +56,7 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], path: str | os.PathLike[
             grid[0, column].set_title(stage.replace("_", " "), pad=pad)
             _name_spans(grid[0, column], _phases(lines), max(m["step"] for m in lines) + 1)
             for row, score in enumerate(scores[stage], start=1):
-                _draw_curve(grid[row, column], lines, score, _SCORES.get(score, score.replace("_", " ")))
+                _draw_curve(grid[row, column], lines, score, score.replace("_", " ") + " (%)" * _is_share(score))
             for axes in grid[1 + len(scores[stage]) :, column]:
                 axes.remove()
             grid[len(scores[stage]), column].set_xlabel("step of the stage")
@@ -80,7 +82,8 @@ def plot_learning_rates(
     alike: dict[bytes, list[str]] = {}  # groups of the same rates share a line, which would hide the others
     for group, curve in rates.items():
         alike.setdefault(curve.tobytes(), []).append(group)
-    rates = {", ".join(groups): rates[groups[0]] for groups in alike.values()}
+    names = list(curves)
+    rates = {_listed(groups, names): rates[groups[0]] for groups in alike.values()}
     if len({len(curve) for curve in rates.values()}) != 1:
         raise ValueError("curves of the same number of steps are needed, at least one")
     steps = len(next(iter(rates.values())))
@@ -91,7 +94,8 @@ def plot_learning_rates(
     figure = _figure(10, 4.4)
     with _styled():
         axes = figure.subplots()
-        for (group, curve), colour in zip(rates.items(), colours, strict=True):
+        # Lower groups over higher ones: they start later, so that where rates are equal each one's start is seen.
+        for (group, curve), colour in reversed(list(zip(rates.items(), colours, strict=True))):
             axes.plot(np.where(curve > 0, curve, np.nan) if logarithmic else curve, color=colour, label=group)
         if logarithmic:
             _logarithmic(axes)
@@ -103,8 +107,7 @@ def plot_learning_rates(
         _name_spans(axes, boundaries, steps)
         for start, _ in boundaries[1:]:
             _draw_boundary(axes, start)
-        handles, labels = axes.get_legend_handles_labels()
-        figure.legend(handles[::-1], labels[::-1], loc="outside right center", title="group, top first")
+        figure.legend(loc="outside right center", title="group, top first")
         _save(figure, path)
 
 
@@ -151,7 +154,6 @@ def plot_confusion(matrix: Any, classes: Sequence[str], path: str | os.PathLike[
         _save(figure, path)
 
 
-_SCORES = {"perplexity": "perplexity", "accuracy": "accuracy (%)"}
 _NO_SCORES = {"stage", "step", "epoch", "phase", "split", "loss", "seconds"}
 
 
@@ -176,11 +178,23 @@ def plot_ladder(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str])
         _save(figure, path)
 
 
+def _listed(groups: Sequence[str], names: Sequence[str]) -> str:
+    """Groups that share a line, top first; where more than three follow one another the ends stand for all."""
+    first = names.index(groups[0])
+    if len(groups) > 3 and list(groups) == list(names[first : first + len(groups)]):
+        return f"{groups[-1]} to {groups[0]}"
+    return ", ".join(groups[::-1])
+
+
 def _scores(lines: Sequence[Mapping[str, Any]]) -> list[str]:
     """The numbers that evaluations report beside the loss, in their order."""
     evaluations = [m for m in lines if "split" in m]
     names = dict.fromkeys(name for m in evaluations for name in m if name not in _NO_SCORES)
     return [name for name in names if all(isinstance(m.get(name, 0), int | float) for m in evaluations)]
+
+
+def _is_share(score: str) -> bool:
+    return score.split("_")[-1] in ("accuracy", *SHARES)
 
 
 def _loss_label(scores: Sequence[str]) -> str:
@@ -189,7 +203,7 @@ def _loss_label(scores: Sequence[str]) -> str:
 
 
 def _draw_curve(axes: "Axes", lines: Sequence[Mapping[str, Any]], name: str, unit: str) -> None:
-    scale = 100.0 if name == "accuracy" else 1.0
+    scale = 100.0 if _is_share(name) else 1.0
     training = [m for m in lines if "split" not in m]
     # Held-out losses are plain cross-entropies, and training adds penalties and reports both.
     plain = "cross_entropy" if any("cross_entropy" in m for m in training) else "loss"

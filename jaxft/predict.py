@@ -48,8 +48,13 @@ def load(run: str | os.PathLike[str]) -> Any:
       InputError: there is no finished model, or it is damaged.
     """
     folder = _first_folder(Path(run), MODEL, *LANGUAGE_MODELS.values())
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {run}: name that of a run that has ended")
     if not (folder / "model.json").exists():
-        raise InputError(f"{run} holds no finished model: name the folder of a run that has ended")
+        remedy = "name the folder of a run that has ended"
+        if (folder / "config.json").exists():
+            remedy = "let the run end first, with --resume where it was stopped"
+        raise InputError(f"{run} holds no finished model: {remedy}")
     description = read_json(folder / "model.json")
     try:
         match description["kind"]:
@@ -69,6 +74,8 @@ def load(run: str | os.PathLike[str]) -> Any:
                 return TextClassifier.restore(folder, description)
             case kind:
                 raise ValueError(f"the kind {kind!r}")
+    except InputError:  # names the file that is damaged
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder / 'model.json'} does not describe a model ({error}): train it again") from error
 

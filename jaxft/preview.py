@@ -81,7 +81,8 @@ def preview(texts: Texts, settings: Any, plans: dict[str, tuple[tuple[Phase, ...
         seconds = sum(phase.epochs * one for phase, one in zip(plan, flops, strict=True)) / speed
         total += seconds
         lines += ["", f"{stage}: about {_clock(seconds)}", format_plan(plan, steps_per_epoch)]
-    return "\n".join([*lines, "", f"in all about {_clock(total)} on this machine; nothing was trained"])
+    lines += ["", f"in all about {_clock(total)} on this machine, and seconds more to compile each phase at first"]
+    return "\n".join([*lines, "nothing was trained"])
 
 
 def _sizes(texts: Texts) -> str:

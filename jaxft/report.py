@@ -23,6 +23,9 @@ from tqdm import tqdm
 
 from jaxft.errors import InputError
 
+SHARES = ("precision", "recall", "f1")
+"""last words of the names of scores that are told in per cent, as accuracy is"""
+
 
 def create_run_folder(path: str | os.PathLike[str], resume: bool = False) -> Path:
     """Makes the folder of a run, refusing to mix a new run with what is already there.

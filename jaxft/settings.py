@@ -185,7 +185,7 @@ class Settings:
 Range = tuple[Callable[[Any], bool], str]
 COUNT: Range = (lambda x: x >= 1, "at least 1")
 AT_LEAST_0: Range = (lambda x: 0 <= x < float("inf"), "at least 0")
-POSITIVE: Range = (lambda x: 0 < x < float("inf"), "positive")
+POSITIVE: Range = (lambda x: 0 < x < float("inf"), "above 0")
 BELOW_1: Range = (lambda x: 0 <= x < 1, "from 0 to below 1")
 SEED: Range = (lambda x: 0 <= x < 2**32, "from 0 to 4,294,967,295")
 SHARE: Range = (lambda x: 0 < x < 1, "between 0 and 1")

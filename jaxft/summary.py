@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxft.report import format_number
+from jaxft.report import SHARES, format_number
 
 
 def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
@@ -168,16 +168,13 @@ def summary_table(summary: Mapping[str, Any]) -> str:
             _columns([head, *([name, *row] for name, row in zip(classes, test["confusion_matrix"], strict=True))])
         )
     elif "per_class" in test:
-        rows = [[r["class"], *(f"{100 * r[k]:.2f}" for k in _PER_CLASS), r["support"]] for r in test["per_class"]]
-        blocks.append(_columns([["test", *(f"{k} %" for k in _PER_CLASS), "support"], *rows]))
+        rows = [[r["class"], *(f"{100 * r[k]:.2f}" for k in SHARES), r["support"]] for r in test["per_class"]]
+        blocks.append(_columns([["test", *(f"{k} %" for k in SHARES), "support"], *rows]))
     if summary.get("stages"):
         rows = [[r["name"], _clock(r["seconds"]), r.get("tokens"), r.get("tokens_per_s")] for r in summary["stages"]]
         rows.append(["total", _clock(sum(r["seconds"] for r in summary["stages"])), None, None])
         blocks.append(_columns([["stage", "time", "tokens", "tokens/s"], *rows]))
     return "\n\n".join(blocks)
-
-
-_PER_CLASS = ("precision", "recall", "f1")
 
 
 def _overview(summary: Mapping[str, Any]) -> str:
@@ -215,8 +212,9 @@ def _scores(numbers: Mapping[str, Any]) -> str:
             interval = numbers.get("accuracy_interval")
             around = f" (95 % interval {100 * interval[0]:.2f} to {100 * interval[1]:.2f})" if interval else ""
             parts.append(f"accuracy {100 * value:.2f} %{around}")
-        elif name.split("_")[-1] == "f1":
-            parts.append(f"{'-'.join([*name.split('_')[:-1], 'F1'])} {100 * value:.2f} %")
+        elif (kind := name.split("_")[-1]) in SHARES:
+            words = [*name.split("_")[:-1], "F1" if kind == "f1" else kind]
+            parts.append(f"{('-' if kind == 'f1' else ' ').join(words)} {100 * value:.2f} %")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             parts.append(f"{name.replace('_', ' ')} {format_number(value)}")
     return ", ".join(parts)

@@ -16,6 +16,7 @@ from jaxft.models.awd_lstm import NO_DROPOUT, AWDLSTMConfig
 from jaxft.models.fastai import load_classifier, load_language_model, read_state, read_vocabulary
 from jaxft.models.fastai_export import classifier_state, language_model_state
 from jaxft.models.heads import Classifier
+from jaxft.tagger_model import EntityTagger
 from jaxft.text_classifier import TextClassifier, TextEnsemble
 from jaxft.text_generator import TextGenerator
 
@@ -89,8 +90,15 @@ def test_the_command_exports_every_model_of_a_run(tmp_path: Path, capsys):
     printed = capsys.readouterr().out
     assert "backward/classifier.pth, backward/itos.pkl, classifier.pth, itos.pkl, language_model.pth" in printed
     assert read_vocabulary(tmp_path / "out/backward/itos.pkl") == members[1].vocabulary
-    with pytest.raises(InputError, match="out"):
+    with pytest.raises(InputError, match="out is not empty: name another folder with --output"):
         export.main([str(tmp_path / "run"), "--output", str(tmp_path / "out")])
-    with pytest.raises(InputError, match="holds no finished model"):
+    with pytest.raises(InputError, match=r"there is no folder .*nothing"):
         export.main([str(tmp_path / "nothing"), "--output", str(tmp_path / "new")])
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_model_that_fastai_does_not_know_is_refused(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(export, "load", lambda folder: EntityTagger.__new__(EntityTagger))
+    with pytest.raises(InputError, match=r"name a run of jaxft\.ulmfit or jaxft\.pretrain"):
+        export.main([str(tmp_path), "--output", str(tmp_path / "new")])
     assert not (tmp_path / "new").exists()

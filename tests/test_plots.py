@@ -97,7 +97,10 @@ def test_learning_rates_far_apart_get_a_log_axis_and_near_ones_a_linear_one(tmp_
     legend = [text.get_text() for text in drawn[0].legends[0].get_texts()]
     assert legend == ["head", "layer 3", "layer 2", "layer 1", "layer 0"]
     plots.plot_learning_rates({"a": shape, "b": 2 * shape, "c": shape}, [(0, "all")], tmp_path / "alike.png")
-    assert [text.get_text() for text in drawn[2].legends[0].get_texts()] == ["b", "a, c"]
+    assert [text.get_text() for text in drawn[2].legends[0].get_texts()] == ["b", "c, a"]
+    many = {f"layer {i}": shape for i in range(12)} | {"head": 2 * shape}
+    plots.plot_learning_rates(many, [(0, "all")], tmp_path / "many.png")
+    assert [text.get_text() for text in drawn[3].legends[0].get_texts()] == ["head", "layer 11 to layer 0"]
     with pytest.raises(ValueError, match="same number of steps"):
         plots.plot_learning_rates({"a": [0.1], "b": [0.1, 0.2]}, [], tmp_path / "x.png")
 

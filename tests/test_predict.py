@@ -69,7 +69,12 @@ def test_an_empty_text_is_refused_by_its_number(model):
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(InputError, match="holds no finished model"):
+    with pytest.raises(InputError, match="holds no finished model: name the folder of a run that has ended"):
+        load(tmp_path)
+    with pytest.raises(InputError, match=r"there is no folder .*nowhere"):
+        load(tmp_path / "nowhere")
+    write_json(tmp_path / "config.json", {})
+    with pytest.raises(InputError, match="holds no finished model: let the run end first, with --resume"):
         load(tmp_path)
 
 
@@ -84,7 +89,10 @@ def test_a_damaged_description_is_refused(folder, missing):
 def test_damaged_weights_are_refused(folder):
     path = folder / "model/model.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(InputError, match=r"model\.safetensors"):
+    with pytest.raises(InputError, match=r"model\.safetensors is"):
+        load(folder)
+    (folder / "model/vocabulary.json").unlink()
+    with pytest.raises(InputError, match=r"^[^:]*vocabulary\.json: the vocabulary cannot be read"):
         load(folder)
 
 

@@ -125,9 +125,11 @@ def _csv_rows(path: Path, stream: BinaryIO) -> Iterator[tuple[str, dict[str, Any
                 raise InputError(f"{where}: a column name comes twice ({_listed(header)}); rename one")
             continue
         if len(values) != len(header):
-            raise InputError(
-                f"{where}: {len(values)} fields where the header has {len(header)}; quote texts that hold the delimiter"
-            )
+            remedy = "quote texts that hold the delimiter" if len(values) > len(header) else "fill in the rest"
+            if len(header) == 1:
+                remedy = f"separate the columns of the header {header[0]!r} as those of the rows"
+            counted = f"{len(values)} field{'s' * (len(values) != 1)}"
+            raise InputError(f"{where}: {counted} where the header has {len(header)}; {remedy}")
         yield where, dict(zip(header, values, strict=True))
 
 
