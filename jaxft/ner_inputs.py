@@ -84,8 +84,8 @@ def find_files(settings: Settings) -> dict[str, Path]:
             found[part] = file
     if "train" not in found:
         raise InputError(
-            f"{settings.data} is no file, and there is no {starts[0]}train: name the training file, or what the names "
-            "of the files begin with"
+            f"{settings.data} is no file, and there is no {starts[0]}train, as it is or with .txt, .conll or another "
+            "suffix of --data: name the training file, or what the names of the files begin with"
         )
     return found
 

@@ -79,7 +79,8 @@ class Settings:
     """Trains a BiLSTM-CRF tagger, with or without a pretrained encoder, on tagged sentences."""
 
     data: str = ""
-    """the training file, or what the names of the files begin with: PREFIX.train, PREFIX.dev and PREFIX.test; columns
+    """the training file, or what the names of the files begin with: PREFIX.train, PREFIX.dev and PREFIX.test, or a
+    folder that holds train, dev and test, each perhaps with .txt, .tsv, .conll, .json or .jsonl after its name; columns
     as in CoNLL, or CLUENER's JSON lines"""
     dev: Path | None = None
     """file of dev sentences; without one, and without PREFIX.dev, some of train are held out"""

@@ -107,7 +107,7 @@ def plot_learning_rates(
         _name_spans(axes, boundaries, steps)
         for start, _ in boundaries[1:]:
             _draw_boundary(axes, start)
-        figure.legend(loc="outside right center", title="group, top first")
+        figure.legend(loc="outside right center", title="group, top first\n(lower ones drawn over)")
         _save(figure, path)
 
 
