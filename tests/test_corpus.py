@@ -205,7 +205,10 @@ BAD_TABLES = {
     "hollow.jsonl": ('{"text": "", "label": 1}\n', "line 1: the text is empty"),
     "ragged.csv": (TABLE + "Well, no.,neg,train\n", "row 6: 4 fields where the header has 3"),
     "short.csv": (TABLE + "Well\n", "row 6: 1 field where the header has 3; fill in the rest"),
-    "semicolons.csv": ("text;label\nWell, no.;neg\n", "row 2: 2 fields .* has 1; separate .* header 'text;label'"),
+    "semicolons.csv": (
+        "text;label\nWell, no.;neg\n",
+        "row 2: 2 fields .* has 1; separate the columns by ',', .* 'text;label'",
+    ),
     "open_quote.csv": ('text,label\n"Fine.,pos\nBad.,neg\n', "row 2: unexpected end of data; quote"),
     "stray_quote.tsv": ('text\tlabel\n"Fine" he said\tpos\n', "row 2: .* expected after .*; quote"),
     "binary.csv": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "line 1: byte 0x89 is not UTF-8"),

@@ -107,7 +107,8 @@ def _csv_rows(path: Path, stream: BinaryIO) -> Iterator[tuple[str, dict[str, Any
     # one limit for the whole process, and the default of 131,072 characters is shorter than some reviews' pages
     csv.field_size_limit(LONGEST_FIELD)
     # strict, since a stray quote would otherwise swallow the rows that follow it
-    reader = csv.reader(text_lines(stream, path), delimiter=DELIMITERS[table_suffix(path)], strict=True)
+    delimiter = DELIMITERS[table_suffix(path)]
+    reader = csv.reader(text_lines(stream, path), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     for number in itertools.count(1):
         where = f"{path}, row {number}"
@@ -127,7 +128,7 @@ def _csv_rows(path: Path, stream: BinaryIO) -> Iterator[tuple[str, dict[str, Any
         if len(values) != len(header):
             remedy = "quote texts that hold the delimiter" if len(values) > len(header) else "fill in the rest"
             if len(header) == 1:
-                remedy = f"separate the columns of the header {header[0]!r} as those of the rows"
+                remedy = f"separate the columns by {delimiter!r}, which the header {header[0]!r} does not hold"
             counted = f"{len(values)} field{'s' * (len(values) != 1)}"
             raise InputError(f"{where}: {counted} where the header has {len(header)}; {remedy}")
         yield where, dict(zip(header, values, strict=True))
