@@ -15,6 +15,7 @@ from jaxft.errors import InputError, run_job
 from jaxft.models.fastai_export import classifier_state, language_model_state
 from jaxft.models.torch_writer import write_state
 from jaxft.predict import LANGUAGE_MODELS, MODEL, load
+from jaxft.report import is_empty
 from jaxft.text_classifier import TextClassifier, TextEnsemble
 from jaxft.text_generator import TextGenerator
 
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folders = [request.run / name for name in (*LANGUAGE_MODELS.values(), MODEL)]
     models = [load(folder) for folder in folders if folder.is_dir()] or [load(request.run)]
     files = {name: content for model in models for name, content in fastai_files(model).items()}
-    if request.output.is_dir() and any(request.output.iterdir()):
+    if request.output.is_dir() and not is_empty(request.output):
         raise InputError(f"{request.output} is not empty: name another folder with --output")
     for name, content in files.items():
         _write(request.output / name, content)

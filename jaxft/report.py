@@ -50,14 +50,13 @@ def create_run_folder(path: str | os.PathLike[str], resume: bool = False) -> Pat
     try:
         holds_run = (path / "config.json").is_file()
         # A run that was stopped while it read its texts has left an empty folder.
-        begun = path.is_dir() and all(entry.name.startswith(".") for entry in path.iterdir())
+        begun = path.is_dir() and is_empty(path)
         if resume and not holds_run and not begun:
             raise InputError(f"{path} holds no run to continue: leave out --resume, or name its folder with --out")
         path.mkdir(parents=True, exist_ok=True)
         if not resume and holds_run:
             raise InputError(f"{path} holds a run: continue it with --resume, or name another folder with --out")
-        # Hidden files are no run's: a file manager's, or what a run left that was killed as it began.
-        if not resume and any(not entry.name.startswith(".") for entry in path.iterdir()):
+        if not resume and not is_empty(path):
             raise InputError(f"{path} is not empty and holds no run to --resume: name another folder with --out")
         probe = path / ".writable"
         probe.touch()
@@ -65,6 +64,11 @@ def create_run_folder(path: str | os.PathLike[str], resume: bool = False) -> Pat
     except OSError as error:
         raise InputError(f"cannot write to {path} ({error.strerror}): name a writable folder with --out") from error
     return path
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing but hidden files: a file manager's, or those of a run killed as it began."""
+    return all(entry.name.startswith(".") for entry in folder.iterdir())
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import time
 from itertools import pairwise
 from typing import Any
 
@@ -214,6 +215,11 @@ def test_few_batches_are_begun_before_the_first_is_fetched(at_once):
     batches.map(answer, at_once)
     assert fetched[0] <= at_once + 1
     assert len(begun) == len(fetched) == 12
+    begun.clear()
+    evaluated = batches._evaluated(answer, at_once)
+    next(evaluated)
+    time.sleep(0.2)  # a thread that was given more would go on
+    assert len(begun) <= at_once + 1
 
 
 @pytest.mark.parametrize("at_once", [1, 2])

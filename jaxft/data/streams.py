@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 Batch = Mapping[str, np.ndarray]
-T = TypeVar("T")
+Item = TypeVar("Item")
 BUCKETS = 4
 """widths that batches are padded to, at most"""
 
@@ -250,10 +250,10 @@ class LengthBatches:
         return batch
 
 
-def _ahead(items: Iterator[T], count: int) -> Iterator[T]:
+def _ahead(items: Iterator[Item], count: int) -> Iterator[Item]:
     """The same items, each given out when so many after it have been asked for: what makes them need not wait for what
     takes them, and no more than these are held."""
-    held: deque[T] = deque()
+    held: deque[Item] = deque()
     for item in items:
         held.append(item)
         if len(held) > count:
