@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,15 @@ def gradients(scale: float = 1.0) -> Any:
     }
 
 
+def step_of(tx: Any, params: Any, state: Any, grads: Any) -> Any:
+    updates, state = tx.update(grads, state, params)
+    return optax.apply_updates(params, updates), state
+
+
 def run(tx: Any, params: Any, grads: Any, steps: int = 1) -> Any:
     def step(carry, _):
         params, state = carry
-        updates, state = tx.update(grads, state, params)
-        params = optax.apply_updates(params, updates)
+        params, state = step_of(tx, params, state, grads)
         return (params, state), applied_metrics(state)
 
     (params, state), metrics = jax.lax.scan(step, (params, tx.init(params)), length=steps)
@@ -315,11 +320,7 @@ def test_trap_non_finite_steps_are_skipped_without_limit_and_counted(bad):
     params, state, _ = run(tx, parameters(), gradients(), steps=2)
     poison = gradients() | {"head": {"kernel": jnp.array([bad])}}
 
-    @jax.jit
-    def step(params, state, grads):
-        updates, state = tx.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
-
+    step = jax.jit(partial(step_of, tx))
     stuck, after = params, state
     for n in range(1, 21):
         stuck, after = step(stuck, after, poison)
@@ -345,6 +346,29 @@ def test_trap_one_nan_through_a_norm_poisons_every_leaf_but_not_ours():
         discriminative(optax.sgd(1.0), LABELS, {"body": 1.0, "head": 1.0}, clip_norm=1.0), parameters(), poison
     )
     assert_same_bytes(params, parameters())
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.1])
+def test_without_the_guard_finite_steps_are_the_same_and_nan_goes_through(clip_norm):
+    tx = partial(discriminative, optax.adamw(1.0), LABELS, {"body": None, "head": 0.2}, clip_norm=clip_norm)
+    guarded, bare = tx(), tx(skip_not_finite=False)
+    kept, state, metrics = run(bare, parameters(), gradients(), steps=3)
+    same, _, measured = run(guarded, parameters(), gradients(), steps=3)
+    assert_same_bytes(kept, same)
+    assert ("grad_norm" in metrics) == (clip_norm is not None)
+    assert_same_bytes(metrics, {name: measured[name] for name in metrics})
+    lost, after = step_of(bare, kept, state, gradients(jnp.nan))
+    assert np.isnan(lost["head"]["kernel"]).all()
+    assert (int(after.step), int(after.skipped)) == (4, 0)
+    assert_same_bytes(lost["body"], kept["body"])
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_only_the_guard_reads_all_gradients_before_the_first_update(skip):
+    tx = discriminative(optax.adam(1.0), LABELS, {"body": 0.1, "head": 0.2}, skip_not_finite=skip)
+    grads = jax.tree.map(lambda g: jnp.full((512,), g.ravel()[0]), gradients())
+    program = str(jax.jit(tx.update).lower(grads, tx.init(grads), grads).compile().as_text())
+    assert (" dot(" in program or " reduce(" in program) == skip
 
 
 def test_nan_in_a_frozen_gradient_is_no_reason_to_skip():
