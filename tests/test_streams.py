@@ -106,6 +106,16 @@ def test_an_epoch_of_training_has_no_document_twice_and_starts_with_the_widest(l
     assert widths[0] == max(widths)
 
 
+def test_batches_hold_texts_of_like_length_and_other_texts_in_every_epoch():
+    lengths = np.random.default_rng(0).lognormal(5.2, 0.6, 4000).astype(int) + 1  # as of film reviews
+    batches = length_batches(lengths, batch_size=32, widths=(int(lengths.max()),))
+    epochs = [[batches.training_batch(epoch * 125 + i, seed=0) for i in range(125)] for epoch in (0, 1)]
+    of = np.stack([batch["lengths"] for batch in epochs[0]])
+    assert 1 - of.sum() / (32 * of.max(axis=1)).sum() < 0.05  # of a step, what no word stands in
+    together = [{frozenset(batch["labels"].tolist()) for batch in epoch} for epoch in epochs]
+    assert len(together[0] & together[1]) < 5
+
+
 def test_no_length_is_left_out_of_training_for_good():
     batches = length_batches([1, 2, 3, 4, 5, 6, 7, 12])
     seen = set()

@@ -164,7 +164,7 @@ class LengthBatches:
         of `columns` (B, T); int32 but for labels that are not.
 
         Documents are shuffled, brought together by width and, where the padding on their left need not be read, by
-        length to within a tenth, and the batches shuffled again; the widest comes first, so that memory runs out at
+        length to within a fiftieth, and the batches shuffled again; the widest comes first, so that memory runs out at
         once or not at all.
         """
         epoch, index = divmod(step, self.steps_per_epoch)
@@ -172,7 +172,7 @@ class LengthBatches:
         size = min(self.batch_size, len(self.documents))
         chosen = rng.permutation(self.documents)[: size * self.steps_per_epoch]
         about = (
-            self._lengths(chosen) * rng.uniform(0.9, 1.1, len(chosen))
+            self._lengths(chosen) * rng.uniform(0.98, 1.02, len(chosen))
             if self.padding == "left"
             else np.zeros(len(chosen))
         )
