@@ -48,11 +48,16 @@ def test_a_long_text_without_empty_lines_comes_in_pieces_that_end_with_a_line(tm
 
 
 def test_a_text_without_line_breaks_is_not_held_in_memory_as_one(tmp_path: Path):
-    text = "ä" * (3 * plain.MOST + 7)
+    text = "x" + "ä" * (3 * plain.MOST + 7)
     (tmp_path / "line.txt").write_text(text)
     pieces = texts(tmp_path / "line.txt")
-    assert max(map(len, pieces)) == plain.MOST
+    assert max(len(piece.encode()) for piece in pieces) <= plain.MOST + 1
     assert "".join(pieces) == text
+
+
+def test_line_ends_of_other_systems_and_a_byte_order_mark_are_no_part_of_the_text(tmp_path: Path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\n")
+    assert texts(tmp_path / "a.txt") == ["one\ntwo\nthree\n"]
 
 
 def test_a_changed_file_is_another_corpus(tmp_path: Path):
@@ -65,7 +70,12 @@ def test_a_changed_file_is_another_corpus(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"", "is empty"), (b"na\xefve", "byte 0xef is not UTF-8"), (b"a\0b", "a zero byte")],
+    [
+        (b"", "is empty"),
+        (b"one\r\nna\xefve\n", "line 2: byte 0xef is not UTF-8"),
+        (b"one\ntwo\n\xc3", "line 3: byte 0xc3 is not UTF-8"),
+        (b"a\0b", "line 1: a zero byte"),
+    ],
 )
 def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes, words: str):
     (tmp_path / "bad.txt").write_bytes(content)

@@ -5,13 +5,13 @@ A text of any size is read line by line and dealt out in pieces that end between
 one piece; each piece is a document of its own.
 """
 
+import codecs
 import hashlib
-import io
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from jaxft.data.archive import is_archive, members
 from jaxft.data.document import Corpus, Document, Split
@@ -25,7 +25,7 @@ ENOUGH = 4_000
 MORE = 8_000
 """characters after which it ends with the line"""
 MOST = 100_000
-"""characters after which it ends within the line"""
+"""bytes after which it ends within the line"""
 
 WIKITEXT_URL = "https://raw.githubusercontent.com/pytorch/examples/main/word_language_model/data/wikitext-2/{}.txt"
 WIKITEXT_MD5 = {
@@ -130,17 +130,22 @@ def _pieces(stream: BinaryIO, where: str) -> Iterator[Document]:
 
 
 def _lines(stream: BinaryIO, where: str) -> Iterator[str]:
-    """Lines, or parts of a line that is too long; the encoding's errors name the file."""
-    with io.TextIOWrapper(cast(io.BufferedReader, stream), encoding="utf-8-sig") as text:
-        try:
-            while line := text.readline(MOST):
-                if "\0" in line:
-                    raise InputError(f"{where}: a zero byte, so this is a binary file or UTF-16; save it as UTF-8 text")
-                yield line
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{where}: byte 0x{error.object[error.start]:02x} is not UTF-8 text; save the file as UTF-8"
-            ) from error
+    """Lines, or parts of a line that is too long, each with "\\n" for its end; errors name the file and the line."""
+    decoder, number = codecs.getincrementaldecoder("utf-8-sig")(), 1
+    try:
+        while part := stream.readline(MOST):
+            text = decoder.decode(part)
+            if "\0" in text:
+                raise InputError(
+                    f"{where}, line {number}: a zero byte, so this is a binary file or UTF-16; save it as UTF-8 text"
+                )
+            yield text.replace("\r\n", "\n").replace("\r", "\n")
+            number += part.endswith(b"\n")
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{where}, line {number}: byte 0x{error.object[error.start]:02x} is not UTF-8 text; save the file as UTF-8"
+        ) from error
 
 
 def _read_wikitext(files: dict[str, Path]) -> Iterator[Document]:
