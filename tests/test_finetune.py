@@ -545,7 +545,7 @@ def test_minilm_learns_from_real_texts(real_data, tmp_path):
         writer.writerow(["text", "label"])
         for (text,), target in list(zip(rows.texts, rows.targets, strict=True))[:300]:
             writer.writerow([" ".join(text.split()[:40]), float(target)])
-    flags = ["--task", "regression", "--train.peak-rate", "3e-4", "--train.epochs", "5", "--max-length", "64"]
+    flags = ["--task", "regression", "--train.peak-rate", "3e-4", "--train.epochs", "3", "--max-length", "64"]
     flags += ["--precision", "bf16"]
     model = os.environ["JAXFT_MINILM"]
     out = tmp_path / "run"
