@@ -29,9 +29,9 @@ Groups and rates: groups are names, ordered bottom (next to the input) to top; a
 
 Optimizers: optax transformations; states are pytrees of arrays that can be jitted, scanned, donated and saved.
 
-    discriminative             an optax optimizer with a rate per group, one clip, and bad steps skipped
+    discriminative             an optax optimizer with a rate per group, one clip, and steps that are not finite skipped
     DiscriminativeState        its state
-    applied_metrics            what it did last: `lr/<group>`, `grad_norm`, `skipped`, `skipped_in_a_row`
+    applied_metrics            what it did last: `lr/<group>`, `grad_norm` if known, `skipped`, `skipped_in_a_row`
     rescale                    sets a factor on all its rates, for `plateau`, without recompiling
     bert_adamw                 BERT's AdamW: no bias correction unless told, epsilon in its place
     adam_warmup                keras-bert's AdamWarmup, schedule included

@@ -88,8 +88,8 @@ def make_train_step(
     """Makes the pure step `(state, batch) -> (state, metrics)`; jit it with the state donated.
 
     Metrics are what `loss_fn` returns, `loss`, and, with `jaxft.discriminative`, the rates that were applied
-    (`lr/<group>`), the gradient norm and the count of skipped updates. A step whose loss is not finite leaves the carry
-    as it was; a step that `jaxft.discriminative` skips leaves the average as it was.
+    (`lr/<group>`), the gradient norm where it is known, and the count of skipped updates. A step whose loss is not
+    finite leaves the carry as it was; a step that `jaxft.discriminative` skips leaves the average as it was.
 
     Args:
         loss_fn: `(params, carry, batch, key) -> (loss, (carry, metrics))`; the loss is a float32 scalar, metrics a dict

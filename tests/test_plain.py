@@ -55,9 +55,13 @@ def test_a_text_without_line_breaks_is_not_held_in_memory_as_one(tmp_path: Path)
     assert "".join(pieces) == text
 
 
-def test_line_ends_of_other_systems_and_a_byte_order_mark_are_no_part_of_the_text(tmp_path: Path):
-    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\n")
-    assert texts(tmp_path / "a.txt") == ["one\ntwo\nthree\n"]
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_line_ends_of_other_systems_and_a_byte_order_mark_are_no_part_of_the_text(tmp_path: Path, end: str):
+    lines = ["one", "a" * (plain.MOST - 1), *(f"line {i} {'word ' * 20}" for i in range(500))]
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + "".join(line + end for line in lines).encode())
+    pieces = texts(tmp_path / "a.txt")
+    assert "".join(pieces) == "".join(line + "\n" for line in lines)
+    assert len(pieces) > 5
 
 
 def test_a_changed_file_is_another_corpus(tmp_path: Path):
@@ -74,7 +78,10 @@ def test_a_changed_file_is_another_corpus(tmp_path: Path):
         (b"", "is empty"),
         (b"one\r\nna\xefve\n", "line 2: byte 0xef is not UTF-8"),
         (b"one\ntwo\n\xc3", "line 3: byte 0xc3 is not UTF-8"),
+        (b"one\rtwo\rna\xefve\rfour", "line 3: byte 0xef is not UTF-8"),
+        (b"a" * 250_000 + b"\nna\xefve", "line 2: byte 0xef is not UTF-8"),
         (b"a\0b", "line 1: a zero byte"),
+        (b"one\rtwo\0", "line 2: a zero byte"),
     ],
 )
 def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes, words: str):

@@ -364,7 +364,7 @@ def test_without_the_guard_finite_steps_are_the_same_and_nan_goes_through(clip_n
 
 
 @pytest.mark.parametrize("skip", [True, False])
-def test_only_the_guard_reads_all_gradients_before_the_first_update(skip):
+def test_without_a_guard_and_a_clip_nothing_sums_over_gradients(skip):
     tx = discriminative(optax.adam(1.0), LABELS, {"body": 0.1, "head": 0.2}, skip_not_finite=skip)
     grads = jax.tree.map(lambda g: jnp.full((512,), g.ravel()[0]), gradients())
     program = str(jax.jit(tx.update).lower(grads, tx.init(grads), grads).compile().as_text())
@@ -520,11 +520,12 @@ def test_optimizers_and_schedules_of_frozen_groups_may_be_left_out():
     assert isinstance(tx.init(parameters()), DiscriminativeState)
 
 
+@pytest.mark.parametrize("skip", [True, False])
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
-def test_a_donated_step_takes_no_memory_of_its_own(clip_norm):
+def test_a_donated_step_takes_no_memory_of_its_own(clip_norm, skip):
     """Skipping must not cost a copy of the moments, nor the norm a stored square of every gradient."""
     size = 1 << 16
-    tx = discriminative(optax.adam(1.0), {"w": "all"}, {"all": 0.1}, clip_norm=clip_norm)
+    tx = discriminative(optax.adam(1.0), {"w": "all"}, {"all": 0.1}, clip_norm=clip_norm, skip_not_finite=skip)
     params = {"w": jax.ShapeDtypeStruct((size,), jnp.float32)}
 
     def step(params, state, grads):

@@ -74,13 +74,22 @@ def decode(content: bytes, where: str) -> str:
     'naïve'
     """
     if b"\0" in content:
-        raise InputError(f"{where}: a zero byte, so this is a binary file or UTF-16; save it as UTF-8 text")
+        raise no_text(0, where)
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{where}: byte 0x{content[error.start]:02x} is not UTF-8 text; save the file as UTF-8"
-        ) from error
+        raise no_text(content[error.start], where) from error
+
+
+def no_text(byte: int, where: str) -> InputError:
+    """The error of a byte that text in UTF-8 does not have there; `where` names the place.
+
+    >>> print(no_text(0xEF, "a.csv, line 1"))
+    a.csv, line 1: byte 0xef is not UTF-8 text; save the file as UTF-8
+    """
+    if byte == 0:
+        return InputError(f"{where}: a zero byte, so this is a binary file or UTF-16; save it as UTF-8 text")
+    return InputError(f"{where}: byte 0x{byte:02x} is not UTF-8 text; save the file as UTF-8")
 
 
 def text_lines(stream: BinaryIO, path: Path) -> Iterator[str]:

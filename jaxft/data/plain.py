@@ -7,6 +7,7 @@ one piece; each piece is a document of its own.
 
 import codecs
 import hashlib
+import io
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -16,7 +17,7 @@ from typing import BinaryIO
 from jaxft.data.archive import is_archive, members
 from jaxft.data.document import Corpus, Document, Split
 from jaxft.data.download import fetch
-from jaxft.data.files import COMPRESSION_SUFFIXES, decompressed, expanded
+from jaxft.data.files import COMPRESSION_SUFFIXES, decompressed, expanded, no_text
 from jaxft.errors import InputError
 
 TEXT_SUFFIXES = (".txt", ".md", ".text")
@@ -47,7 +48,7 @@ def plain_corpus(paths: Sequence[Path]) -> Corpus:
       InputError: a missing path, nothing to read, or (while streaming) a file that is empty, binary or not UTF-8.
     """
     files = [file for path in paths for file in _files(expanded(path))]
-    digest = hashlib.sha256(b"plain texts 1")
+    digest = hashlib.sha256(b"plain texts 2")
     for file in files:
         stat = file.stat()
         digest.update(f"\n{file.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode())
@@ -131,21 +132,20 @@ def _pieces(stream: BinaryIO, where: str) -> Iterator[Document]:
 
 def _lines(stream: BinaryIO, where: str) -> Iterator[str]:
     """Lines, or parts of a line that is too long, each with "\\n" for its end; errors name the file and the line."""
-    decoder, number = codecs.getincrementaldecoder("utf-8-sig")(), 1
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")(), translate=True)
+    number, ended = 1, False
     try:
-        while part := stream.readline(MOST):
-            text = decoder.decode(part)
-            if "\0" in text:
-                raise InputError(
-                    f"{where}, line {number}: a zero byte, so this is a binary file or UTF-16; save it as UTF-8 text"
-                )
-            yield text.replace("\r\n", "\n").replace("\r", "\n")
-            number += part.endswith(b"\n")
-        decoder.decode(b"", final=True)
+        while not ended:
+            part = stream.readline(MOST)
+            ended = not part
+            for line in io.StringIO(decoder.decode(part, final=ended)):
+                if "\0" in line:
+                    raise no_text(0, f"{where}, line {number}")
+                yield line
+                number += line.endswith("\n")
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{where}, line {number}: byte 0x{error.object[error.start]:02x} is not UTF-8 text; save the file as UTF-8"
-        ) from error
+        number += error.object[: error.start].count(b"\r")  # lines of old systems, of which a part may hold many
+        raise no_text(error.object[error.start], f"{where}, line {number}") from error
 
 
 def _read_wikitext(files: dict[str, Path]) -> Iterator[Document]:

@@ -164,15 +164,17 @@ class LengthBatches:
         of `columns` (B, T); int32 but for labels that are not.
 
         Documents are shuffled, brought together by width and, where the padding on their left need not be read, by
-        length to within a fiftieth, and the batches shuffled again; the widest comes first, so that memory runs out at
-        once or not at all.
+        about their length, and the batches shuffled again; the widest comes first, so that memory runs out at once or
+        not at all. How exact the lengths are goes with the number of batches, from a tenth to a fiftieth: among few,
+        exact lengths would bring the same documents together in every epoch.
         """
         epoch, index = divmod(step, self.steps_per_epoch)
         rng = np.random.default_rng([seed, epoch])
         size = min(self.batch_size, len(self.documents))
         chosen = rng.permutation(self.documents)[: size * self.steps_per_epoch]
+        spread = np.clip(8 / self.steps_per_epoch, 0.02, 0.1)
         about = (
-            self._lengths(chosen) * rng.uniform(0.98, 1.02, len(chosen))
+            self._lengths(chosen) * rng.uniform(1 - spread, 1 + spread, len(chosen))
             if self.padding == "left"
             else np.zeros(len(chosen))
         )

@@ -5,9 +5,9 @@ Run: python tests/benchmarks/update_overhead.py [rounds]
 Both are jitted and take turns, first one and then the other, so that whatever else the machine does meets both; the
 figures are the fastest of all rounds, and the median over rounds of the ratio. A step is what a training loop does,
 `update` and `apply_updates` with parameters and state donated; `tx.update` alone, with nothing donated, is timed as
-well. So is what `optax.adam` has not: the guard against gradients that are not finite, which reads them once more, and
-that guard beside a clip on both sides. Ends with status 1 where a step of adam without the guard, or an update, costs
-more than 1.1 plain ones.
+well. So is what `optax.adam` has not: the guard against gradients that are not finite, which reads them once more and
+is on unless told otherwise, and that guard beside a clip on both sides. Ends with status 1 where a step or an update
+without the guard, as plain adam is, costs more than 1.1 plain ones.
 """
 
 import sys
