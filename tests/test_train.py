@@ -134,6 +134,19 @@ def test_fit_reports_every_step_once_in_order_and_before_a_pause():
     np.testing.assert_allclose(state.carry["seen"], 0 + 1 + 2 + 3 + 4)
 
 
+def test_on_a_cpu_a_step_is_reported_before_the_next_one_is_asked_for():
+    tx = trainable()
+    events: list[str | int] = []
+    step = make_train_step(loss_fn, tx)
+
+    def noted(state, batch):
+        events.append("step")
+        return step(state, batch)
+
+    fit(start(tx), noted, lambda i: jnp.zeros(2), 3, on_metrics=lambda number, _: events.append(number))
+    assert events == ["step", 0, "step", 1, "step", 2]
+
+
 def test_fit_goes_on_from_the_step_of_the_state():
     tx = trainable()
     step = jax.jit(make_train_step(loss_fn, tx))
