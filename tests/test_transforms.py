@@ -527,12 +527,8 @@ def test_a_donated_step_takes_no_memory_of_its_own(clip_norm, skip):
     size = 1 << 16
     tx = discriminative(optax.adam(1.0), {"w": "all"}, {"all": 0.1}, clip_norm=clip_norm, skip_not_finite=skip)
     params = {"w": jax.ShapeDtypeStruct((size,), jnp.float32)}
-
-    def step(params, state, grads):
-        updates, state = tx.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
-
-    lowered = jax.jit(step, donate_argnums=(0, 1)).lower(params, jax.eval_shape(tx.init, params), params)
+    step = jax.jit(partial(step_of, tx), donate_argnums=(0, 1))
+    lowered = step.lower(params, jax.eval_shape(tx.init, params), params)
     memory = lowered.compile().memory_analysis()
     assert memory is not None
     assert memory.temp_size_in_bytes < size
