@@ -111,14 +111,15 @@ The jobs are modules, `python -m jaxft.ulmfit` and `python -m jaxft.predict`:
 import os
 from typing import Any
 
-from jaxft.accumulation import accumulate_gradients
-from jaxft.adam import adam_warmup, bert_adamw, scale_by_uncorrected_adam
-from jaxft.averaging import Average, ema, nt_asgd, swa
-from jaxft.groups import decay_mask, describe, discriminative_rates, label_params, layerwise_decay_rates
-from jaxft.monitors import EarlyStoppingState, Monitor, PlateauState, early_stopping, plateau
-from jaxft.named_schedules import SCHEDULE_NAMES, schedule_by_name
-from jaxft.phases import Phase, format_plan, learning_rates, migrate, phase_at, phase_schedule
-from jaxft.schedules import (
+from jaxft.optim.accumulation import accumulate_gradients
+from jaxft.optim.adam import adam_warmup, bert_adamw, scale_by_uncorrected_adam
+from jaxft.optim.averaging import Average, ema, nt_asgd, swa
+from jaxft.optim.discriminative import DiscriminativeState, applied_metrics, discriminative, rescale
+from jaxft.optim.groups import decay_mask, describe, discriminative_rates, label_params, layerwise_decay_rates
+from jaxft.optim.monitors import EarlyStoppingState, Monitor, PlateauState, early_stopping, plateau
+from jaxft.optim.named_schedules import SCHEDULE_NAMES, schedule_by_name
+from jaxft.optim.phases import Phase, format_plan, learning_rates, migrate, phase_at, phase_schedule
+from jaxft.optim.schedules import (
     bert_warmup_schedule,
     keras_bert_warmup_schedule,
     slanted_triangular_schedule,
@@ -126,9 +127,8 @@ from jaxft.schedules import (
     train_steps,
     warmup_linear_decay_schedule,
 )
-from jaxft.train import TrainState, make_train_step
-from jaxft.transforms import DiscriminativeState, applied_metrics, discriminative, rescale
-from jaxft.unfreezing import chain_thaw, fastai_unfreezing, full, gradual_unfreezing, last_layer
+from jaxft.optim.unfreezing import chain_thaw, fastai_unfreezing, full, gradual_unfreezing, last_layer
+from jaxft.training.train_step import TrainState, make_train_step
 
 
 def load(run: str | os.PathLike[str]) -> Any:
@@ -138,8 +138,8 @@ def load(run: str | os.PathLike[str]) -> Any:
         run: the folder of a finished run, or the model's own folder.
 
     Returns:
-        A `jaxft.text_classifier.TextClassifier`, or a `TextEnsemble` of two that read in both directions; of a run
-        without a classifier its language model, a `jaxft.text_generator.TextGenerator`.
+        A `jaxft.inference.text_classifier.TextClassifier`, or a `TextEnsemble` of two that read in both directions; of a run
+        without a classifier its language model, a `jaxft.inference.language_model.TextGenerator`.
 
     Raises:
         jaxft.errors.InputError: there is no finished model, or it is damaged.

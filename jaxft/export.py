@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxft.errors import InputError, run_job
+from jaxft.inference.language_model import TextGenerator
+from jaxft.inference.text_classifier import TextClassifier, TextEnsemble
 from jaxft.models.fastai_export import classifier_state, language_model_state
 from jaxft.models.torch_writer import write_state
 from jaxft.predict import LANGUAGE_MODELS, MODEL, load
-from jaxft.report import is_empty
-from jaxft.text_classifier import TextClassifier, TextEnsemble
-from jaxft.text_generator import TextGenerator
+from jaxft.training.report import is_empty
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ def fastai_files(model: Any) -> dict[str, Any]:
     """What fastai 2 would save of a model: a state dict for each .pth file, a list of tokens for each .pkl file.
 
     Args:
-      model: from `jaxft.load`, of an AWD-LSTM.
+        model: from `jaxft.load`, of an AWD-LSTM.
 
     Raises:
-      InputError: the model is another one, or cannot be expressed.
+        InputError: the model is another one, or cannot be expressed.
     """
     if not isinstance(model, TextClassifier | TextEnsemble | TextGenerator):
         raise InputError("fastai knows no such model: name a run of jaxft.ulmfit or jaxft.pretrain")

@@ -18,17 +18,17 @@ from typing import Annotated, Any, TextIO
 
 import tyro
 
-from jaxft.answers import table_row
 from jaxft.data.document import Direction
 from jaxft.data.files import decompressed, text_lines
 from jaxft.data.table import SURROGATE, rows, table_suffix, text_field
-from jaxft.encoder_model import ENCODER_ENSEMBLE_KIND, ENCODER_KIND, EncoderEnsemble, EncoderModel
 from jaxft.errors import InputError, run_job
-from jaxft.process import set_up
-from jaxft.report import read_json
-from jaxft.tagger_model import TAGGER_KIND, EntityTagger
-from jaxft.text_classifier import CLASSIFIER_KIND, ENSEMBLE_KIND, TextClassifier, TextEnsemble
-from jaxft.text_generator import GENERATOR_KIND, TextGenerator
+from jaxft.inference.answers import table_row
+from jaxft.inference.encoder import ENCODER_ENSEMBLE_KIND, ENCODER_KIND, EncoderEnsemble, EncoderModel
+from jaxft.inference.language_model import GENERATOR_KIND, TextGenerator
+from jaxft.inference.tagger import TAGGER_KIND, EntityTagger
+from jaxft.inference.text_classifier import CLASSIFIER_KIND, ENSEMBLE_KIND, TextClassifier, TextEnsemble
+from jaxft.training.process import set_up
+from jaxft.training.report import read_json
 
 MODEL = "model"
 LANGUAGE_MODELS: dict[Direction, str] = {"forward": "language_model", "backward": "language_model_backward"}
@@ -42,10 +42,10 @@ def load(run: str | os.PathLike[str]) -> Any:
     """The finished model of a run, ready to use: a classifier, encoder, tagger, several of them, or a language model.
 
     Args:
-      run: the run's folder, or the model's folder itself.
+        run: the run's folder, or the model's folder itself.
 
     Raises:
-      InputError: there is no finished model, or it is damaged.
+        InputError: there is no finished model, or it is damaged.
     """
     folder = _first_folder(Path(run), MODEL, *LANGUAGE_MODELS.values())
     if not folder.is_dir():

@@ -14,7 +14,7 @@ import optax
 import pytest
 
 import jaxft
-from jaxft import checkpoint
+from jaxft.training import checkpoint
 
 LABELS = {"body": {"kernel": "body", "bias": "body"}, "head": {"kernel": "head"}}
 RATES = {"body": None, "head": 0.1}

@@ -1,1 +1,1 @@
-"""From raw text to batches of ids: readers, tokens and vocabularies, streams and length buckets."""
+"""From files to batches of ids: readers, text rules, vocabularies, the token store, splits and batches."""

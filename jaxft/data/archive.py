@@ -28,7 +28,7 @@ def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, io.BufferedReader]]:
     """Streams the files of a tar in their order; each can be read until the next one is asked for.
 
     Raises:
-      InputError: truncated or corrupt; an absolute or climbing name, a link or a device among the members.
+        InputError: truncated or corrupt; an absolute or climbing name, a link or a device among the members.
     """
     with decompressed(path) as stream:
         try:

@@ -33,19 +33,20 @@ def open_corpus(
     caller's to check.
 
     Args:
-      data: "imdb" (the cached archive, else a download), "demo" (generated), or the path of an `aclImdb` folder or its
-        tar, or of a CSV, TSV or JSONL file, each plain or compressed with gzip, xz or bzip2. A file called
-        demo is "./demo".
-      text_column: the column of texts.
-      label_column: the column of labels, any strings; empty in unlabelled rows.
-      split_column: the column that says train, test or unlabelled.
+        data: "imdb" (the cached archive, else a download), "demo" (generated), or the path of an `aclImdb` folder or
+            its tar, or of a CSV, TSV or JSONL file, each plain or compressed with gzip, xz or bzip2. A file called demo
+            is "./demo".
+        text_column: the column of texts.
+        label_column: the column of labels, any strings; empty in unlabelled rows.
+        split_column: the column that says train, test or unlabelled.
 
     Raises:
-      InputError: one sentence that names the file, row or flag and what to do.
+        InputError: one sentence that names the file, row or flag and what to do.
 
-    >>> corpus = open_corpus("demo")
-    >>> next(corpus.documents()).split
-    'train'
+    Examples:
+        >>> corpus = open_corpus("demo")
+        >>> next(corpus.documents()).split
+        'train'
     """
     if data == "demo":
         return demo_corpus()

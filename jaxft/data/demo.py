@@ -38,14 +38,15 @@ def demo_corpus(seed: int = 0, train: int = 100, test: int = 1000, unlabelled: i
     """The generated corpus, the same on every platform; classes are balanced in each split.
 
     Args:
-      seed: another seed gives other reviews from the same grammar.
-      train: number of labelled reviews to train on.
-      test: number of labelled reviews to test on.
-      unlabelled: number of reviews whose polarity is withheld.
+        seed: another seed gives other reviews from the same grammar.
+        train: number of labelled reviews to train on.
+        test: number of labelled reviews to test on.
+        unlabelled: number of reviews whose polarity is withheld.
 
-    >>> first = next(demo_corpus().documents())
-    >>> first.label, first.split
-    ('negative', 'train')
+    Examples:
+        >>> first = next(demo_corpus().documents())
+        >>> first.label, first.split
+        ('negative', 'train')
     """
     settings = f"jaxft demo version {VERSION}: {seed=} {train=} {test=} {unlabelled=}"
     sizes: dict[Split, int] = {"train": train, "test": test, "unlabelled": unlabelled}
@@ -141,8 +142,9 @@ def _other(polarity: str) -> str:
 def _a(word: str) -> str:
     """The word behind its indefinite article.
 
-    >>> [_a(word) for word in ("bore", "awful", "useless", "honest")]
-    ['a bore', 'an awful', 'a useless', 'an honest']
+    Examples:
+        >>> [_a(word) for word in ("bore", "awful", "useless", "honest")]
+        ['a bore', 'an awful', 'a useless', 'an honest']
     """
     vowel = word == "honest" or (word[0] in "aeiou" and word != "useless")
     return f"{'an' if vowel else 'a'} {word}"

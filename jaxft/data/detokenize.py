@@ -13,9 +13,9 @@ def detokenize(tokens: Iterable[str]) -> str:
     r"""A text of which `tokenize` makes these tokens, as far as they tell: capitals and repetitions are put back.
 
     Examples:
-      >>> from jaxft.data.text import tokenize
-      >>> detokenize(tokenize('GREAT film (I think), and "so" well-made!!!'))
-      'GREAT film (I think), and "so" well-made!!!'
+        >>> from jaxft.data.text import tokenize
+        >>> detokenize(tokenize('GREAT film (I think), and "so" well-made!!!'))
+        'GREAT film (I think), and "so" well-made!!!'
     """
     text, quoted, tight = "", False, True
     for word in _words(tokens):

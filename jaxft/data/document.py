@@ -28,14 +28,15 @@ class Corpus:
     """A named source of documents that can be streamed again and again.
 
     Attributes:
-      name: "imdb", "demo" or the name of the file or folder, for reports.
-      fingerprint: hexadecimal sha256 that changes when the documents may have changed; the key for caches.
-      open_stream: starts a fresh stream; callers use `documents()`.
-      pretokenized: whether the texts are tokens with spaces between them, to be taken as they are.
+        name: "imdb", "demo" or the name of the file or folder, for reports.
+        fingerprint: hexadecimal sha256 that changes when the documents may have changed; the key for caches.
+        open_stream: starts a fresh stream; callers use `documents()`.
+        pretokenized: whether the texts are tokens with spaces between them, to be taken as they are.
 
-    >>> corpus = Corpus("one", "0" * 64, lambda: iter([Document("Fine.", "pos", "train")]))
-    >>> [document.label for document in corpus.documents()]
-    ['pos']
+    Examples:
+        >>> corpus = Corpus("one", "0" * 64, lambda: iter([Document("Fine.", "pos", "train")]))
+        >>> [document.label for document in corpus.documents()]
+        ['pos']
     """
 
     name: str
@@ -47,6 +48,6 @@ class Corpus:
         """A fresh stream over all documents, in the same order each time, one document in memory at a time.
 
         Raises:
-          InputError: while streaming, at the first bad row, line or archive member.
+            InputError: while streaming, at the first bad row, line or archive member.
         """
         return self.open_stream()

@@ -31,15 +31,15 @@ def fetch(url: str, md5: str, *, name: str, instead: str, size: int | None = Non
     What arrived before a break stays beside it as `name`.part, and the next call asks the server for the rest.
 
     Args:
-      url: of the file.
-      md5: hexadecimal, of the file; where `size` is given, of its first 2**20 bytes, as fastai publishes them.
-      name: of the file in the cache.
-      instead: what to use where the download fails, as a flag and a few words.
-      size: bytes of the file.
+        url: of the file.
+        md5: hexadecimal, of the file; where `size` is given, of its first 2**20 bytes, as fastai publishes them.
+        name: of the file in the cache.
+        instead: what to use where the download fails, as a flag and a few words.
+        size: bytes of the file.
 
     Raises:
-      InputError: no network, an HTTP error, a transfer that broke off, another hash (the partial file is removed then),
-        or a cache folder that cannot be written.
+        InputError: no network, an HTTP error, a transfer that broke off, another hash (the partial file is removed
+            then), or a cache folder that cannot be written.
     """
     folder = cache_folder()
     part = folder / f"{name}.part"

@@ -34,11 +34,11 @@ class Examples:
     """N examples.
 
     Attributes:
-      name, fingerprint: of the file, as in `Corpus`.
-      texts: N texts or pairs.
-      targets: (N,) int32 classes, (N,) float64 numbers, or (N, C) float32 of 0 and 1.
-      classes: names of the C classes or labels; none for numbers.
-      splits: (N,) int8, which of TRAIN, DEV and TEST.
+        name, fingerprint: of the file, as in `Corpus`.
+        texts: N texts or pairs.
+        targets: (N,) int32 classes, (N,) float64 numbers, or (N, C) float32 of 0 and 1.
+        classes: names of the C classes or labels; none for numbers.
+        splits: (N,) int8, which of TRAIN, DEV and TEST.
     """
 
     name: str
@@ -65,14 +65,14 @@ def read_examples(
     """Reads labelled examples.
 
     Args:
-      data: a CSV, TSV or JSONL file, also compressed; for classification also what `open_corpus` takes.
-      task: what a label is: one of some classes, a number, or labels with `|` between them (in JSONL also a list).
-      text_column, pair_column, label_column: columns of a table; without a pair column examples are single texts.
-      split_column: column that says train, dev (or valid) or test; rows that say unlabelled are left out. Without the
-        column all rows are train, and those without a class or number are left out.
+        data: a CSV, TSV or JSONL file, also compressed; for classification also what `open_corpus` takes.
+        task: what a label is: one of some classes, a number, or labels with `|` between them (in JSONL also a list).
+        text_column, pair_column, label_column: columns of a table; without a pair column examples are single texts.
+        split_column: column that says train, dev (or valid) or test; rows that say unlabelled are left out. Without the
+            column all rows are train, and those without a class or number are left out.
 
     Raises:
-      InputError: naming file and row, of the first bad row; or too few examples or classes.
+        InputError: naming file and row, of the first bad row; or too few examples or classes.
     """
     path = expanded(data)
     if table_suffix(path) in TABLE_SUFFIXES:
@@ -177,8 +177,9 @@ def _targets(labels: Sequence[Any], splits: np.ndarray, task: Task, data: str) -
 def strata(targets: np.ndarray, bins: int = 10) -> np.ndarray:
     """What a split should hold equal shares of, (N,) int: classes, sets of labels, or bins of numbers.
 
-    >>> strata(np.array([0.1, 5.0, 0.2, 4.0], np.float32), bins=2).tolist()
-    [0, 1, 0, 1]
+    Examples:
+        >>> strata(np.array([0.1, 5.0, 0.2, 4.0], np.float32), bins=2).tolist()
+        [0, 1, 0, 1]
     """
     if targets.dtype == np.int32:
         return targets
@@ -191,9 +192,10 @@ def strata(targets: np.ndarray, bins: int = 10) -> np.ndarray:
 def stratified_folds(strata: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """The fold of each example, (N,) int, with equal shares of every stratum, to one example.
 
-    >>> folds = stratified_folds(np.array([0, 0, 0, 0, 1, 1]), 2, np.random.default_rng(0))
-    >>> sorted(folds[:4].tolist()), sorted(folds[4:].tolist())
-    ([0, 0, 1, 1], [0, 1])
+    Examples:
+        >>> folds = stratified_folds(np.array([0, 0, 0, 0, 1, 1]), 2, np.random.default_rng(0))
+        >>> sorted(folds[:4].tolist()), sorted(folds[4:].tolist())
+        ([0, 0, 1, 1], [0, 1])
     """
     folds = np.empty(len(strata), np.int64)
     folds[_by_stratum(strata, rng)] = np.arange(len(strata)) % count
@@ -203,9 +205,10 @@ def stratified_folds(strata: np.ndarray, count: int, rng: np.random.Generator) -
 def stratified_sample(strata: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Which examples are drawn, (N,) bool: `count` of them, with equal shares of every stratum, to one example.
 
-    >>> drawn = stratified_sample(np.array([0, 0, 0, 0, 1, 1]), 3, np.random.default_rng(0))
-    >>> int(drawn[:4].sum()), int(drawn[4:].sum())
-    (2, 1)
+    Examples:
+        >>> drawn = stratified_sample(np.array([0, 0, 0, 0, 1, 1]), 3, np.random.default_rng(0))
+        >>> int(drawn[:4].sum()), int(drawn[4:].sum())
+        (2, 1)
     """
     numbers = np.arange(len(strata) + 1) * count // len(strata)
     drawn = np.empty(len(strata), bool)
@@ -232,7 +235,7 @@ def carve(examples: Examples, *, dev: float, test: float, limit: int | None, see
     rows are used, dev rows included.
 
     Raises:
-      InputError: too few training rows.
+        InputError: too few training rows.
     """
     splits, rng = examples.splits.copy(), np.random.default_rng(seed)
     groups, unused = strata(examples.targets), -1

@@ -27,8 +27,8 @@ def decompressed(path: Path) -> Iterator[BinaryIO]:
     The content decides, not the suffix: browsers are known to unpack a `.gz` and keep its name.
 
     Raises:
-      InputError: no such file, unreadable, empty, compressed with Zstandard, or (while reading in the `with` block)
-        truncated or corrupt.
+        InputError: no such file, unreadable, empty, compressed with Zstandard, or (while reading in the `with` block)
+            truncated or corrupt.
     """
     try:
         with open(path, "rb") as raw:
@@ -59,7 +59,7 @@ def expanded(path: str | Path) -> Path:
     """The path with the home folder in the place of `~`.
 
     Raises:
-      InputError: there is no such user.
+        InputError: there is no such user.
     """
     try:
         return Path(path).expanduser()
@@ -70,8 +70,9 @@ def expanded(path: str | Path) -> Path:
 def decode(content: bytes, where: str) -> str:
     """Decodes UTF-8; `where` names the place in the error.
 
-    >>> decode(b"na\\xc3\\xafve", "a.csv, line 1")
-    'naïve'
+    Examples:
+        >>> decode(b"na\\xc3\\xafve", "a.csv, line 1")
+        'naïve'
     """
     if b"\0" in content:
         raise no_text(0, where)
@@ -84,8 +85,9 @@ def decode(content: bytes, where: str) -> str:
 def no_text(byte: int, where: str) -> InputError:
     """The error of a byte that text in UTF-8 does not have there; `where` names the place.
 
-    >>> print(no_text(0xEF, "a.csv, line 1"))
-    a.csv, line 1: byte 0xef is not UTF-8 text; save the file as UTF-8
+    Examples:
+        >>> print(no_text(0xEF, "a.csv, line 1"))
+        a.csv, line 1: byte 0xef is not UTF-8 text; save the file as UTF-8
     """
     if byte == 0:
         return InputError(f"{where}: a zero byte, so this is a binary file or UTF-16; save it as UTF-8 text")
@@ -104,7 +106,7 @@ def file_hash(path: Path, settings: str) -> str:
     """Hexadecimal sha256 of the file's bytes and of the settings that it is read with.
 
     Raises:
-      InputError: the file cannot be read.
+        InputError: the file cannot be read.
     """
     try:
         with open(path, "rb") as stream:

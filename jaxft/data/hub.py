@@ -21,7 +21,7 @@ def checkpoint_folder(model: str, flag: str = "--model") -> Path:
     Weights are downloaded as safetensors, or as pytorch_model.bin where there are no others; nothing else is.
 
     Raises:
-      InputError: neither a folder nor a name on the hub, or no network.
+        InputError: neither a folder nor a name on the hub, or no network.
     """
     path = expanded(model)
     if path.is_dir():

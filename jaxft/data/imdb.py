@@ -28,7 +28,7 @@ def read_folder(root: Path) -> Iterator[Document]:
     """Streams the documents of an `aclImdb` folder, by split and label, then by file name.
 
     Raises:
-      InputError: a review that is empty, not UTF-8 or unreadable.
+        InputError: a review that is empty, not UTF-8 or unreadable.
     """
     for (split, label), kind in LAYOUT.items():
         for path in _reviews(root / split / label):
@@ -43,7 +43,7 @@ def folder_root(path: Path) -> Path:
     """The folder that holds train/ and test/: `path` itself or `path`/aclImdb.
 
     Raises:
-      InputError: neither has train/pos and train/neg.
+        InputError: neither has train/pos and train/neg.
     """
     for root in (path, path / "aclImdb"):
         if (root / "train" / "pos").is_dir() and (root / "train" / "neg").is_dir():
@@ -68,8 +68,8 @@ def read_archive(path: Path) -> Iterator[Document]:
     """Streams the documents of an `aclImdb` tar in the order of its members, through any compression.
 
     Raises:
-      InputError: no such layout; truncated or corrupt; an absolute or climbing name, a link or a device among the
-        members; a review that is empty or not UTF-8.
+        InputError: no such layout; truncated or corrupt; an absolute or climbing name, a link or a device among the
+            members; a review that is empty or not UTF-8.
     """
     found = False
     for member, content in members(path):

@@ -24,10 +24,10 @@ class Pieces:
     """The word pieces of N texts, one after the other.
 
     Attributes:
-      ids: all ids, int32.
-      offsets: (N + 1,) int64, text n is `ids[offsets[n]:offsets[n + 1]]`.
-      types: for every id, 0 in the first text of a pair and 1 in the second, int8; None where no text is a pair.
-      truncated: how many texts were cut.
+        ids: all ids, int32.
+        offsets: (N + 1,) int64, text n is `ids[offsets[n]:offsets[n + 1]]`.
+        types: for every id, 0 in the first text of a pair and 1 in the second, int8; None where no text is a pair.
+        truncated: how many texts were cut.
     """
 
     ids: np.ndarray
@@ -49,7 +49,7 @@ def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a checkpoint folder.
 
     Raises:
-      InputError: there is none, or it is damaged.
+        InputError: there is none, or it is damaged.
     """
     if not any((folder / name).exists() for name in TOKENIZER_FILES):
         raise InputError(f"{folder} holds no tokenizer ({', '.join(TOKENIZER_FILES)}): download the whole checkpoint")
@@ -68,9 +68,9 @@ def encode(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int) ->
     """Cuts texts, or pairs of texts, into pieces, with the special ones around them.
 
     Args:
-      tokenizer: from `load_tokenizer`.
-      texts: each one text, or two.
-      max_length: pieces of a text at most; the longer text of a pair is cut first.
+        tokenizer: from `load_tokenizer`.
+        texts: each one text, or two.
+        max_length: pieces of a text at most; the longer text of a pair is cut first.
     """
     pairs = bool(texts) and len(texts[0]) == 2
     columns = list(zip(*texts, strict=True))

@@ -41,11 +41,11 @@ def plain_corpus(paths: Sequence[Path]) -> Corpus:
     """The texts in files, folders and tars, in order of their names.
 
     Args:
-      paths: text files, plain or compressed with gzip, xz or bzip2; tars of plain ones; or folders, of which every
-        .txt, .md and .text file and every tar is read, at any depth.
+        paths: text files, plain or compressed with gzip, xz or bzip2; tars of plain ones; or folders, of which every
+            .txt, .md and .text file and every tar is read, at any depth.
 
     Raises:
-      InputError: a missing path, nothing to read, or (while streaming) a file that is empty, binary or not UTF-8.
+        InputError: a missing path, nothing to read, or (while streaming) a file that is empty, binary or not UTF-8.
     """
     files = [file for path in paths for file in _files(expanded(path))]
     digest = hashlib.sha256(b"plain texts 2")
@@ -63,13 +63,13 @@ def wikitext_corpus(folder: Path | None) -> Corpus:
     perplexities count them.
 
     Args:
-      folder: where train.txt, valid.txt and test.txt lie; None takes them from the cache, or downloads them.
+        folder: where train.txt, valid.txt and test.txt lie; None takes them from the cache, or downloads them.
 
     Raises:
-      InputError: a missing file, or a failed download.
+        InputError: a missing file, or a failed download.
 
     References:
-      Merity, Xiong, Bradbury & Socher, Pointer Sentinel Mixture Models, ICLR 2017.
+        Merity, Xiong, Bradbury & Socher, Pointer Sentinel Mixture Models, ICLR 2017.
     """
     files: dict[str, Path] = {}
     for split, md5 in WIKITEXT_MD5.items():

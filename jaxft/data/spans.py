@@ -16,10 +16,11 @@ def split_tag(tag: str) -> tuple[str, str]:
     """The kind of a tag, one of O, B, I, E and S, and the type of its entity.
 
     Raises:
-      ValueError: it is neither O nor such a letter, a hyphen and a type.
+        ValueError: it is neither O nor such a letter, a hyphen and a type.
 
-    >>> split_tag("B-PER"), split_tag("O")
-    (('B', 'PER'), ('O', ''))
+    Examples:
+        >>> split_tag("B-PER"), split_tag("O")
+        (('B', 'PER'), ('O', ''))
     """
     if tag == "O":
         return "O", ""
@@ -35,10 +36,11 @@ def read_spans(tags: Sequence[str]) -> list[Span]:
     An I or E that nothing of its type comes before begins an entity, as in IOB1 and as conlleval and seqeval count it.
 
     Raises:
-      ValueError: as `split_tag`.
+        ValueError: as `split_tag`.
 
-    >>> read_spans(["B-PER", "I-PER", "O", "I-LOC", "B-LOC"])
-    [('PER', 0, 2), ('LOC', 3, 4), ('LOC', 4, 5)]
+    Examples:
+        >>> read_spans(["B-PER", "I-PER", "O", "I-LOC", "B-LOC"])
+        [('PER', 0, 2), ('LOC', 3, 4), ('LOC', 4, 5)]
     """
     spans: list[Span] = []
     before, name, start = "O", "", 0
@@ -56,8 +58,9 @@ def read_spans(tags: Sequence[str]) -> list[Span]:
 def write_tags(spans: Sequence[Span], length: int, scheme: Scheme = "BIO") -> list[str]:
     """Tags of so many tokens that mark the entities, none of which overlaps another.
 
-    >>> write_tags([("PER", 0, 2), ("LOC", 3, 4)], 4, "BIOES")
-    ['B-PER', 'E-PER', 'O', 'S-LOC']
+    Examples:
+        >>> write_tags([("PER", 0, 2), ("LOC", 3, 4)], 4, "BIOES")
+        ['B-PER', 'E-PER', 'O', 'S-LOC']
     """
     tags = ["O"] * length
     for name, start, end in spans:
@@ -70,8 +73,9 @@ def write_tags(spans: Sequence[Span], length: int, scheme: Scheme = "BIO") -> li
 def count_orphans(tags: Sequence[str]) -> int:
     """How many entities begin with an I or E, which BIO and BIOES do not allow and IOB1 does.
 
-    >>> count_orphans(["O", "I-PER", "I-PER", "B-LOC"])
-    1
+    Examples:
+        >>> count_orphans(["O", "I-PER", "I-PER", "B-LOC"])
+        1
     """
     return sum(split_tag(tags[start])[0] in "IE" for _, start, _ in read_spans(tags))
 
@@ -80,23 +84,24 @@ def entity_scores(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
     """Precision, recall and F1 of entities, which are right where type and both ends are.
 
     Args:
-      true: tags of each sentence, in any scheme.
-      predicted: as many for each.
+        true: tags of each sentence, in any scheme.
+        predicted: as many for each.
 
     Returns:
-      `n` true entities; `micro_precision`, `micro_recall` and `micro_f1` over all entities; `macro_...`, their means
-      over the types that occur on either side; and `per_class`, the scores of each type and its number of entities.
-      What nothing was found or claimed of counts as 0.
+        `n` true entities; `micro_precision`, `micro_recall` and `micro_f1` over all entities; `macro_...`, their means
+        over the types that occur on either side; and `per_class`, the scores of each type and its number of entities.
+        What nothing was found or claimed of counts as 0.
 
     Raises:
-      ValueError: sentences that do not fit each other, or as `split_tag`.
+        ValueError: sentences that do not fit each other, or as `split_tag`.
 
-    >>> scores = entity_scores([["B-PER", "I-PER", "O"]], [["B-PER", "I-PER", "B-LOC"]])
-    >>> scores["micro_precision"], scores["micro_recall"], scores["macro_f1"]
-    (0.5, 1.0, 0.5)
+    Examples:
+        >>> scores = entity_scores([["B-PER", "I-PER", "O"]], [["B-PER", "I-PER", "B-LOC"]])
+        >>> scores["micro_precision"], scores["micro_recall"], scores["macro_f1"]
+        (0.5, 1.0, 0.5)
 
     References:
-      Tjong Kim Sang & De Meulder, Introduction to the CoNLL-2003 Shared Task, 2003, whose conlleval this counts as.
+        Tjong Kim Sang & De Meulder, Introduction to the CoNLL-2003 Shared Task, 2003, whose conlleval this counts as.
     """
     hits, support, claims = Counter[str](), Counter[str](), Counter[str]()
     for own, other in zip(true, predicted, strict=True):

@@ -21,12 +21,12 @@ class Texts:
     """A corpus as ids, and which of its documents serve what: arrays of document numbers.
 
     Attributes:
-      name, fingerprint: of the corpus.
-      store: the ids.
-      train, dev: disjoint parts of the labelled training texts.
-      test: labelled texts that are looked at once, at the end.
-      lm_train: what the language model learns from: neither `dev` nor `lm_valid` nor, unless transductive, `test`.
-      lm_valid: what its perplexity is measured on.
+        name, fingerprint: of the corpus.
+        store: the ids.
+        train, dev: disjoint parts of the labelled training texts.
+        test: labelled texts that are looked at once, at the end.
+        lm_train: what the language model learns from: neither `dev` nor `lm_valid` nor, unless transductive, `test`.
+        lm_valid: what its perplexity is measured on.
     """
 
     name: str
@@ -64,28 +64,28 @@ def split_texts(
     """Splits a corpus; the same seed gives the same splits, and fewer labels are a subset of more.
 
     Args:
-      corpus: for its name and fingerprint.
-      store: the ids.
-      seed: of the splits.
-      dev_fraction: share of the labelled texts that chooses the best epoch, the same of each class.
-      valid_fraction: share of the language model's texts to measure perplexity on, at most 1,000 texts.
-      limit_labels: labelled texts to use, equally many of each class; the other texts of train count as unlabelled.
-      limit_unlabelled: unlabelled texts to use.
-      transductive: whether the language model reads the test texts.
+        corpus: for its name and fingerprint.
+        store: the ids.
+        seed: of the splits.
+        dev_fraction: share of the labelled texts that chooses the best epoch, the same of each class.
+        valid_fraction: share of the language model's texts to measure perplexity on, at most 1,000 texts.
+        limit_labels: labelled texts to use, equally many of each class; the other texts of train count as unlabelled.
+        limit_unlabelled: unlabelled texts to use.
+        transductive: whether the language model reads the test texts.
 
     Raises:
-      InputError: a split would be empty; the sentence names the flag.
+        InputError: a split would be empty; the sentence names the flag.
 
     Examples:
-      >>> import tempfile
-      >>> from jaxft.data.corpus import open_corpus
-      >>> from jaxft.data.store import build_store
-      >>> corpus = open_corpus("demo")
-      >>> with tempfile.TemporaryDirectory() as cache:
-      ...     store = build_store(corpus, cache, workers=1, progress=False)
-      ...     texts = split_texts(corpus, store, seed=0, dev_fraction=0.1, valid_fraction=0.05)
-      >>> len(texts.train), len(texts.dev), len(texts.test)
-      (90, 10, 1000)
+        >>> import tempfile
+        >>> from jaxft.data.corpus import open_corpus
+        >>> from jaxft.data.store import build_store
+        >>> corpus = open_corpus("demo")
+        >>> with tempfile.TemporaryDirectory() as cache:
+        ...     store = build_store(corpus, cache, workers=1, progress=False)
+        ...     texts = split_texts(corpus, store, seed=0, dev_fraction=0.1, valid_fraction=0.05)
+        >>> len(texts.train), len(texts.dev), len(texts.test)
+        (90, 10, 1000)
     """
     rng = np.random.default_rng([seed, 0])
     labelled, hidden = _limit_labels(store, limit_labels, rng)
@@ -105,9 +105,9 @@ def hold_out(documents: np.ndarray, fraction: float, rng: np.random.Generator) -
     """Documents for a language model to learn from and others to measure its perplexity on, at most 1,000 of these.
 
     Examples:
-      >>> learnt, held_out = hold_out(np.arange(20), 0.1, np.random.default_rng(0))
-      >>> len(learnt), len(held_out)
-      (18, 2)
+        >>> learnt, held_out = hold_out(np.arange(20), 0.1, np.random.default_rng(0))
+        >>> len(learnt), len(held_out)
+        (18, 2)
     """
     documents = rng.permutation(documents)
     count = max(1, min(MOST_VALIDATION_TEXTS, round(fraction * len(documents))))

@@ -27,25 +27,25 @@ class WindowStream:
     epoch starts. Row b of a window goes on where row b of the window before ended, so a recurrent state can be carried.
 
     Args:
-      ids: all tokens, one after the other; may be memory-mapped.
-      offsets: (N + 1,) int, document n is `ids[offsets[n]:offsets[n + 1]]`.
-      documents: which documents to read.
-      batch_size: B, parallel rows.
-      bptt: T, tokens per window.
-      seed: shuffles the documents anew for every epoch; None reads them in the given order, and pads the end with
-        targets of -1 so that every token is seen once; with a seed the last incomplete window is left out.
-      vary: draw the length of each window (with a seed only), so that windows end elsewhere in every epoch; see
-        `window_lengths`.
+        ids: all tokens, one after the other; may be memory-mapped.
+        offsets: (N + 1,) int, document n is `ids[offsets[n]:offsets[n + 1]]`.
+        documents: which documents to read.
+        batch_size: B, parallel rows.
+        bptt: T, tokens per window.
+        seed: shuffles the documents anew for every epoch; None reads them in the given order, and pads the end with
+            targets of -1 so that every token is seen once; with a seed the last incomplete window is left out.
+        vary: draw the length of each window (with a seed only), so that windows end elsewhere in every epoch; see
+            `window_lengths`.
 
     Raises:
-      ValueError: fewer tokens than one window of every row.
+        ValueError: fewer tokens than one window of every row.
 
     Examples:
-      >>> stream = WindowStream(np.arange(20), np.array([0, 20]), [0], batch_size=2, bptt=4, seed=0)
-      >>> stream.steps_per_epoch
-      2
-      >>> stream.batch(1)["inputs"].tolist()
-      [[4, 5, 6, 7], [13, 14, 15, 16]]
+        >>> stream = WindowStream(np.arange(20), np.array([0, 20]), [0], batch_size=2, bptt=4, seed=0)
+        >>> stream.steps_per_epoch
+        2
+        >>> stream.batch(1)["inputs"].tolist()
+        [[4, 5, 6, 7], [13, 14, 15, 16]]
     """
 
     def __init__(
@@ -126,22 +126,22 @@ class LengthBatches:
     """Documents of like length in batches padded to one of a few widths.
 
     Args:
-      ids, offsets: as in `WindowStream`.
-      documents: which documents, in the order of the results.
-      labels: (N, ...) of every document of the store, int32 or float32.
-      batch_size: B; fewer documents than that make one smaller batch.
-      widths: ascending widths that batches are padded to; the last must hold the longest document.
-      pad: id that padding is filled with.
-      padding: on which side it stands.
-      columns: by name, another int for every id, and what to pad it with.
+        ids, offsets: as in `WindowStream`.
+        documents: which documents, in the order of the results.
+        labels: (N, ...) of every document of the store, int32 or float32.
+        batch_size: B; fewer documents than that make one smaller batch.
+        widths: ascending widths that batches are padded to; the last must hold the longest document.
+        pad: id that padding is filled with.
+        padding: on which side it stands.
+        columns: by name, another int for every id, and what to pad it with.
 
     Examples:
-      >>> ids, offsets = np.array([5, 6, 7, 8, 9, 5]), np.array([0, 1, 5, 6])
-      >>> batches = LengthBatches(ids, offsets, np.arange(3), np.array([1, 0, 1]), batch_size=2, widths=(2, 4), pad=0)
-      >>> [positions.tolist() for positions in batches.evaluation_batches()]
-      [[1, 0], [2]]
-      >>> batches.evaluation_batch(np.array([1, 0]))["tokens"].tolist()
-      [[6, 7, 8, 9], [0, 0, 0, 5]]
+        >>> ids, offsets = np.array([5, 6, 7, 8, 9, 5]), np.array([0, 1, 5, 6])
+        >>> batches = LengthBatches(ids, offsets, np.arange(3), np.array([1, 0, 1]), batch_size=2, widths=(2, 4), pad=0)
+        >>> [positions.tolist() for positions in batches.evaluation_batches()]
+        [[1, 0], [2]]
+        >>> batches.evaluation_batch(np.array([1, 0]))["tokens"].tolist()
+        [[6, 7, 8, 9], [0, 0, 0, 5]]
     """
 
     ids: np.ndarray
@@ -267,8 +267,8 @@ def quantile_widths(lengths: np.ndarray) -> tuple[int, ...]:
     """Widths for `LengthBatches`: quantiles of the lengths, fewer for few texts, as each one is compiled for.
 
     Examples:
-      >>> quantile_widths(np.arange(1, 1001))
-      (336, 672, 1000)
+        >>> quantile_widths(np.arange(1, 1001))
+        (336, 672, 1000)
     """
     buckets = min(BUCKETS, 1 + len(lengths) // 500)
     quantiles = np.quantile(lengths, np.arange(1, buckets + 1) / buckets, method="higher")
@@ -285,10 +285,10 @@ def length_widths(longest: int, max_length: int, bptt: int, buckets: int = 1) ->
     training step keeps states for the whole width.
 
     Examples:
-      >>> length_widths(longest=1000, max_length=300, bptt=70, buckets=3)
-      (144, 240, 1420)
-      >>> length_widths(longest=90, max_length=400, bptt=70, buckets=2)
-      (48, 96)
+        >>> length_widths(longest=1000, max_length=300, bptt=70, buckets=3)
+        (144, 240, 1420)
+        >>> length_widths(longest=90, max_length=400, bptt=70, buckets=2)
+        (48, 96)
     """
     top = min(longest, max_length)
     step = -(-top // buckets)

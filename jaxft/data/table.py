@@ -27,8 +27,9 @@ LONGEST_FIELD = 2**31 - 1  # characters; the largest limit that a C long holds o
 def table_suffix(path: Path) -> str:
     """The suffix that tells the format, without that of the compression.
 
-    >>> table_suffix(Path("reviews.CSV.gz"))
-    '.csv'
+    Examples:
+        >>> table_suffix(Path("reviews.CSV.gz"))
+        '.csv'
     """
     name = path.name.lower()
     for suffix in COMPRESSION_SUFFIXES:
@@ -40,8 +41,8 @@ def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Streams the rows of a table as (where, fields): `where` names file and row, for error messages.
 
     Raises:
-      InputError: another suffix, an unreadable file, not UTF-8, a ragged row, a repeated column name, a line that is no
-        JSON object.
+        InputError: another suffix, an unreadable file, not UTF-8, a ragged row, a repeated column name, a line that is
+            no JSON object.
     """
     if table_suffix(path) not in TABLE_SUFFIXES:
         raise InputError(
@@ -55,7 +56,7 @@ def text_field(fields: dict[str, Any], column: str, flag: str, where: str) -> st
     """The text of one row; `flag` is what names its column.
 
     Raises:
-      InputError: no such column, or a text that is empty or no string.
+        InputError: no such column, or a text that is empty or no string.
     """
     text = _field(fields, column, flag, where)
     if not isinstance(text, str):
@@ -75,7 +76,7 @@ def read_table(path: Path, text_column: str, label_column: str, split_column: st
     test: a stratified 20 % that needs no second pass. The first row of each class is always train.
 
     Raises:
-      InputError: at the first bad row; see `rows` and `text_field`, and also an unknown split or a missing label.
+        InputError: at the first bad row; see `rows` and `text_field`, and also an unknown split or a missing label.
     """
     has_split = None
     seen: dict[str, int] = {}  # rows so far of each class

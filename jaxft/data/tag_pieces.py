@@ -26,8 +26,9 @@ MOST_KNOWN = 200_000
 def split_text(text: str, unit: Unit) -> list[tuple[int, int]]:
     """Where the tokens of a raw text begin and end: its characters, or its words and marks, without white space.
 
-    >>> [text[start:end] for text in ["Ada isn't @home."] for start, end in split_text(text, "words")]
-    ['Ada', "isn't", '@home', '.']
+    Examples:
+        >>> [text[start:end] for text in ["Ada isn't @home."] for start, end in split_text(text, "words")]
+        ['Ada', "isn't", '@home', '.']
     """
     if unit == "characters":
         return [(i, i + 1) for i, character in enumerate(text) if not character.isspace()]
@@ -39,7 +40,7 @@ class PieceMaker:
     """The ids of a token, by a vocabulary of whole tokens or by the tokenizer of a checkpoint.
 
     Attributes:
-      source: a `Vocabulary`, or a tokenizer of transformers.
+        source: a `Vocabulary`, or a tokenizer of transformers.
     """
 
     source: Any
@@ -83,11 +84,11 @@ class TagPieces:
     """Windows of sentences, one after the other: ids, and the tag that each id answers for.
 
     Attributes:
-      ids: all ids, int32.
-      offsets: (N + 1,) int64, window n is `ids[offsets[n]:offsets[n + 1]]`.
-      tags: for every id the number of its token's tag, int32; -1 for all but the first piece of a token.
-      windows: (N, 2) int64, each window's sentence and the first of its tokens.
-      sizes: (S,) int64, tokens of each sentence.
+        ids: all ids, int32.
+        offsets: (N + 1,) int64, window n is `ids[offsets[n]:offsets[n + 1]]`.
+        tags: for every id the number of its token's tag, int32; -1 for all but the first piece of a token.
+        windows: (N, 2) int64, each window's sentence and the first of its tokens.
+        sizes: (S,) int64, tokens of each sentence.
     """
 
     ids: np.ndarray
@@ -106,8 +107,8 @@ class TagPieces:
         more around it.
 
         Args:
-          found: for each window the number of the tag at every id, -1 where there is none.
-          tags: names.
+            found: for each window the number of the tag at every id, -1 where there is none.
+            tags: names.
         """
         whole = [["O"] * size for size in self.sizes.tolist()]
         before = (-1, 0)  # sentence, and token after the last, of the window before
@@ -133,12 +134,12 @@ def tag_pieces(
     or two tokens, as far as there is room (pieces of long words leave none: an entity cut there comes back in two).
 
     Args:
-      sentences: tokens of each, at least one.
-      tags: of each, in any scheme; None where they are to be found.
-      names: of the tags that ids stand for; what is not among them counts as the first.
-      scheme: of these names, in which an entity that a window cuts begins anew.
-      maker: of the ids of a token.
-      max_length: ids of a window at most, those around the sentence included.
+        sentences: tokens of each, at least one.
+        tags: of each, in any scheme; None where they are to be found.
+        names: of the tags that ids stand for; what is not among them counts as the first.
+        scheme: of these names, in which an entity that a window cuts begins anew.
+        maker: of the ids of a token.
+        max_length: ids of a window at most, those around the sentence included.
     """
     maker.learn(chain.from_iterable(sentences))
     numbers = {name: number for number, name in enumerate(names)}
@@ -177,8 +178,9 @@ def _windows(sizes: Sequence[int], capacity: int) -> Iterator[tuple[int, int]]:
     Each window goes beyond the one before, and begins a quarter of its ids or two tokens before that one's end, as far
     as the next token leaves room.
 
-    >>> list(_windows([1] * 10, 8)), list(_windows([1, 3, 3, 1], 4))
-    ([(0, 8), (6, 10)], [(0, 2), (2, 4)])
+    Examples:
+        >>> list(_windows([1] * 10, 8)), list(_windows([1, 3, 3, 1], 4))
+        ([(0, 8), (6, 10)], [(0, 2), (2, 4)])
     """
     sums = np.concatenate([[0], np.cumsum(sizes)])
 
@@ -198,8 +200,9 @@ def _windows(sizes: Sequence[int], capacity: int) -> Iterator[tuple[int, int]]:
 def guess_unit(sentences: Sequence[Sequence[str]]) -> Unit:
     """Whether the tokens of sentences are characters or words.
 
-    >>> guess_unit([["北", "京"]]), guess_unit([["in", "a", "city"]])
-    ('characters', 'words')
+    Examples:
+        >>> guess_unit([["北", "京"]]), guess_unit([["in", "a", "city"]])
+        ('characters', 'words')
     """
     longer = sum(len(token) > 1 for token in chain.from_iterable(sentences))
     return "characters" if 10 * longer < sum(map(len, sentences)) else "words"

@@ -35,12 +35,12 @@ def read_tagged(path: Path, column: int = -1) -> Iterator[Sentence]:
     white space.
 
     Args:
-      path: the file, plain or compressed.
-      column: which column has the tags, counted from 0, or from the end if negative; the first has the tokens.
+        path: the file, plain or compressed.
+        column: which column has the tags, counted from 0, or from the end if negative; the first has the tokens.
 
     Raises:
-      InputError: naming file and line: no such column, another number of columns than in the line before, an unknown
-        kind of tag, a place that is not in the text; or a file without a sentence.
+        InputError: naming file and line: no such column, another number of columns than in the line before, an unknown
+            kind of tag, a place that is not in the text; or a file without a sentence.
     """
     empty = True
     sentences = _json_sentences(path) if table_suffix(path) in (".json", ".jsonl") else _columns(path, column)
@@ -113,7 +113,7 @@ def _places(label: dict[str, Any], text: str) -> list[Span]:
     """The spans that a label lists.
 
     Raises:
-      ValueError: at one of its places stands something else.
+        ValueError: at one of its places stands something else.
     """
     spans = []
     for name, found in label.items():
@@ -129,7 +129,7 @@ def _apart(spans: list[Span], length: int) -> list[Span]:
     """The spans in their order.
 
     Raises:
-      ValueError: one is not within the text, or overlaps another.
+        ValueError: one is not within the text, or overlaps another.
     """
     ordered, free = sorted(spans, key=lambda span: span[1:]), 0
     for name, start, end in ordered:

@@ -1,1 +1,1 @@
-"""Flax NNX modules and their parts: models know no optimizer."""
+"""Flax NNX modules and their parts, and readers and writers of other libraries' weights."""

@@ -5,7 +5,7 @@ The modules hold parameters only. The recurrent state and the PRNG key are argum
 Axes: B batch, T time, E embedding, H hidden, V vocabulary. Tokens are (B, T); everything inside is time first.
 
 References:
-  Merity, Keskar & Socher, Regularizing and Optimizing LSTM Language Models, ICLR 2018.
+    Merity, Keskar & Socher, Regularizing and Optimizing LSTM Language Models, ICLR 2018.
 """
 
 from collections.abc import Callable, Mapping
@@ -64,8 +64,9 @@ NO_DROPOUT = Dropouts(0.0, 0.0, 0.0, 0.0, 0.0)
 def layer_rules(num_layers: int) -> tuple[tuple[str, str], ...]:
     """Rules for `jaxft.label_params` that put every LSTM layer in a group of its own, bottom to top.
 
-    >>> layer_rules(2)
-    (('encoder/lstm_0/.*', 'lstm_0'), ('encoder/lstm_1/.*', 'lstm_1'))
+    Examples:
+        >>> layer_rules(2)
+        (('encoder/lstm_0/.*', 'lstm_0'), ('encoder/lstm_1/.*', 'lstm_1'))
     """
     return tuple((rf"encoder/lstm_{i}/.*", f"lstm_{i}") for i in range(num_layers))
 
@@ -104,14 +105,14 @@ class Encoder(nnx.Module):
         """Encodes a window (B, T) of int tokens.
 
         Args:
-          tokens: (B, T) int.
-          carry: one (hidden, cell) pair per layer, as `initial_carry` makes it.
-          valid: (B, T) bool, False on padding, which has to stand on the left; None when there is none.
-          key: for the dropouts; the same key draws the same masks whatever T is, so the windows of one document can
-            share theirs. None: no dropout.
+            tokens: (B, T) int.
+            carry: one (hidden, cell) pair per layer, as `initial_carry` makes it.
+            valid: (B, T) bool, False on padding, which has to stand on the left; None when there is none.
+            key: for the dropouts; the same key draws the same masks whatever T is, so the windows of one document can
+                share theirs. None: no dropout.
 
         Returns:
-          The last layer's output before and after its dropout, (T, B, E) each, and the new carry.
+            The last layer's output before and after its dropout, (T, B, E) each, and the new carry.
         """
         masks = None if key is None else self._masks(key, tokens.shape[0])
         valid = None if valid is None else valid.T
@@ -177,8 +178,9 @@ class LanguageModel(nnx.Module):
 def language_model_rules(num_layers: int) -> tuple[tuple[str, str], ...]:
     """Parameter groups of the language model, bottom to top; the tied embedding is the decoder, and so stands on top.
 
-    >>> [group for _, group in language_model_rules(2)]
-    ['lstm_0', 'lstm_1', 'embedding']
+    Examples:
+        >>> [group for _, group in language_model_rules(2)]
+        ['lstm_0', 'lstm_1', 'embedding']
     """
     return (*layer_rules(num_layers), (r"encoder/embedding|decoder_bias", "embedding"))
 

@@ -5,8 +5,8 @@ The modules hold parameters only; the PRNG key is an argument, and `key=None` me
 Axes: B batch, T time, H hidden, N heads, C classes.
 
 References:
-  Devlin et al., BERT: Pre-training of Deep Bidirectional Transformers, NAACL 2019; Liu et al., RoBERTa, 2019;
-  Sanh et al., DistilBERT, 2019; Clark et al., ELECTRA, ICLR 2020.
+    Devlin et al., BERT: Pre-training of Deep Bidirectional Transformers, NAACL 2019; Liu et al., RoBERTa, 2019; Sanh et
+    al., DistilBERT, 2019; Clark et al., ELECTRA, ICLR 2020.
 """
 
 from collections.abc import Callable, Mapping
@@ -143,14 +143,14 @@ class Bert(nnx.Module):
         """Encodes texts.
 
         Args:
-          input_ids: (B, T) int.
-          attention_mask: (B, T) bool or int, 0 on padding.
-          token_type_ids: (B, T) int, 0 for the first text of a pair and 1 for the second; None for all 0.
-          key: for the dropouts; None for evaluation.
+            input_ids: (B, T) int.
+            attention_mask: (B, T) bool or int, 0 on padding.
+            token_type_ids: (B, T) int, 0 for the first text of a pair and 1 for the second; None for all 0.
+            key: for the dropouts; None for evaluation.
 
         Returns:
-          `hidden_states`, a list of (B, T, H): the embeddings and what every layer makes of them; `pooled` (B, H), the
-          pooler's output, or the first word's where there is none; and, with a head, `logits` (B, C) float32.
+            `hidden_states`, a list of (B, T, H): the embeddings and what every layer makes of them; `pooled` (B, H),
+            the pooler's output, or the first word's where there is none; and, with a head, `logits` (B, C) float32.
         """
         valid = jnp.asarray(attention_mask).astype(bool)
         keys = _split(key, self.config.num_layers + 2)
@@ -170,9 +170,9 @@ class Encoder:
     """A checkpoint that has been read.
 
     Attributes:
-      config: its sizes.
-      settings: the content of its config.json.
-      params: nested dict of float32 arrays.
+        config: its sizes.
+        settings: the content of its config.json.
+        params: nested dict of float32 arrays.
     """
 
     config: BertConfig
@@ -201,8 +201,8 @@ def load(
     """An encoder from a Hugging Face checkpoint, as a pure function and its parameters; see `open_checkpoint`.
 
     Returns:
-      `apply(params, input_ids, attention_mask, token_type_ids=None, key=None)`, with the results of `Bert.__call__`,
-      and the parameters, a nested dict.
+        `apply(params, input_ids, attention_mask, token_type_ids=None, key=None)`, with the results of `Bert.__call__`,
+        and the parameters, a nested dict.
     """
     encoder = open_checkpoint(folder, num_labels, precision=precision, seed=seed)
     return encoder.apply, encoder.params
@@ -220,18 +220,18 @@ def open_checkpoint(
     """Reads a Hugging Face checkpoint.
 
     Args:
-      folder: with config.json and model.safetensors, single or in shards, or pytorch_model.bin, which is read without
-        running what is in it.
-      num_labels: outputs of the head. A head that the file lacks is drawn anew, and so is the pooler below that of
-        BERT; None takes the file's head, if it has one.
-      precision: of the products; see `jaxft.models.products`.
-      seed: of what is drawn anew.
-      dropout: in place of every dropout in config.json.
-      new_head: draw the head anew even if the file has one.
+        folder: with config.json and model.safetensors, single or in shards, or pytorch_model.bin, which is read without
+            running what is in it.
+        num_labels: outputs of the head. A head that the file lacks is drawn anew, and so is the pooler below that of
+            BERT; None takes the file's head, if it has one.
+        precision: of the products; see `jaxft.models.products`.
+        seed: of what is drawn anew.
+        dropout: in place of every dropout in config.json.
+        new_head: draw the head anew even if the file has one.
 
     Raises:
-      InputError: a missing or damaged file, a model of another kind, or weights that do not fit; one sentence names all
-        that is wrong.
+        InputError: a missing or damaged file, a model of another kind, or weights that do not fit; one sentence names
+            all that is wrong.
     """
     folder = Path(folder)
     settings, state = read_config(folder), read_checkpoint(folder)
@@ -263,15 +263,15 @@ def reinitialized(encoder: Encoder, top_layers: int, seed: int) -> Any:
     """The parameters with the top layers and the pooler drawn anew: normal weights, biases 0, norms 1.
 
     Args:
-      encoder: a checkpoint.
-      top_layers: how many layers, from the top.
-      seed: of the draw.
+        encoder: a checkpoint.
+        top_layers: how many layers, from the top.
+        seed: of the draw.
 
     References:
-      Zhang et al., Revisiting Few-sample BERT Fine-tuning, ICLR 2021, section 5.
+        Zhang et al., Revisiting Few-sample BERT Fine-tuning, ICLR 2021, section 5.
 
     Raises:
-      ValueError: more layers than there are.
+        ValueError: more layers than there are.
     """
     layers = encoder.config.num_layers
     if not 0 <= top_layers <= layers:
@@ -294,8 +294,9 @@ def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
 def encoder_rules(num_layers: int) -> list[tuple[str, str]]:
     """Rules for `jaxft.label_params`: a group of parameters for the embeddings, one for each layer, and the head.
 
-    >>> [group for _, group in encoder_rules(2)]
-    ['embeddings', 'layer_0', 'layer_1', 'head']
+    Examples:
+        >>> [group for _, group in encoder_rules(2)]
+        ['embeddings', 'layer_0', 'layer_1', 'head']
     """
     layers = [f"layer_{i}" for i in range(num_layers)]
     return [(f"{part}/.*", part) for part in ("embeddings", *layers)] + [("(pooler|head)/.*", "head")]

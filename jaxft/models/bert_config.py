@@ -29,11 +29,12 @@ KINDS: dict[str, Kind] = {
 def gelu(x: jax.Array) -> jax.Array:
     """x times the normal distribution function at x, by erf, which XLA computes faster than JAX's erfc.
 
-    >>> print(f"{gelu(jax.numpy.float32(1)):.4f} {gelu(jax.numpy.float32(-1)):.4f}")
-    0.8413 -0.1587
+    Examples:
+        >>> print(f"{gelu(jax.numpy.float32(1)):.4f} {gelu(jax.numpy.float32(-1)):.4f}")
+        0.8413 -0.1587
 
     References:
-      Hendrycks & Gimpel, Gaussian Error Linear Units, 2016.
+        Hendrycks & Gimpel, Gaussian Error Linear Units, 2016.
     """
     return x * (0.5 + 0.5 * jax.lax.erf(x * 0.5**0.5))
 
@@ -51,10 +52,10 @@ class BertConfig:
     """Sizes and shares of an encoder, and of what stands on it.
 
     Attributes:
-      kind: which relative.
-      position_offset: number of a text's first position; RoBERTa's begin behind the padding's.
-      pooler: whether a dense layer pools the first word.
-      num_labels: outputs of the head; None without a head.
+        kind: which relative.
+        position_offset: number of a text's first position; RoBERTa's begin behind the padding's.
+        pooler: whether a dense layer pools the first word.
+        num_labels: outputs of the head; None without a head.
     """
 
     kind: Kind
@@ -90,13 +91,13 @@ def bert_config(
     """Our names for what config.json says; DistilBERT has its own.
 
     Args:
-      settings: the content of config.json.
-      kind: which relative.
-      name: of the checkpoint, for errors.
-      pooler, num_labels, precision: as in `BertConfig`.
+        settings: the content of config.json.
+        kind: which relative.
+        name: of the checkpoint, for errors.
+        pooler, num_labels, precision: as in `BertConfig`.
 
     Raises:
-      InputError: a value that is missing or no such value.
+        InputError: a value that is missing or no such value.
     """
     distil = kind == "distilbert"
 

@@ -7,7 +7,7 @@ stands, so padding may be on either side.
 Axes: B batch, T time, K tags.
 
 References:
-  Lafferty, McCallum & Pereira, Conditional Random Fields, ICML 2001.
+    Lafferty, McCallum & Pereira, Conditional Random Fields, ICML 2001.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,8 +26,9 @@ IMPOSSIBLE = -1e4
 def init_crf(num_tags: int, key: jax.Array) -> dict[str, jax.Array]:
     """Scores drawn from U(-0.1, 0.1), float32.
 
-    >>> {name: scores.shape for name, scores in init_crf(3, jax.random.key(0)).items()}
-    {'transitions': (3, 3), 'start': (3,), 'end': (3,)}
+    Examples:
+        >>> {name: scores.shape for name, scores in init_crf(3, jax.random.key(0)).items()}
+        {'transitions': (3, 3), 'start': (3,), 'end': (3,)}
     """
     shapes = {"transitions": (num_tags, num_tags), "start": (num_tags,), "end": (num_tags,)}
     keys = jax.random.split(key, len(shapes))
@@ -41,17 +42,17 @@ def log_likelihood(crf: CRF, emissions: ArrayLike, tags: ArrayLike, mask: ArrayL
     """The log-probability (B,) float32, in nats, of each sequence of tags; 0 for a sequence without a step.
 
     Args:
-      crf: scores.
-      emissions: (B, T, K) float, score of each tag at each step.
-      tags: (B, T) int in [0, K); anything where `mask` is False.
-      mask: (B, T) bool, False on padding.
+        crf: scores.
+        emissions: (B, T, K) float, score of each tag at each step.
+        tags: (B, T) int in [0, K); anything where `mask` is False.
+        mask: (B, T) bool, False on padding.
 
     Examples:
-      >>> crf = {"transitions": jnp.zeros((2, 2)), "start": jnp.zeros(2), "end": jnp.zeros(2)}
-      >>> emissions = jnp.zeros((1, 3, 2))
-      >>> mask = jnp.array([[True, True, False]])
-      >>> jnp.exp(log_likelihood(crf, emissions, jnp.array([[0, 1, -1]]), mask)).round(4)  # one of four
-      Array([0.25], dtype=float32)
+        >>> crf = {"transitions": jnp.zeros((2, 2)), "start": jnp.zeros(2), "end": jnp.zeros(2)}
+        >>> emissions = jnp.zeros((1, 3, 2))
+        >>> mask = jnp.array([[True, True, False]])
+        >>> jnp.exp(log_likelihood(crf, emissions, jnp.array([[0, 1, -1]]), mask)).round(4)  # one of four
+        Array([0.25], dtype=float32)
     """
     crf, emissions, mask = _float32(crf), _time_first(emissions).astype(jnp.float32), _time_first(mask)
     score = _score(crf, emissions, _time_first(tags), mask)
@@ -62,13 +63,13 @@ def viterbi(crf: CRF, emissions: ArrayLike, mask: ArrayLike) -> jax.Array:
     """The tags (B, T) int32 of the best sequence; -1 where `mask` is False.
 
     Args:
-      crf, emissions, mask: as for `log_likelihood`.
+        crf, emissions, mask: as for `log_likelihood`.
 
     Examples:
-      >>> crf = {"transitions": jnp.array([[0.0, -9.0], [-9.0, 0.0]]), "start": jnp.zeros(2), "end": jnp.zeros(2)}
-      >>> emissions = jnp.array([[[5.0, 0.0], [0.0, 1.0], [0.0, 2.0]]])
-      >>> viterbi(crf, emissions, jnp.array([[True, True, False]])).tolist()  # a change costs more than it brings
-      [[0, 0, -1]]
+        >>> crf = {"transitions": jnp.array([[0.0, -9.0], [-9.0, 0.0]]), "start": jnp.zeros(2), "end": jnp.zeros(2)}
+        >>> emissions = jnp.array([[[5.0, 0.0], [0.0, 1.0], [0.0, 2.0]]])
+        >>> viterbi(crf, emissions, jnp.array([[True, True, False]])).tolist()  # a change costs more than it brings
+        [[0, 0, -1]]
     """
     crf, emissions, mask = _float32(crf), _time_first(emissions).astype(jnp.float32), _time_first(mask)
     begun = jnp.cumsum(mask, axis=0) > mask.astype(jnp.int32)  # (T, B), whether a step came before
@@ -95,17 +96,17 @@ def constrain(crf: CRF, tags: Sequence[str]) -> dict[str, jax.Array]:
     """The same scores without the transitions that a BIO or BIOES scheme rules out.
 
     Args:
-      crf: scores.
-      tags: names of the K tags, such as O, B-PER, I-PER, E-PER, S-PER. With an E or S among them, an entity has to end
-        with E or be an S.
+        crf: scores.
+        tags: names of the K tags, such as O, B-PER, I-PER, E-PER, S-PER. With an E or S among them, an entity has to
+            end with E or be an S.
 
     Raises:
-      ValueError: a name that is neither O nor begins with B-, I-, E- or S-.
+        ValueError: a name that is neither O nor begins with B-, I-, E- or S-.
 
     Examples:
-      >>> crf = {"transitions": jnp.zeros((3, 3)), "start": jnp.zeros(3), "end": jnp.zeros(3)}
-      >>> (constrain(crf, ["O", "B-PER", "I-PER"])["transitions"] == 0).tolist()  # no I-PER after O
-      [[True, True, False], [True, True, True], [True, True, True]]
+        >>> crf = {"transitions": jnp.zeros((3, 3)), "start": jnp.zeros(3), "end": jnp.zeros(3)}
+        >>> (constrain(crf, ["O", "B-PER", "I-PER"])["transitions"] == 0).tolist()  # no I-PER after O
+        [[True, True, False], [True, True, True], [True, True, True]]
     """
     kinds = [("O", "") if tag == "O" else (tag[:1], tag[2:]) for tag in tags]
     for tag, (kind, _) in zip(tags, kinds, strict=True):

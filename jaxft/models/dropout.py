@@ -15,19 +15,19 @@ def keep_masks(key: jax.Array, wanted: Sequence[tuple[float, tuple[int, ...]]]) 
     """Masks that keep an element with probability 1 - p, scaled by 1 / (1 - p) so that the mean stays.
 
     Args:
-      key: a PRNG key.
-      wanted: for each mask the probability p of dropping, below 1 and exact to 1 / 65,536, and its shape.
+        key: a PRNG key.
+        wanted: for each mask the probability p of dropping, below 1 and exact to 1 / 65,536, and its shape.
 
     Returns:
-      The masks, float32.
+        The masks, float32.
 
     Examples:
-      >>> rows, ones = keep_masks(jax.random.key(0), [(0.5, (4, 1)), (0.0, (2,))])
-      >>> sorted(set(rows.ravel().tolist())), ones.tolist()
-      ([0.0, 2.0], [1.0, 1.0])
+        >>> rows, ones = keep_masks(jax.random.key(0), [(0.5, (4, 1)), (0.0, (2,))])
+        >>> sorted(set(rows.ravel().tolist())), ones.tolist()
+        ([0.0, 2.0], [1.0, 1.0])
 
     References:
-      Srivastava et al., Dropout: A Simple Way to Prevent Neural Networks from Overfitting, JMLR 2014.
+        Srivastava et al., Dropout: A Simple Way to Prevent Neural Networks from Overfitting, JMLR 2014.
     """
     sizes = [math.prod(shape) for _, shape in wanted]
     bits = jax.random.bits(key, (sum(sizes),), jnp.uint16)
@@ -45,8 +45,9 @@ def dropout(x: jax.Array, p: float, key: jax.Array | None, together: bool = Fals
 
     With `together` the elements of the last axis are dropped as one.
 
-    >>> float(dropout(jnp.ones(100_000), 0.25, jax.random.key(0)).mean().round(2))
-    1.0
+    Examples:
+        >>> float(dropout(jnp.ones(100_000), 0.25, jax.random.key(0)).mean().round(2))
+        1.0
     """
     if key is None or not p:
         return x
@@ -62,12 +63,13 @@ def kept(key: jax.Array, p: float, shape: tuple[int, ...]) -> jax.Array:
     dropped from.
 
     Args:
-      key: a PRNG key.
-      p: the probability of dropping, below 1.
-      shape: of the array, below 2**32 elements.
+        key: a PRNG key.
+        p: the probability of dropping, below 1.
+        shape: of the array, below 2**32 elements.
 
-    >>> float(kept(jax.random.key(0), 0.25, (100_000,)).mean().round(2))
-    0.75
+    Examples:
+        >>> float(kept(jax.random.key(0), 0.25, (100_000,)).mean().round(2))
+        0.75
     """
     words = jax.random.key_data(key)
     place = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)

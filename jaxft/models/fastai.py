@@ -1,11 +1,11 @@
 """fastai's AWD-LSTM weights as ours, by a table of names in which every key of the file and every parameter must occur.
 
-`load_language_model` and `load_classifier` give a model to call; `jaxft.pretrained` starts a training job from
+`load_language_model` and `load_classifier` give a model to call; `jaxft.language_model.pretrained` starts a training job from
 `language_model_params`. The files are parsed by `jaxft.models.torch_file`, which needs no torch and runs no pickle.
 
 References:
-  `fastai/text/models/awdlstm.py` and `fastai/text/models/core.py`, for the layout of fastai 2; fastai 1 names the same
-  encoder in the same way, and numbers the layers of the classifier's head otherwise.
+    `fastai/text/models/awdlstm.py` and `fastai/text/models/core.py`, for the layout of fastai 2; fastai 1 names the
+    same encoder in the same way, and numbers the layers of the classifier's head otherwise.
 """
 
 import os
@@ -65,16 +65,16 @@ def load_language_model(
     """A language model that fastai has written.
 
     Args:
-      weights: a `.pth` file of fastai 1 or 2.
-      itos: the tokens in the order of their ids, or the pickle that holds them.
+        weights: a `.pth` file of fastai 1 or 2.
+        itos: the tokens in the order of their ids, or the pickle that holds them.
 
     Returns:
-      `apply(params, tokens, carry=None, key=None) -> (logits, carry)` with tokens (B, T) int and logits (B, T, V)
-      float32, its parameters, and the vocabulary. `key` turns fastai's dropouts for language models on.
+        `apply(params, tokens, carry=None, key=None) -> (logits, carry)` with tokens (B, T) int and logits (B, T, V)
+        float32, its parameters, and the vocabulary. `key` turns fastai's dropouts for language models on.
 
     Raises:
-      InputError: files that are damaged, that hold anything but tensors, or that do not fit the model; one sentence
-        names all that is wrong.
+        InputError: files that are damaged, that hold anything but tensors, or that do not fit the model; one sentence
+            names all that is wrong.
     """
     config, params = language_model_params(read_state(Path(weights)), str(weights))
     vocabulary = read_vocabulary(itos)
@@ -97,16 +97,16 @@ def load_classifier(
     """A text classifier that fastai has written.
 
     Args:
-      weights, itos: as for `load_language_model`.
-      max_length, bptt: of fastai's `text_classifier_learner` (`max_len`, `seq_len`), which the file does not tell.
+        weights, itos: as for `load_language_model`.
+        max_length, bptt: of fastai's `text_classifier_learner` (`max_len`, `seq_len`), which the file does not tell.
 
     Returns:
-      `apply(params, tokens, lengths, key=None) -> logits` with tokens (B, T) int, padded with the vocabulary's `xxpad`
-      on either side, lengths (B,) int and logits (B, C) float32; its parameters, those of the batch norms' statistics
-      included; and the vocabulary.
+        `apply(params, tokens, lengths, key=None) -> logits` with tokens (B, T) int, padded with the vocabulary's
+        `xxpad` on either side, lengths (B,) int and logits (B, C) float32; its parameters, those of the batch norms'
+        statistics included; and the vocabulary.
 
     Raises:
-      InputError: as `load_language_model`.
+        InputError: as `load_language_model`.
     """
     config, params, classifier = _classifier(read_state(Path(weights)), str(weights), max_length, bptt)
     vocabulary = read_vocabulary(itos)
@@ -162,7 +162,7 @@ def read_state(path: Path) -> dict[str, np.ndarray]:
     """The weights in a file that fastai's `save` or torch's has written, by their names there.
 
     Raises:
-      InputError: as `load_language_model`.
+        InputError: as `load_language_model`.
     """
     try:
         return state_dict(path.read_bytes(), str(path))
@@ -190,7 +190,7 @@ def read_vocabulary(itos: str | os.PathLike[str] | Sequence[str]) -> Vocabulary:
     """The vocabulary in a pickle of a list of tokens, or in the list itself.
 
     Raises:
-      InputError: no list of strings, or one without fastai's special tokens.
+        InputError: no list of strings, or one without fastai's special tokens.
     """
     if not isinstance(itos, str | os.PathLike):
         return Vocabulary(tuple(itos))

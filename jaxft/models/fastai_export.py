@@ -25,7 +25,7 @@ def classifier_state(params: Any, statistics: Any) -> State:
     `kernel.T @ d` to what the linear layer gives, and d is chosen so that this is the bias.
 
     Raises:
-      InputError: the kernel of a linear layer has not the rank for that.
+        InputError: the kernel of a linear layer has not the rank for that.
     """
     state = _encoder_state(params["encoder"], "0.module.")
     for i in range(2):

@@ -3,7 +3,7 @@
 Axes: B batch, T time, S the last `max_length` steps, E encoder features, C classes.
 
 References:
-  Howard & Ruder, Universal Language Model Fine-tuning for Text Classification, ACL 2018, section 3.3.
+    Howard & Ruder, Universal Language Model Fine-tuning for Text Classification, ACL 2018, section 3.3.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,16 +22,16 @@ def concat_pool(outputs: jax.Array, valid: jax.Array) -> jax.Array:
     """Concatenates the last, the largest and the mean output of each document.
 
     Args:
-      outputs: (T, B, E) float, padding on the left, so that the last step is every document's last word.
-      valid: (T, B) bool, False on padding; every document has at least one word.
+        outputs: (T, B, E) float, padding on the left, so that the last step is every document's last word.
+        valid: (T, B) bool, False on padding; every document has at least one word.
 
     Returns:
-      (B, 3E).
+        (B, 3E).
 
     Examples:
-      >>> outputs = jnp.array([9.0, 1.0, 3.0]).reshape(3, 1, 1)
-      >>> concat_pool(outputs, jnp.array([[False], [True], [True]])).tolist()
-      [[3.0, 3.0, 2.0]]
+        >>> outputs = jnp.array([9.0, 1.0, 3.0]).reshape(3, 1, 1)
+        >>> concat_pool(outputs, jnp.array([[False], [True], [True]])).tolist()
+        [[3.0, 3.0, 2.0]]
     """
     return _pooled(*_pools(outputs, valid), valid.sum(axis=0))
 
@@ -91,9 +91,9 @@ class Classifier(nnx.Module):
         """Logits (B, C) of documents of any length.
 
         Args:
-          tokens: (B, T) int, padded on the left.
-          lengths: (B,) int, words of each document, at least 1.
-          key: for the dropouts; without one nothing is dropped and the running statistics are used.
+            tokens: (B, T) int, padded on the left.
+            lengths: (B,) int, words of each document, at least 1.
+            key: for the dropouts; without one nothing is dropped and the running statistics are used.
 
         The state runs through the whole document; gradient and pooling see its last `max_length` words. What comes
         before is read in chunks of `bptt`, starting at the chunk where the batch's longest document starts, so that one
@@ -158,8 +158,9 @@ def _words(tokens: jax.Array, lengths: jax.Array) -> jax.Array:
 def classifier_rules(num_layers: int) -> tuple[tuple[str, str], ...]:
     """Parameter groups of the classifier, bottom to top, as rules for `jaxft.label_params`.
 
-    >>> [group for _, group in classifier_rules(2)]
-    ['embedding', 'lstm_0', 'lstm_1', 'head']
+    Examples:
+        >>> [group for _, group in classifier_rules(2)]
+        ['embedding', 'lstm_0', 'lstm_1', 'head']
     """
     return (("encoder/embedding", "embedding"), *layer_rules(num_layers), ("head/.*", "head"))
 

@@ -1,7 +1,7 @@
 """Reads and writes Hugging Face checkpoint folders: the configuration, and the weights by a table of their names.
 
 References:
-  `transformers/models/{bert,roberta,distilbert,electra}/modeling_*.py`, for the names.
+    `transformers/models/{bert,roberta,distilbert,electra}/modeling_*.py`, for the names.
 """
 
 import json
@@ -111,7 +111,7 @@ def to_checkpoint(params: Any, kind: str) -> dict[str, np.ndarray]:
     """Their names and layouts for our parameters: what a model with a head is saved as, float32.
 
     Raises:
-      KeyError: a parameter that such a checkpoint has no name for.
+        KeyError: a parameter that such a checkpoint has no name for.
     """
     state = {}
     for path, array in traverse_util.flatten_dict(params, sep="/").items():
@@ -139,7 +139,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The content of config.json.
 
     Raises:
-      InputError: it is missing or no JSON object.
+        InputError: it is missing or no JSON object.
     """
     path = folder / "config.json"
     try:
@@ -157,7 +157,7 @@ def read_checkpoint(folder: Path) -> dict[str, np.ndarray]:
     """The weights of a folder by their names there.
 
     Raises:
-      InputError: no weights, a missing shard, or a damaged file.
+        InputError: no weights, a missing shard, or a damaged file.
     """
     if (folder / SINGLE).exists():
         return _read_safetensors(folder / SINGLE)

@@ -37,29 +37,29 @@ def lstm(
     i, f, o = sigmoid(.), g = tanh(.) of `x_t @ kernel + h @ recurrent + bias`; c_t = f c + i g; h_t = o tanh(c_t).
 
     Args:
-      inputs: (T, B, D) float.
-      carry: hidden and cell state, (B, H) each, from the window before; zeros at the start.
-      kernel: (D, 4H).
-      recurrent: (H, 4H).
-      bias: (4H,).
-      valid: (T, B) bool; where it is False a finite state is reset to zero, so padding on the left leaves no trace.
-        Where no row has begun nothing is computed, in chunks of as many steps as T's smallest divisor from 16 to 48;
-        a T without one is read whole.
-      precision: of the matrix products; see `jaxft.models.products`.
+        inputs: (T, B, D) float.
+        carry: hidden and cell state, (B, H) each, from the window before; zeros at the start.
+        kernel: (D, 4H).
+        recurrent: (H, 4H).
+        bias: (4H,).
+        valid: (T, B) bool; where it is False a finite state is reset to zero, so padding on the left leaves no trace.
+            Where no row has begun nothing is computed, in chunks of as many steps as T's smallest divisor from 16 to
+            48; a T without one is read whole.
+        precision: of the matrix products; see `jaxft.models.products`.
 
     Returns:
-      The hidden states (T, B, H) and the carry after the last step.
+        The hidden states (T, B, H) and the carry after the last step.
 
     Examples:
-      >>> T, B, D, H = 5, 2, 3, 4
-      >>> zeros = jnp.zeros((B, H))
-      >>> hidden, (h, c) = lstm(jnp.ones((T, B, D)), (zeros, zeros), jnp.ones((D, 4 * H)), jnp.ones((H, 4 * H)),
-      ...                       jnp.zeros(4 * H))
-      >>> hidden.shape, bool((hidden[-1] == h).all())
-      ((5, 2, 4), True)
+        >>> T, B, D, H = 5, 2, 3, 4
+        >>> zeros = jnp.zeros((B, H))
+        >>> hidden, (h, c) = lstm(jnp.ones((T, B, D)), (zeros, zeros), jnp.ones((D, 4 * H)), jnp.ones((H, 4 * H)),
+        ...                       jnp.zeros(4 * H))
+        >>> hidden.shape, bool((hidden[-1] == h).all())
+        ((5, 2, 4), True)
 
     References:
-      Hochreiter & Schmidhuber, Long Short-Term Memory, 1997, with the forget gate of Gers et al., 2000.
+        Hochreiter & Schmidhuber, Long Short-Term Memory, 1997, with the forget gate of Gers et al., 2000.
     """
     states: Any
     if valid is None or _chunk_steps(len(valid)) == len(valid):

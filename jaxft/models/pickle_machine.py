@@ -25,12 +25,12 @@ def read_pickle(content: bytes, name: str) -> Any:
     """The lists, tuples, dicts, strings and numbers that a pickle holds.
 
     Raises:
-      InputError: anything else in it, which is refused by its name; a damaged file, or one that is far too large.
+        InputError: anything else in it, which is refused by its name; a damaged file, or one that is far too large.
 
     Examples:
-      >>> import pickle
-      >>> read_pickle(pickle.dumps(["xxunk", "film"]), "itos.pkl")
-      ['xxunk', 'film']
+        >>> import pickle
+        >>> read_pickle(pickle.dumps(["xxunk", "film"]), "itos.pkl")
+        ['xxunk', 'film']
     """
     if len(content) > LARGEST_PICKLE:
         raise InputError(f"{name} has {len(content):,} bytes: no list of tokens has more than {LARGEST_PICKLE:,}")
@@ -69,10 +69,10 @@ class PickleMachine:
     """Rebuilds what the instructions of one pickle describe.
 
     Args:
-      name: of the file, for errors.
-      allowed: what stands for each name that may be called; None for one that may only be named.
-      persistent: what resolves references to data outside of the pickle; None refuses them.
-      limit: instructions at most; a vocabulary of 500,000 tokens has half as many.
+        name: of the file, for errors.
+        allowed: what stands for each name that may be called; None for one that may only be named.
+        persistent: what resolves references to data outside of the pickle; None refuses them.
+        limit: instructions at most; a vocabulary of 500,000 tokens has half as many.
     """
 
     def __init__(

@@ -19,21 +19,21 @@ def matmul(x: jax.Array, weight: jax.Array, precision: Precision = "f32") -> jax
     """`x @ weight`; its derivative is made of products of the same precision.
 
     Args:
-      x: (..., K) float32.
-      weight: (K, N) float32, or what `operand` makes of it where no gradient is taken.
-      precision: "bf16" rounds both operands to 8 significant bits.
+        x: (..., K) float32.
+        weight: (K, N) float32, or what `operand` makes of it where no gradient is taken.
+        precision: "bf16" rounds both operands to 8 significant bits.
 
     Returns:
-      (..., N) float32.
+        (..., N) float32.
 
     Examples:
-      >>> third = jnp.full((1, 1), 1 / 3)
-      >>> one = jnp.ones((1, 1))
-      >>> [round(float(matmul(third, one, precision)[0, 0]), 5) for precision in ("f32", "bf16")]
-      [0.33333, 0.33398]
+        >>> third = jnp.full((1, 1), 1 / 3)
+        >>> one = jnp.ones((1, 1))
+        >>> [round(float(matmul(third, one, precision)[0, 0]), 5) for precision in ("f32", "bf16")]
+        [0.33333, 0.33398]
 
     References:
-      Micikevicius et al., Mixed Precision Training, ICLR 2018.
+        Micikevicius et al., Mixed Precision Training, ICLR 2018.
     """
     return _matmul(x, weight, precision)
 

@@ -3,8 +3,8 @@
 Axes: B batch, T time, D features, H units per direction, K tags.
 
 References:
-  Huang, Xu & Yu, Bidirectional LSTM-CRF Models for Sequence Tagging, 2015.
-  Weinberger et al., Feature Hashing for Large Scale Multitask Learning, ICML 2009, for the vectors of bigrams.
+    Huang, Xu & Yu, Bidirectional LSTM-CRF Models for Sequence Tagging, 2015. Weinberger et al., Feature Hashing for
+    Large Scale Multitask Learning, ICML 2009, for the vectors of bigrams.
 """
 
 from collections.abc import Mapping
@@ -31,15 +31,15 @@ class TaggerConfig:
     """Sizes of what stands on the vectors of tokens.
 
     Attributes:
-      tags: names of the K tags, of a BIO or BIOES scheme.
-      features: D, of a token's vector.
-      vocab_size: tokens of an embedding of its own; None where an encoder gives the vectors.
-      bigrams: buckets that pairs of neighbouring tokens are hashed to, each with a vector of half as many features,
-        beside that embedding; 0 has none.
-      lstm_size: H, units of each direction of the BiLSTM; 0 leaves it out.
-      crf: a conditional random field on top; otherwise every tag is chosen for itself.
-      dropout: of vectors, those of bigrams as a whole, and of the BiLSTM's outputs.
-      precision: of the products; see `jaxft.models.products`.
+        tags: names of the K tags, of a BIO or BIOES scheme.
+        features: D, of a token's vector.
+        vocab_size: tokens of an embedding of its own; None where an encoder gives the vectors.
+        bigrams: buckets that pairs of neighbouring tokens are hashed to, each with a vector of half as many features,
+            beside that embedding; 0 has none.
+        lstm_size: H, units of each direction of the BiLSTM; 0 leaves it out.
+        crf: a conditional random field on top; otherwise every tag is chosen for itself.
+        dropout: of vectors, those of bigrams as a whole, and of the BiLSTM's outputs.
+        precision: of the products; see `jaxft.models.products`.
     """
 
     tags: tuple[str, ...]
@@ -118,8 +118,9 @@ class Tagger(nnx.Module):
 def bigram_buckets(tokens: jax.Array, valid: jax.Array, buckets: int) -> jax.Array:
     """The bucket (B, T) int32 of every token (B, T) with the one after it, none after the last valid one.
 
-    >>> bigram_buckets(jnp.array([[5, 6, 5, 6]]), jnp.ones((1, 4), bool), 100).tolist()[0][::2]
-    [76, 76]
+    Examples:
+        >>> bigram_buckets(jnp.array([[5, 6, 5, 6]]), jnp.ones((1, 4), bool), 100).tolist()[0][::2]
+        [76, 76]
     """
     own = jnp.where(valid, tokens + 1, 0).astype(jnp.uint32)  # 0 is none
     after = jnp.pad(own[:, 1:], ((0, 0), (0, 1)))
@@ -134,8 +135,8 @@ class TaggerFns:
     where there is none, on padding, on special pieces, and on all pieces of a word but the first.
 
     Attributes:
-      config: sizes.
-      encoder: gives the vectors of tokens; None for an embedding of the tagger's own.
+        config: sizes.
+        encoder: gives the vectors of tokens; None for an embedding of the tagger's own.
     """
 
     config: TaggerConfig

@@ -27,23 +27,23 @@ def tied_cross_entropy(
     """Mean negative log-likelihood in nats of `targets` under `softmax(hidden @ embedding.T + bias)`.
 
     Args:
-      hidden: (N, H) float.
-      embedding: (V, H), the weight that also embeds the inputs.
-      bias: (V,).
-      targets: (N,) int; a negative target has no share in the loss.
-      rows: rows of a block; affects memory and speed only.
-      precision: of the matrix products; see `jaxft.models.products`.
+        hidden: (N, H) float.
+        embedding: (V, H), the weight that also embeds the inputs.
+        bias: (V,).
+        targets: (N,) int; a negative target has no share in the loss.
+        rows: rows of a block; affects memory and speed only.
+        precision: of the matrix products; see `jaxft.models.products`.
 
     Returns:
-      A scalar: the mean over the targets that count.
+        A scalar: the mean over the targets that count.
 
     Examples:
-      >>> uniform = tied_cross_entropy(jnp.zeros((3, 2)), jnp.zeros((7, 2)), jnp.zeros(7), jnp.array([1, 2, -1]))
-      >>> bool(jnp.isclose(uniform, jnp.log(7.0)))
-      True
+        >>> uniform = tied_cross_entropy(jnp.zeros((3, 2)), jnp.zeros((7, 2)), jnp.zeros(7), jnp.array([1, 2, -1]))
+        >>> bool(jnp.isclose(uniform, jnp.log(7.0)))
+        True
 
     References:
-      Press & Wolf, Using the Output Embedding to Improve Language Models, EACL 2017.
+        Press & Wolf, Using the Output Embedding to Improve Language Models, EACL 2017.
     """
     return _cross_entropy(hidden, embedding, bias, targets, rows, precision)
 

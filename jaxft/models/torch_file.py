@@ -5,8 +5,8 @@ Sizes are checked against the file before anything is allocated. `jaxft.models.f
 `jaxft.models.hugging_face` read weights with it.
 
 References:
-  `torch/serialization.py` (the zip format since PyTorch 1.6, and the older one) and `torch/_utils.py`, the functions
-  that rebuild a tensor.
+    `torch/serialization.py` (the zip format since PyTorch 1.6, and the older one) and `torch/_utils.py`, the functions
+    that rebuild a tensor.
 """
 
 import io
@@ -47,12 +47,12 @@ def read_tensors(content: bytes, name: str) -> Any:
     """What a file of `torch.save` holds, with NumPy arrays in the place of tensors.
 
     Args:
-      content: the file, in the zip format or in the one before it.
-      name: what to call it in errors.
+        content: the file, in the zip format or in the one before it.
+        name: what to call it in errors.
 
     Raises:
-      InputError: anything but tensors in plain containers, which is refused by its name; a damaged file; a tensor that
-        reaches beyond its data.
+        InputError: anything but tensors in plain containers, which is refused by its name; a damaged file; a tensor
+            that reaches beyond its data.
     """
     if content.startswith(b"PK\x03\x04"):
         return _read_zip(content, name)
@@ -174,7 +174,7 @@ def _with_arrays(tree: Any, data: Callable[[_Storage], bytes], declared: "_Stora
     """`tree` with a read-only array for each tensor; what a container holds twice stays one array.
 
     Raises:
-      InputError: storages that together are larger than the file.
+        InputError: storages that together are larger than the file.
     """
     if sum(storage.nbytes for storage in declared.by_key.values()) > file_size:
         raise InputError(f"{name} is damaged: it declares more data than it holds")

@@ -1,7 +1,7 @@
 """Writes tensors as `torch.save` does, in its zip format, without torch: what `jaxft.export` hands to fastai.
 
 References:
-  `torch/serialization.py`, and `pickletools` for the instructions.
+    `torch/serialization.py`, and `pickletools` for the instructions.
 """
 
 import os
@@ -20,11 +20,11 @@ def write_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
     """Writes a state dict that `torch.load` reads, whole or not at all.
 
     Args:
-      path: the `.pth` file.
-      state: float32 or int64 arrays by name; one that comes under two names stays one, as tied weights are.
+        path: the `.pth` file.
+        state: float32 or int64 arrays by name; one that comes under two names stays one, as tied weights are.
 
     Raises:
-      OSError: the file cannot be written.
+        OSError: the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:

@@ -33,14 +33,14 @@ def assemble(state: Arrays, rows: Sequence[Row]) -> tuple[dict[str, np.ndarray],
     """Our parameters by path, float32, and what is wrong with the names.
 
     Args:
-      state: arrays of a file by their names there.
-      rows: the table; the first full match of a key counts.
+        state: arrays of a file by their names there.
+        rows: the table; the first full match of a key counts.
 
     Examples:
-      >>> state = {"rnn.weight": np.ones((3, 2), np.float16), "extra": np.ones(1)}
-      >>> found, problems = assemble(state, [Row(r"(\\w+)\\.weight", r"\\1/kernel", "transpose")])
-      >>> {path: array.shape for path, array in found.items()}, problems
-      ({'rnn/kernel': (2, 3)}, ['extra is unknown'])
+        >>> state = {"rnn.weight": np.ones((3, 2), np.float16), "extra": np.ones(1)}
+        >>> found, problems = assemble(state, [Row(r"(\\w+)\\.weight", r"\\1/kernel", "transpose")])
+        >>> {path: array.shape for path, array in found.items()}, problems
+        ({'rnn/kernel': (2, 3)}, ['extra is unknown'])
     """
     found: dict[str, np.ndarray] = {}
     ties: list[tuple[str, str]] = []
@@ -77,14 +77,14 @@ def fill(found: Arrays, template: Any, problems: Sequence[str], complaint: str, 
     """`template` with the arrays found in the places of its leaves.
 
     Args:
-      found: arrays by path.
-      template: nested dict with leaves that have shapes; its own branches `params` and `statistics` are not part of
-        the paths.
-      problems: what was wrong before.
-      complaint, remedy: what the error says before and after it has listed the problems.
+        found: arrays by path.
+        template: nested dict with leaves that have shapes; its own branches `params` and `statistics` are not part of
+            the paths.
+        problems: what was wrong before.
+        complaint, remedy: what the error says before and after it has listed the problems.
 
     Raises:
-      InputError: naming everything that is missing, superfluous or of another shape.
+        InputError: naming everything that is missing, superfluous or of another shape.
     """
     problems, filled, used = list(problems), {}, set()
     leaves: Any = traverse_util.flatten_dict(template)

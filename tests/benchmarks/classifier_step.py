@@ -32,12 +32,12 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
 
     from jaxft import TrainState, discriminative, label_params, make_train_step
     from jaxft.data.streams import LengthBatches, length_widths
+    from jaxft.inference.text_classifier import class_logits, class_logits_fn
+    from jaxft.language_model.preview import flops_per_token, product_speed
     from jaxft.models.awd_lstm import AWDLSTMConfig, Dropouts
     from jaxft.models.heads import Classifier, classification_loss, classifier_rules
-    from jaxft.phases import Phase
-    from jaxft.preview import flops_per_token, product_speed
-    from jaxft.process import set_up
-    from jaxft.text_classifier import class_logits, class_logits_fn
+    from jaxft.optim.phases import Phase
+    from jaxft.training.process import set_up
 
     set_up()
     chosen: Any = precision

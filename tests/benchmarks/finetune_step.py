@@ -26,10 +26,10 @@ def measure(checkpoint: str, precision: str) -> dict[str, float]:
     import optax
 
     from jaxft import TrainState, discriminative, label_params, make_train_step
-    from jaxft.finetune_stages import encoder_loss
+    from jaxft.finetune.stages import encoder_loss
+    from jaxft.language_model.preview import product_speed
     from jaxft.models.bert import encoder_rules, open_checkpoint
-    from jaxft.preview import product_speed
-    from jaxft.process import set_up
+    from jaxft.training.process import set_up
 
     set_up()
     chosen: Any = precision

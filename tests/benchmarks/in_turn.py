@@ -16,10 +16,10 @@ def compare(ours: Mapping[str, Sequence[str]], peer: Sequence[str] | None, round
     """Prints a markdown table.
 
     Args:
-      ours: commands by the name of their row; each prints a JSON object with `tokens_per_s` and `peak_mb`, and perhaps
-        `share` of the rate of a large matrix product and that rate as `product_gflops`.
-      peer: a command that prints "N tokens/s" and "peak N MB".
-      rounds: how often each is run.
+        ours: commands by the name of their row; each prints a JSON object with `tokens_per_s` and `peak_mb`, and
+            perhaps `share` of the rate of a large matrix product and that rate as `product_gflops`.
+        peer: a command that prints "N tokens/s" and "peak N MB".
+        rounds: how often each is run.
     """
     results: dict[str, list[dict[str, float]]] = {}
     for _ in range(rounds):

@@ -27,6 +27,7 @@ def measure(size: str, precision: str) -> dict[str, float]:
     from flax import nnx
 
     from jaxft import TrainState, discriminative, label_params, make_train_step
+    from jaxft.language_model.preview import flops_per_token, product_speed
     from jaxft.models.awd_lstm import (
         AWDLSTMConfig,
         Dropouts,
@@ -35,9 +36,8 @@ def measure(size: str, precision: str) -> dict[str, float]:
         language_model_loss,
         language_model_rules,
     )
-    from jaxft.phases import Phase
-    from jaxft.preview import flops_per_token, product_speed
-    from jaxft.process import set_up
+    from jaxft.optim.phases import Phase
+    from jaxft.training.process import set_up
 
     set_up()
     words, embedding, hidden, layers, rows, bptt = SIZES[size]

@@ -18,10 +18,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from jaxft.data.corpus import open_corpus
-from jaxft.presets import parse
-from jaxft.report import read_json, write_json
-from jaxft.summary import accuracy_interval
-from jaxft.ulmfit_stages import read_texts
+from jaxft.training.report import read_json, write_json
+from jaxft.training.summary import accuracy_interval
+from jaxft.ulmfit.presets import parse
+from jaxft.ulmfit.stages import read_texts
 
 ULMFIT, SCRATCH, BASELINE = "ULMFiT", "the same from scratch", "TF-IDF + logistic regression"
 COLOURS = {ULMFIT: "#0072B2", SCRATCH: "#D55E00", BASELINE: "#6b6b6b"}

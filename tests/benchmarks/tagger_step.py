@@ -26,7 +26,7 @@ def measure(precision: str) -> dict[str, float]:
 
     from jaxft import TrainState, discriminative, make_train_step
     from jaxft.models.tagger import TaggerConfig, TaggerFns
-    from jaxft.process import set_up
+    from jaxft.training.process import set_up
 
     set_up()
     chosen: Any = precision

@@ -14,9 +14,9 @@ from flax import nnx
 
 import jaxft
 from jaxft import export
+from jaxft.inference.language_model import TextGenerator
+from jaxft.inference.text_classifier import TextClassifier
 from jaxft.models.awd_lstm import initial_carry
-from jaxft.text_classifier import TextClassifier
-from jaxft.text_generator import TextGenerator
 
 
 def main(run: Path, folder: Path) -> None:

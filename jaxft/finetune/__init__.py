@@ -1,0 +1,1 @@
+"""Fine-tuning of a transformer encoder: `python -m jaxft.finetune`."""

@@ -1,0 +1,1 @@
+"""Finished models: their folders, and what they predict."""

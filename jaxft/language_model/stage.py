@@ -1,0 +1,320 @@
+"""Training a language model, from random weights or from another one: `pretrain_lm` and `fine_tune_lm`.
+
+The first stage of ULMFiT, and the whole of `jaxft.pretrain`.
+
+References:
+    Merity, Keskar & Socher, Regularizing and Optimizing LSTM Language Models, ICLR 2018. Howard & Ruder, Universal
+    Language Model Fine-tuning for Text Classification, ACL 2018, section 3.2.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+
+from jaxft.data.document import Direction
+from jaxft.data.splits import Texts
+from jaxft.data.streams import WindowStream
+from jaxft.errors import InputError
+from jaxft.inference.language_model import TextGenerator
+from jaxft.models.awd_lstm import (
+    AWDLSTMConfig,
+    LanguageModel,
+    initial_carry,
+    language_model_loss,
+    language_model_rules,
+)
+from jaxft.models.products import Precision
+from jaxft.models.transfer import transfer_vocabulary
+from jaxft.optim import averaging, unfreezing
+from jaxft.optim.accumulation import GradFn, LossFn
+from jaxft.optim.groups import decay_mask, label_params
+from jaxft.optim.phases import Phase
+from jaxft.training.stage import Run, StageResult, run_plan
+from jaxft.training.train_step import make_eval_step
+from jaxft.ulmfit.settings import Directions, LanguageModelStage, Model
+
+LANGUAGE_MODEL = "language_model"
+"""the stage in logs and file names; see `stage_name`"""
+
+
+class LanguageModelSettings(Protocol):
+    """What the language model's stage needs to know, of any job."""
+
+    @property
+    def model(self) -> Model:
+        """sizes"""
+        ...
+
+    @property
+    def lm(self) -> LanguageModelStage:
+        """training"""
+        ...
+
+    @property
+    def precision(self) -> Precision:
+        """of the products"""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """of weights, order and dropout"""
+        ...
+
+
+def stage_name(stage: str, direction: Directions) -> str:
+    """What a stage is called in logs, files and plans.
+
+    Examples:
+        >>> stage_name("classifier", "forward"), stage_name("classifier", "backward")
+        ('classifier', 'classifier_backward')
+    """
+    return stage if direction == "forward" else f"{stage}_{direction}"
+
+
+def directions(wanted: Directions) -> tuple[Direction, ...]:
+    """The directions that `--direction` names, in the order of their training."""
+    return ("forward", "backward") if wanted == "both" else (wanted,)
+
+
+def pretrain_lm(
+    texts: Texts, settings: LanguageModelSettings, run: Run | None = None, direction: Direction = "forward"
+) -> StageResult:
+    """Trains a language model from random weights on `texts.lm_train`.
+
+    Args:
+        texts: from `read_texts`.
+        settings: `settings.model` and `settings.lm` are used, the precision and the seed.
+        run: run folder to log to and resume from; None keeps nothing.
+        direction: in which the model reads.
+
+    Raises:
+        InputError: too few texts for a window, or losses that stay not finite.
+        Stopped: the run was asked to stop.
+
+    Returns:
+        `params` is a nested dict with `encoder` and `decoder_bias`; the report holds `valid_loss` (nats per token),
+        `perplexity` and the figures of `run_plan`.
+    """
+    return fine_tune_lm(texts, settings, random_lm(texts, settings), run, direction)
+
+
+def random_lm(texts: Texts, settings: LanguageModelSettings) -> Any:
+    """Parameters of a language model over the vocabulary of `texts`, drawn by the seed."""
+    dropouts = settings.lm.dropout.scaled(settings.lm.drop_mult)
+    model = LanguageModel(encoder_config(texts, settings), dropouts, nnx.Rngs(settings.seed))
+    return nnx.to_pure_dict(nnx.state(model))
+
+
+def fine_tune_lm(
+    texts: Texts, settings: LanguageModelSettings, start: Any, run: Run | None = None, direction: Direction = "forward"
+) -> StageResult:
+    """Fine-tunes a language model on `texts.lm_train` with STLR, discriminative rates and one clip over all gradients.
+
+    Args:
+        texts: from `read_texts`.
+        settings: `settings.lm` is used, the precision and the seed.
+        start: a `TextGenerator`, whose vocabulary is exchanged for that of `texts`; or the parameters of a language
+            model over the vocabulary of `texts`, as `pretrain_lm` returns them. Its sizes are those of
+            `settings.model`.
+        run: run folder to log to and resume from; None keeps nothing.
+        direction: in which the model reads.
+
+    Returns:
+        As `pretrain_lm`, with the same errors; from another vocabulary the report holds `matched_words` and
+        `new_words`.
+    """
+    params, words = begin_with(texts, start)
+    stream = lm_stream(texts, settings, direction)
+    evaluate = lm_evaluation(texts, settings, texts.lm_valid, direction)
+    result = run_lm(
+        texts,
+        settings,
+        run or Run(None),
+        direction,
+        clip_norm=settings.lm.clip_norm,
+        stream=stream,
+        params=params,
+        carry=initial_carry(encoder_config(texts, settings), settings.lm.batch_size),
+        batch=stream.batch,
+        evaluate=lambda params, carry: evaluate(params),
+    )
+    return lm_result(texts, result.params, words, result.report)
+
+
+def begin_with(texts: Texts, start: Any) -> tuple[Any, dict[str, int]]:
+    """Parameters over the vocabulary of `texts`, and how many of its words they know from another one."""
+    if not isinstance(start, TextGenerator):
+        return start, {}
+    vocabulary = texts.store.vocabulary
+    params, matched = transfer_vocabulary(start.params, start.vocabulary, vocabulary)
+    return params, {"matched_words": matched, "new_words": len(vocabulary) - matched}
+
+
+def run_lm(
+    texts: Texts,
+    settings: LanguageModelSettings,
+    run: Run,
+    direction: Directions,
+    *,
+    stream: WindowStream,
+    params: Any,
+    carry: Any,
+    batch: Callable[[int], Any],
+    evaluate: Callable[[Any, Any], dict[str, float]],
+    clip_norm: float | None,
+    gradient: Callable[[LossFn], GradFn] | None = None,
+) -> StageResult:
+    """`run_plan`, whose arguments these are, with what all language models have in common; `stream` tells the steps."""
+    stage = settings.lm
+    return run_plan(
+        run,
+        stage_name(LANGUAGE_MODEL, direction),
+        lm_plan(settings),
+        loss_fn=_lm_loss(encoder_config(texts, settings), stage),
+        optimizer=_lm_optimizer(stage),
+        labels=label_params(params, language_model_rules(settings.model.num_layers)),
+        clip_norm=clip_norm,
+        params=params,
+        carry=carry,
+        key=jax.random.fold_in(jax.random.key(settings.seed), 1),
+        batch=batch,
+        steps_per_epoch=stream.steps_per_epoch,
+        tokens_per_epoch=int(stream.window_lengths(0).sum()) * stage.batch_size * len(directions(direction)),
+        evaluate=evaluate,
+        rate_factors=_rate_factors(stream, stage),
+        average=_average(stage, stage.epochs * stream.steps_per_epoch),
+        gradient=gradient,
+    )
+
+
+def lm_result(texts: Texts, params: Any, words: dict[str, int], report: dict[str, Any]) -> StageResult:
+    """What a language model's stage hands on, the scores of its last evaluation first."""
+    last = report["evaluations"][-1]
+    valid_tokens = int(texts.store.lengths[texts.lm_valid].sum())
+    scores = {"valid_loss": last["loss"], "perplexity": last["perplexity"], "valid_tokens": valid_tokens}
+    return StageResult(params, {}, {**scores, **words, **report})
+
+
+def lm_evaluation(
+    texts: Texts, settings: LanguageModelSettings, documents: np.ndarray, direction: Direction = "forward"
+) -> Callable[[Any], dict[str, float]]:
+    """Makes the function from a language model's parameters to its `loss` (nats per token) and `perplexity`.
+
+    Args:
+        texts: from `read_texts`.
+        settings: for the sizes, the rows and the windows, whose state is carried.
+        documents: what to measure on, such as `texts.lm_valid`.
+        direction: in which the model reads.
+
+    Raises:
+        InputError: too few tokens for a window.
+    """
+    config, stage = encoder_config(texts, settings), settings.lm
+    read = replace(texts, lm_valid=documents).read(direction)
+    windows = _window_stream(read, read.lm_valid, stage.batch_size, stage.bptt, None)
+    eval_step = jax.jit(make_eval_step(_lm_loss(config, stage)))
+
+    def evaluate(params: Any) -> dict[str, float]:
+        loss, tokens = 0.0, 0
+        state: Any = initial_carry(config, stage.batch_size)
+        for i in range(windows.steps_per_epoch):
+            window = windows.batch(i)
+            state, metrics = eval_step(params, state, window)
+            count = int((window["targets"] >= 0).sum())
+            loss, tokens = loss + count * float(metrics["cross_entropy"]), tokens + count
+        return {"loss": loss / tokens, "perplexity": float(np.exp(loss / tokens))}
+
+    return evaluate
+
+
+def _lm_loss(config: AWDLSTMConfig, stage: LanguageModelStage) -> Any:
+    model = nnx.eval_shape(lambda: LanguageModel(config, stage.dropout.scaled(stage.drop_mult), nnx.Rngs(0)))
+    return language_model_loss(nnx.graphdef(model), stage.activation_penalty, stage.temporal_penalty)
+
+
+def lm_stream(texts: Texts, settings: LanguageModelSettings, direction: Direction = "forward") -> WindowStream:
+    """The windows that the language model learns from.
+
+    Raises:
+        InputError: too few texts for a window.
+    """
+    stage, read = settings.lm, texts.read(direction)
+    return _window_stream(read, read.lm_train, stage.batch_size, stage.bptt, settings.seed, stage.vary_bptt)
+
+
+def _rate_factors(stream: WindowStream, stage: LanguageModelStage) -> np.ndarray | None:
+    """Length of each window of the stage in units of `bptt`, where it varies."""
+    if not stage.vary_bptt:
+        return None
+    return np.concatenate([stream.window_lengths(epoch) for epoch in range(stage.epochs)]) / stage.bptt
+
+
+def as_generator(
+    texts: Texts, settings: LanguageModelSettings, params: Any, direction: Direction, pretokenized: bool = False
+) -> TextGenerator:
+    """The language model that a finished stage has trained; see `TextGenerator` for `pretokenized`."""
+    return TextGenerator(encoder_config(texts, settings), texts.store.vocabulary, params, direction, pretokenized)
+
+
+def lm_plan(settings: LanguageModelSettings) -> tuple[Phase, ...]:
+    """The language model's plan: one phase in which everything trains, or none where the stage is left out.
+
+    Examples:
+        >>> from jaxft.ulmfit.presets import PAPER
+        >>> [(phase.epochs, phase.rates["lstm_2"]) for phase in lm_plan(PAPER)]
+        [(15, 0.0015384615384615385)]
+    """
+    stage = settings.lm
+    if not stage.epochs:
+        return ()
+    groups = [group for _, group in language_model_rules(settings.model.num_layers)]
+    return unfreezing.full(groups, stage.peak_rate, stage.divisor, epochs=stage.epochs, schedule=stage.schedule)
+
+
+def _lm_optimizer(stage: LanguageModelStage) -> optax.GradientTransformation:
+    """The update rule with the learning rate left to `discriminative`."""
+    if stage.optimizer == "sgd":
+        return optax.chain(optax.add_decayed_weights(stage.weight_decay), optax.sgd(1.0))
+    return adam(stage.b1, stage.b2, stage.weight_decay)
+
+
+def adam(b1: float, b2: float, weight_decay: float) -> optax.GradientTransformation:
+    """Adam with the learning rate left to `discriminative`; AdamW where weights decay, biases and norms excepted."""
+    if not weight_decay:
+        return optax.adam(1.0, b1, b2)
+    return optax.adamw(1.0, b1, b2, weight_decay=weight_decay, mask=decay_mask((r"bias", r"norm_\d+")))
+
+
+def _average(stage: LanguageModelStage, steps: int) -> averaging.Average | None:
+    match stage.average:
+        case "ema":
+            return averaging.ema(stage.ema_decay)
+        case "swa":
+            return averaging.swa(round(stage.swa_start * steps))
+        case "nt-asgd":
+            return averaging.nt_asgd(stage.patience)
+    return None
+
+
+def encoder_config(texts: Texts, settings: LanguageModelSettings) -> AWDLSTMConfig:
+    """Sizes and precision of the encoder over the vocabulary of `texts`."""
+    return AWDLSTMConfig(len(texts.store.vocabulary), **asdict(settings.model), precision=settings.precision)
+
+
+def _window_stream(
+    texts: Texts, documents: np.ndarray, batch_size: int, bptt: int, seed: int | None, vary: bool = False
+) -> WindowStream:
+    try:
+        return WindowStream(
+            texts.store.ids, texts.store.offsets, documents, batch_size=batch_size, bptt=bptt, seed=seed, vary=vary
+        )
+    except ValueError as error:
+        otherwise = ", or leave the language model out with --lm.epochs 0" if len(texts.train) else ""
+        raise InputError(
+            f"{texts.name}: {error}; lower --lm.batch-size or --lm.bptt, or add texts{otherwise}"
+        ) from error

@@ -1,0 +1,1 @@
+"""Sequence labelling with a BiLSTM-CRF: `python -m jaxft.ner`."""

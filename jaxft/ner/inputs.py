@@ -1,0 +1,194 @@
+"""What a tagging job reads: files, sentences, the encoder or a vocabulary, and all of it as ids.
+
+`jaxft.ner` calls `read_inputs`, and `jaxft.ner.stages` trains with the result.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxft.data.files import COMPRESSION_SUFFIXES, expanded, file_hash
+from jaxft.data.hub import checkpoint_folder
+from jaxft.data.pieces import load_tokenizer
+from jaxft.data.spans import count_orphans, read_spans
+from jaxft.data.tag_pieces import PieceMaker, TagPieces, Unit, guess_unit, tag_pieces
+from jaxft.data.tagged import Sentence, read_tagged
+from jaxft.data.vocabulary import Vocabulary
+from jaxft.errors import InputError
+from jaxft.models.bert import Encoder, open_checkpoint
+from jaxft.models.tagger import TaggerConfig, TaggerFns
+from jaxft.ner.settings import NO_ENCODER, Settings
+
+PARTS = ("train", "dev", "test")
+SUFFIXES = tuple(
+    f"{kind}{packed}"
+    for packed in ("", *COMPRESSION_SUFFIXES)
+    for kind in ("", ".txt", ".tsv", ".conll", ".json", ".jsonl")
+)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What every model of a run starts from.
+
+    Attributes:
+        name: of the data.
+        fingerprint: of the files.
+        sentences: of train, dev and test; test may be empty.
+        pieces: the same as ids.
+        source: a `Vocabulary`, or a tokenizer.
+        fns: the model's pure functions.
+        folder: of the encoder's checkpoint, if there is one.
+    """
+
+    name: str
+    fingerprint: str
+    sentences: Mapping[str, tuple[Sentence, ...]]
+    pieces: Mapping[str, TagPieces]
+    source: Any
+    fns: TaggerFns
+    folder: Path | None
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """The parts that a finished model is scored on."""
+        return ("dev", "test") if self.sentences["test"] else ("dev",)
+
+    @property
+    def unit(self) -> Unit:
+        """What a raw text has to be split into."""
+        return guess_unit([sentence.tokens for sentence in self.sentences["train"]])
+
+
+def find_files(settings: Settings) -> dict[str, Path]:
+    """The files of train, dev and test that the settings name or mean; the latter two may be missing.
+
+    Raises:
+        InputError: there is no training file.
+    """
+    own = {name: path for name, path in (("dev", settings.dev), ("test", settings.test)) if path is not None}
+    path = expanded(settings.data)
+    if path.is_file():
+        return {"train": path, **own}
+    starts = [f"{path}/"] if path.is_dir() else [f"{path}."]
+    found = {}
+    for part in PARTS:
+        places = (Path(f"{start}{part}{suffix}") for start in starts for suffix in SUFFIXES)
+        file = own.get(part) or next((place for place in places if place.is_file()), None)
+        if file is not None:
+            found[part] = file
+    if "train" not in found:
+        raise InputError(
+            f"{settings.data} is no file, and there is no {starts[0]}train, as it is or with .txt, .conll or another "
+            "suffix of --data: name the training file, or what the names of the files begin with"
+        )
+    return found
+
+
+def read_inputs(settings: Settings) -> Inputs:
+    """Reads the sentences and the encoder, and holds out dev sentences where there is no file of them.
+
+    Raises:
+        InputError: bad data or checkpoint; the sentence names file and line, or the flag.
+    """
+    files = find_files(settings)
+    sentences = {part: tuple(read_tagged(file, settings.tag_column)) for part, file in files.items()}
+    sentences.setdefault("test", ())
+    if "dev" not in sentences:
+        sentences |= _held_out(sentences["train"], settings)
+    names = tag_names(sentences["train"], settings)
+    encoder, folder = None, None
+    if settings.encoder == NO_ENCODER:
+        counts = Counter(chain.from_iterable(sentence.tokens for sentence in sentences["train"]))
+        source: Any = Vocabulary.build(counts, min_count=settings.model.min_count)
+    else:
+        folder = checkpoint_folder(settings.encoder, "--encoder")
+        source = load_tokenizer(folder)
+        encoder = open_checkpoint(folder, precision=settings.precision, seed=settings.seed)
+        if settings.max_length > encoder.config.longest:
+            raise InputError(
+                f"--max-length {settings.max_length} is beyond what the encoder reads: give at most "
+                f"{encoder.config.longest}"
+            )
+    maker = PieceMaker(source)
+    pieces = {
+        part: tag_pieces(
+            [sentence.tokens for sentence in own],
+            [sentence.tags for sentence in own],
+            names,
+            settings.scheme,
+            maker,
+            settings.max_length,
+        )
+        for part, own in sentences.items()
+    }
+    return Inputs(
+        name=settings.data,
+        fingerprint=" ".join(file_hash(file, part) for part, file in files.items()),
+        sentences=sentences,
+        pieces=pieces,
+        source=source,
+        fns=TaggerFns(tagger_config(settings, names, source, encoder), encoder),
+        folder=folder,
+    )
+
+
+def _held_out(train: tuple[Sentence, ...], settings: Settings) -> dict[str, tuple[Sentence, ...]]:
+    count = max(1, round(settings.dev_fraction * len(train)))
+    if count >= len(train):
+        raise InputError(f"{settings.data} has too few sentences ({len(train)}) to hold some out: give more, or --dev")
+    order = np.random.default_rng(settings.seed).permutation(len(train))
+    dev = set(order[:count].tolist())
+    return {
+        "train": tuple(sentence for number, sentence in enumerate(train) if number not in dev),
+        "dev": tuple(train[number] for number in sorted(dev)),
+    }
+
+
+def tag_names(sentences: Sequence[Sentence], settings: Settings) -> tuple[str, ...]:
+    """O, and the tags of every type in the training sentences.
+
+    Raises:
+        InputError: there is no entity to learn.
+    """
+    types = sorted({name for sentence in sentences for name, _, _ in read_spans(sentence.tags)})
+    if not types:
+        raise InputError(f"{settings.data} marks no entity: name the column of the tags with --tag-column")
+    kinds = "BI" if settings.scheme == "BIO" else "BIES"
+    return ("O", *(f"{kind}-{name}" for name in types for kind in kinds))
+
+
+def tagger_config(settings: Settings, names: tuple[str, ...], source: Any, encoder: Encoder | None) -> TaggerConfig:
+    """The sizes of what stands on the vectors of tokens."""
+    return TaggerConfig(
+        tags=names,
+        features=settings.model.embedding_size if encoder is None else encoder.config.hidden_size,
+        vocab_size=len(source) if encoder is None else None,
+        bigrams=settings.model.bigrams if encoder is None else 0,
+        lstm_size=settings.model.lstm_size,
+        crf=settings.model.head == "crf",
+        dropout=settings.model.dropout,
+        precision=settings.precision,
+    )
+
+
+def describe_data(inputs: Inputs) -> dict[str, Any]:
+    """Sizes for the summary: sentences, entities, orphans and windows of every part, and the types of entities."""
+
+    def total(part: str, count: Any) -> int:
+        return sum(count(sentence.tags) for sentence in inputs.sentences[part])
+
+    parts = [part for part in PARTS if inputs.sentences[part]]
+    return {
+        "name": inputs.name,
+        "sizes": {part: len(inputs.sentences[part]) for part in parts},
+        "entities": {part: total(part, lambda tags: len(read_spans(tags))) for part in parts},
+        "orphans": {part: total(part, count_orphans) for part in parts},
+        "windows": {part: len(inputs.pieces[part].lengths) for part in parts},
+        "classes": [name.removeprefix("B-") for name in inputs.fns.config.tags if name.startswith("B-")],
+    }

@@ -1,0 +1,1 @@
+"""The optimisation parts, for any loop: schedules, groups, optimizers, averages, monitors and plans of phases."""

@@ -1,0 +1,237 @@
+"""What a run has come to: scores with their uncertainty, what it ran on, what it cost, and all of it as a table.
+
+The jobs build `summary.json` from these functions and print `summary_table` at their end; a regression or tagging job
+puts its own numbers where a classifier puts `classification_summary`.
+"""
+
+import importlib.metadata
+import math
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxft.training.report import SHARES, format_number
+
+
+def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
+    """The 95 % confidence interval of an accuracy of `correct` out of `n`, by Wilson's score (Wilson 1927, JASA 22).
+
+    Unlike the normal approximation it stays in [0, 1] and keeps its width at 0 and at n right answers.
+
+    Examples:
+        >>> low, high = accuracy_interval(90, 100)
+        >>> print(f"{low:.4f} {high:.4f}")
+        0.8256 0.9448
+
+    Raises:
+        ValueError: n is not positive, or `correct` is not between 0 and n.
+    """
+    if not 0 <= correct <= n or n < 1:
+        raise ValueError(f"{correct} right answers out of {n}")
+    z = 1.959963984540054
+    share, spread = correct / n, z * z / n
+    centre = (share + spread / 2) / (1 + spread)
+    half_width = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
+    # At 0 and n right answers one end is `share` itself, which rounding would miss.
+    return min(share, max(0.0, centre - half_width)), max(share, min(1.0, centre + half_width))
+
+
+def classification_summary(labels: Sequence[int], predictions: Sequence[int], classes: Sequence[str]) -> dict[str, Any]:
+    """How well predictions match labels, for `summary.json`.
+
+    Args:
+        labels: (N,) true classes, as indices into `classes`.
+        predictions: (N,) predicted classes, likewise.
+        classes: (C,) names.
+
+    Returns:
+        `n`, `accuracy`, `accuracy_interval` (95 %), `macro_f1` (over all classes, absent ones with 0), `per_class`
+        (`class`, `precision`, `recall`, `f1`, `support`) and `confusion_matrix` (C rows, true; C columns, predicted).
+
+    Examples:
+        >>> result = classification_summary([0, 0, 1, 1], [0, 1, 1, 1], ["neg", "pos"])
+        >>> print(result["accuracy"], round(result["macro_f1"], 4), result["confusion_matrix"])
+        0.75 0.7333 [[1, 1], [0, 2]]
+
+    Raises:
+        ValueError: nothing to compare, different lengths, or an index outside `classes`.
+    """
+    true, predicted = np.asarray(labels), np.asarray(predictions)
+    if true.shape != predicted.shape or true.ndim != 1 or not true.size:
+        raise ValueError(f"labels of shape {true.shape} and predictions of shape {predicted.shape}")
+    if min(true.min(), predicted.min()) < 0 or max(true.max(), predicted.max()) >= len(classes):
+        raise ValueError(f"a label or a prediction is not an index into {len(classes)} classes")
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(confusion, (true, predicted), 1)
+    hits, support, claims = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    scores = {
+        "precision": hits / np.maximum(claims, 1),
+        "recall": hits / np.maximum(support, 1),
+        "f1": 2 * hits / np.maximum(claims + support, 1),
+        "support": support,
+    }
+    return {
+        "n": true.size,
+        "accuracy": float(hits.sum() / true.size),
+        "accuracy_interval": list(accuracy_interval(int(hits.sum()), true.size)),
+        "macro_f1": float(scores["f1"].mean()),
+        "per_class": [
+            {"class": name} | {score: values[i].item() for score, values in scores.items()}
+            for i, name in enumerate(classes)
+        ],
+        "confusion_matrix": confusion.tolist(),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device and processor cores, as a summary records them; the first call starts JAX's backend.
+
+    Examples:
+        >>> sorted(environment())
+        ['cores', 'device', 'device_count', 'platform', 'system', 'versions']
+    """
+    versions = {"python": platform.python_version()}
+    for package in ("jaxft", "jax", "jaxlib", "flax", "optax"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:  # run from a checkout
+            versions[package] = "not installed"
+    device = jax.devices()[0]
+    return {
+        "versions": versions,
+        "platform": device.platform,
+        "device": device.device_kind,
+        "device_count": jax.device_count(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def peak_memory_mb() -> dict[str, float]:
+    """The largest memory so far, in megabytes (10^6 bytes).
+
+    Returns:
+        `process`, this process's resident set; `children`, that of its largest finished child, which counts the memory
+        of this process as its own until it starts a program; and `device`, the allocations on the first accelerator,
+        where its driver tells.
+    """
+    import resource  # not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    usage = {"process": resource.RUSAGE_SELF, "children": resource.RUSAGE_CHILDREN}
+    peak = {name: round(resource.getrusage(who).ru_maxrss * unit / 1e6, 1) for name, who in usage.items()}
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux's getrusage remembers the size of the program that started this one
+        kilobytes = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        peak["process"] = round(int(kilobytes[0]) * 1024 / 1e6, 1)
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        peak["device"] = round(stats["peak_bytes_in_use"] / 1e6, 1)
+    return peak
+
+
+def summary_table(summary: Mapping[str, Any]) -> str:
+    """A summary as text to print at the end of a run; what is absent is left out.
+
+    Args:
+        summary: the content of `summary.json`. Of its entries this reads `data` (`name`, `sizes`, `classes`,
+            `transductive`), `language_model` (`valid_loss`, `perplexity`), `dev` and `test` (from
+            `classification_summary`, or any other numbers by name), `stages` (a list of `name`, `seconds`, `tokens`,
+            `tokens_per_s`), `peak_memory_mb` (from that function) and `environment` (likewise).
+
+    Examples:
+        >>> test = classification_summary([0, 0, 1, 1], [0, 1, 1, 1], ["neg", "pos"])
+        >>> stages = [{"name": "classifier", "seconds": 83.2, "tokens": 41000, "tokens_per_s": 492.8}]
+        >>> print(summary_table({"data": {"name": "demo", "classes": ["neg", "pos"]}, "test": test, "stages": stages}))
+        data            demo
+        test            n 4, accuracy 75.00 % (95 % interval 30.06 to 95.44), macro-F1 73.33 %
+        <BLANKLINE>
+        true \\ predicted  neg  pos
+        neg                 1    1
+        pos                 0    2
+        <BLANKLINE>
+        stage       time  tokens  tokens/s
+        classifier  1:23  41,000       493
+        total       1:23
+    """
+    blocks = [_overview(summary)]
+    test, classes = summary.get("test", {}), summary.get("data", {}).get("classes", [])
+    if "confusion_matrix" in test and len(classes) <= 10:  # a wider matrix is for the plot
+        head = ["true \\ predicted", *classes]
+        blocks.append(
+            _columns([head, *([name, *row] for name, row in zip(classes, test["confusion_matrix"], strict=True))])
+        )
+    elif "per_class" in test:
+        rows = [[r["class"], *(f"{100 * r[k]:.2f}" for k in SHARES), r["support"]] for r in test["per_class"]]
+        blocks.append(_columns([["test", *(f"{k} %" for k in SHARES), "support"], *rows]))
+    if summary.get("stages"):
+        rows = [[r["name"], _clock(r["seconds"]), r.get("tokens"), r.get("tokens_per_s")] for r in summary["stages"]]
+        rows.append(["total", _clock(sum(r["seconds"] for r in summary["stages"])), None, None])
+        blocks.append(_columns([["stage", "time", "tokens", "tokens/s"], *rows]))
+    return "\n\n".join(blocks)
+
+
+def _overview(summary: Mapping[str, Any]) -> str:
+    rows: list[tuple[str, str]] = []
+    if data := summary.get("data"):
+        sizes = ", ".join(f"{count:,} {name}" for name, count in data.get("sizes", {}).items() if count)
+        note = "the language model has read the test texts" if data.get("transductive") else ""
+        rows.append(("data", "; ".join(filter(None, [data.get("name", ""), sizes, note]))))
+    rows += [
+        (name.replace("_", " "), _scores(summary[name]))
+        for name in summary
+        if name.startswith(("language_model", "dev", "test"))
+    ]
+    if peak := summary.get("peak_memory_mb"):
+        parts = {
+            "process": "{:,.0f} MB",
+            "children": "{:,.0f} MB in a worker process",
+            "device": "{:,.0f} MB on the device",
+        }
+        rows.append(("peak memory", ", ".join(parts[name].format(peak[name]) for name in parts if peak.get(name))))
+    if machine := summary.get("environment"):
+        versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+        rows.append(
+            ("run on", f"{machine['device_count']} x {machine['device']}, {machine['cores']} cores; {versions}")
+        )
+    width = max(16, 2 + max((len(name) for name, _ in rows), default=0))
+    return "\n".join(f"{name:<{width}}{text}" for name, text in rows)
+
+
+def _scores(numbers: Mapping[str, Any]) -> str:
+    """One line of whatever numbers a job reports; shares of right answers in per cent, with their interval."""
+    parts = []
+    for name, value in numbers.items():
+        if name == "accuracy":
+            interval = numbers.get("accuracy_interval")
+            around = f" (95 % interval {100 * interval[0]:.2f} to {100 * interval[1]:.2f})" if interval else ""
+            parts.append(f"accuracy {100 * value:.2f} %{around}")
+        elif (kind := name.split("_")[-1]) in SHARES:
+            words = [*name.split("_")[:-1], "F1" if kind == "f1" else kind]
+            parts.append(f"{('-' if kind == 'f1' else ' ').join(words)} {100 * value:.2f} %")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            parts.append(f"{name.replace('_', ' ')} {format_number(value)}")
+    return ", ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    """As 1:02:03 or 2:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _columns(rows: Sequence[Sequence[Any]]) -> str:
+    """Rows of cells as aligned text, the first column to the left and numbers to the right; None is an empty cell."""
+    cells = [["" if c is None else c if isinstance(c, str) else f"{c:,.0f}" for c in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = (
+        [c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))] for row in cells
+    )
+    return "\n".join("  ".join(line).rstrip() for line in lines)

@@ -1,0 +1,220 @@
+"""The train step and the loop around it: no model, no data set, no file is known here. Every job calls this module.
+
+A loss function `loss_fn(params, carry, batch, key) -> (loss, (carry, metrics))` is all that the trainer sees; `carry`
+is whatever lives from step to step without being trained: a recurrent state, batch statistics, or `()`.
+"""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxft.optim.accumulation import GradFn, LossFn
+from jaxft.optim.averaging import Average
+from jaxft.optim.discriminative import applied_metrics
+
+Metrics = Mapping[str, Any]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """Everything that a step changes, and nothing else: a pytree to donate, save and restore.
+
+    Attributes:
+        step: () int32, steps taken, skipped ones included.
+        params: the parameters that train.
+        opt_state: the state of the optax transformation.
+        carry: what lives from step to step without being trained.
+        average: the state of the parameter average, `()` where there is none.
+        key: () PRNG key of the run; step n uses `fold_in(key, n)`.
+    """
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+    carry: Any
+    average: Any
+    key: jax.Array
+
+    @classmethod
+    def create(
+        cls,
+        params: Any,
+        tx: optax.GradientTransformation,
+        *,
+        key: jax.Array,
+        carry: Any = (),
+        average: Average | None = None,
+    ) -> "TrainState":
+        """A state at step 0 with fresh optimizer state and average.
+
+        Args:
+            params: a pytree of arrays; the state holds them, so donating it gives them away.
+            tx: the optax transformation whose state to make.
+            key: a typed PRNG key, as from `jax.random.key`.
+            carry: what else lives from step to step.
+            average: the average that the step will update.
+
+        Returns:
+            A state; its arrays share no buffer but those of `params`, `carry` and `key`.
+
+        Examples:
+            >>> state = TrainState.create({"w": jnp.ones(2)}, optax.sgd(0.1), key=jax.random.key(0))
+            >>> int(state.step)
+            0
+        """
+        return cls(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            opt_state=tx.init(params),
+            carry=carry,
+            average=() if average is None else average.init(params),
+            key=key,
+        )
+
+
+def make_train_step(
+    loss_fn: LossFn,
+    tx: optax.GradientTransformation,
+    average: Average | None = None,
+    gradient: Callable[[LossFn], GradFn] | None = None,
+) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
+    """Makes the pure step `(state, batch) -> (state, metrics)`; jit it with the state donated.
+
+    Metrics are what `loss_fn` returns, `loss`, and, with `jaxft.discriminative`, the rates that were applied
+    (`lr/<group>`), the gradient norm where it is known, and the count of skipped updates. A step whose loss is not
+    finite leaves the carry as it was; a step that `jaxft.discriminative` skips leaves the average as it was.
+
+    Args:
+        loss_fn: `(params, carry, batch, key) -> (loss, (carry, metrics))`; the loss is a float32 scalar, metrics a dict
+            of scalars.
+        tx: an optax transformation.
+        average: an average of the parameters to keep in the state; None for none.
+        gradient: what makes the function of `loss_fn` that gives `((loss, (carry, metrics)), gradients)`, for example
+            `functools.partial(accumulate_gradients, num_microbatches=4)`; None for `jax.value_and_grad`.
+
+    Returns:
+        The step; step n draws from `fold_in(state.key, n)`.
+
+    Examples:
+        >>> def loss_fn(params, carry, batch, key):
+        ...     return jnp.mean((batch - params["w"]) ** 2), (carry, {})
+        >>> tx = optax.sgd(0.5)
+        >>> step = jax.jit(make_train_step(loss_fn, tx), donate_argnums=0)
+        >>> state = TrainState.create({"w": jnp.zeros(())}, tx, key=jax.random.key(0))
+        >>> state, metrics = step(state, jnp.full(3, 2.0))
+        >>> float(state.params["w"]), float(metrics["loss"])
+        (2.0, 4.0)
+    """
+    value_and_grad: GradFn = jax.value_and_grad(loss_fn, has_aux=True) if gradient is None else gradient(loss_fn)
+
+    def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(state.key, state.step)
+        (loss, (carry, metrics)), gradients = value_and_grad(state.params, state.carry, batch, key)
+        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+        params: Any = optax.apply_updates(state.params, updates)
+        applied = applied_metrics(opt_state)
+        averaged = () if average is None else average.update(state.average, params, state.step)
+        moved = TrainState(
+            step=state.step + 1,
+            params=params,
+            opt_state=opt_state,
+            carry=_where(jnp.isfinite(loss), carry, state.carry),
+            # An equal average would count the weights of a skipped step twice.
+            average=_where(applied.get("skipped_in_a_row", 0) == 0, averaged, state.average),
+            key=state.key,
+        )
+        return moved, {"loss": loss, **applied, **metrics}
+
+    return step
+
+
+def _where(condition: jax.typing.ArrayLike, chosen: Any, other: Any) -> Any:
+    return jax.tree.map(partial(jnp.where, condition), chosen, other)
+
+
+def make_eval_step(loss_fn: LossFn) -> Callable[[Any, Any, Any], tuple[Any, dict[str, jax.Array]]]:
+    """Makes the pure step `(params, carry, batch) -> (carry, metrics)`: the loss without dropout.
+
+    Examples:
+        >>> def loss_fn(params, carry, batch, key):
+        ...     return jnp.mean((batch - params) ** 2), (carry, {})
+        >>> make_eval_step(loss_fn)(jnp.zeros(()), (), jnp.full(3, 2.0))
+        ((), {'loss': Array(4., dtype=float32)})
+    """
+
+    def step(params: Any, carry: Any, batch: Any) -> tuple[Any, dict[str, jax.Array]]:
+        loss, (carry, metrics) = loss_fn(params, carry, batch, None)
+        return carry, {"loss": loss, **metrics}
+
+    return step
+
+
+def fit(
+    state: TrainState,
+    step: Callable[[TrainState, Any], tuple[TrainState, Metrics]],
+    batch: Callable[[int], Any],
+    until: int,
+    *,
+    on_metrics: Callable[[int, dict[str, float]], None],
+    pause: Callable[[], bool] = lambda: False,
+    on_pause: Callable[[TrainState], None] = lambda state: None,
+) -> TrainState:
+    """Takes steps until `state.step` is `until`.
+
+    Args:
+        state: where to start; it is given away (donated) to the first step.
+        step: the jitted train step.
+        batch: `batch(i)` makes the batch of step i; it runs in a thread, one step ahead of the device.
+        until: number of the step to stop before.
+        on_metrics: called with the number of each step and its metrics as floats; one step late but on a CPU, so that
+            an accelerator never waits for the host. An exception that it raises ends the loop.
+        pause: asked after each step whether to call `on_pause`.
+        on_pause: called with the state between two steps, all metrics reported; the state must not be kept.
+
+    Returns:
+        The state after the last step.
+
+    Examples:
+        >>> def step(state, batch):
+        ...     return TrainState(state.step + 1, state.params + batch, (), (), (), state.key), {"sum": state.params}
+        >>> seen = []
+        >>> state = TrainState(jnp.array(0), jnp.array(0), (), (), (), jax.random.key(0))
+        >>> state = fit(state, step, lambda i: i, 3, on_metrics=lambda i, metrics: seen.append((i, metrics["sum"])))
+        >>> int(state.params), seen
+        (3, [(0, 0.0), (1, 0.0), (2, 1.0)])
+    """
+    start = int(state.step)
+    if start >= until:
+        return state
+    late: list[tuple[int, Metrics]] = []
+    # A CPU gains nothing by it, and a step that is asked for before the last one has given its memory back takes more.
+    at_once = jax.default_backend() == "cpu"
+
+    def report() -> None:
+        while late:
+            number, metrics = late.pop()
+            on_metrics(number, {name: float(value) for name, value in jax.device_get(dict(metrics)).items()})
+
+    with ThreadPoolExecutor(max_workers=1) as ahead:
+        upcoming = ahead.submit(batch, start)
+        for number in range(start, until):
+            ready = upcoming.result()
+            if number + 1 < until:
+                upcoming = ahead.submit(batch, number + 1)
+            state, metrics = step(state, ready)
+            report()
+            late.append((number, metrics))
+            paused = pause()
+            if at_once or paused:
+                report()
+            if paused:
+                on_pause(state)
+        report()
+    return state

@@ -1,0 +1,1 @@
+"""ULMFiT: from raw texts to a classifier, `python -m jaxft.ulmfit`."""

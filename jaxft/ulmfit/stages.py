@@ -1,0 +1,270 @@
+"""The stages of ULMFiT besides the language model's: `read_texts`, `train_classifier` and `predict`.
+
+Without a run folder they keep nothing, which suits a notebook; `jaxft.ulmfit` gives them one, and takes their names.
+
+References:
+    Howard & Ruder, Universal Language Model Fine-tuning for Text Classification, ACL 2018.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+
+from jaxft.data.corpus import open_corpus
+from jaxft.data.document import Direction
+from jaxft.data.download import cache_folder
+from jaxft.data.splits import UNLABELLED, Texts, split_texts
+from jaxft.data.store import build_store
+from jaxft.data.streams import LengthBatches, length_widths
+from jaxft.inference.text_classifier import (
+    TextClassifier,
+    TextEnsemble,
+    class_logits,
+    class_logits_fn,
+    class_probabilities,
+)
+from jaxft.language_model.stage import (
+    LANGUAGE_MODEL,
+    adam,
+    directions,
+    encoder_config,
+    lm_plan,
+    lm_stream,
+    stage_name,
+)
+from jaxft.models.heads import Classifier, classification_loss, classifier_rules
+from jaxft.optim import unfreezing
+from jaxft.optim.groups import label_params
+from jaxft.optim.phases import Phase
+from jaxft.training.stage import Run, StageResult, run_plan
+from jaxft.ulmfit.settings import Settings
+
+CLASSIFIER = "classifier"
+"""the stage in logs and file names; see `stage_name`"""
+
+
+def read_texts(settings: Settings, progress: bool = True) -> Texts:
+    """Reads, tokenizes and splits the corpus that `settings.data` names; ids are cached, splits depend on the seed.
+
+    Raises:
+        InputError: bad data; the sentence names file and row, or the flag.
+    """
+    corpus = open_corpus(
+        settings.data,
+        text_column=settings.text_column,
+        label_column=settings.label_column,
+        split_column=settings.split_column,
+    )
+    store = build_store(
+        corpus,
+        cache_folder() / "texts",
+        max_vocab=settings.text.max_vocab,
+        min_count=settings.text.min_count,
+        transductive=settings.transductive,
+        progress=progress,
+    )
+    return split_texts(
+        corpus,
+        store,
+        seed=settings.seed,
+        dev_fraction=settings.classifier.dev_fraction,
+        valid_fraction=settings.lm.valid_fraction,
+        limit_labels=settings.limit_labels,
+        limit_unlabelled=settings.limit_unlabelled,
+        transductive=settings.transductive,
+    )
+
+
+def train_classifier(
+    texts: Texts,
+    settings: Settings,
+    lm_params: Any | None = None,
+    run: Run | None = None,
+    direction: Direction = "forward",
+) -> tuple[TextClassifier, StageResult]:
+    """Trains the classifier with gradual unfreezing, each phase with a schedule of its own.
+
+    Kept is the last epoch that the dev texts cannot tell from the best one.
+
+    Args:
+        texts: from `read_texts`.
+        settings: `settings.model` and `settings.classifier` are used, and the seed.
+        lm_params: parameters of a language model, whose encoder is taken; None starts from random weights.
+        run: run folder to log to and resume from; None keeps nothing.
+        direction: in which the classifier reads, and the language model did.
+
+    Returns:
+        The classifier, and the stage's result with the accuracy and loss on `texts.dev` after every epoch.
+
+    Raises:
+        InputError: losses that stay not finite.
+        Stopped: the run was asked to stop.
+    """
+    run, config, stage = run or Run(None), encoder_config(texts, settings), settings.classifier
+    dropouts = stage.dropout.scaled(stage.drop_mult)
+    model = Classifier(
+        config,
+        len(texts.store.classes),
+        dropouts,
+        nnx.Rngs(settings.seed),
+        head_hidden=stage.head_hidden,
+        head_dropouts=(dropouts.output, stage.head_dropout),
+        max_length=stage.max_length,
+        bptt=settings.lm.bptt,
+    )
+    graphdef, state, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+    params, statistics = nnx.to_pure_dict(state), nnx.to_pure_dict(batch_stats)
+    if lm_params is not None:
+        params = {**params, "encoder": lm_params["encoder"]}
+    read = texts.read(direction)
+    batches = _training_batches(read, settings)
+    dev = _evaluation_batches(read, read.dev, settings, stage.eval_batch_size)
+    logits_fn = jax.jit(class_logits_fn(graphdef))
+
+    def evaluate(params: Any, statistics: Any) -> dict[str, float]:
+        logits = class_logits(logits_fn, params, statistics, dev)
+        labels = texts.store.labels[texts.dev]
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return {"loss": float(losses.mean()), "accuracy": float((logits.argmax(axis=1) == labels).mean())}
+
+    documents = batches.steps_per_epoch * min(stage.batch_size, len(texts.train))
+    words = int(texts.store.lengths[texts.train].mean() * documents)
+    result = run_plan(
+        run,
+        stage_name(CLASSIFIER, direction),
+        classifier_plan(settings, batches.steps_per_epoch),
+        loss_fn=classification_loss(graphdef),
+        optimizer=adam(stage.b1, stage.b2, stage.weight_decay),
+        labels=label_params(params, classifier_rules(settings.model.num_layers)),
+        clip_norm=stage.clip_norm,
+        params=params,
+        carry=statistics,
+        key=jax.random.fold_in(jax.random.key(settings.seed), 2),
+        batch=lambda step: batches.training_batch(step, settings.seed),
+        steps_per_epoch=batches.steps_per_epoch,
+        tokens_per_epoch=words,
+        evaluate=evaluate,
+        keep=partial(_as_good_as_the_best, len(texts.dev)),
+    )
+    return as_classifier(texts, settings, result, direction), result
+
+
+def _as_good_as_the_best(documents: int, evaluations: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the last accuracy is within a standard error of the best one, so many documents measuring both.
+
+    A few documents choose almost at random, and an epoch that was lucky early has trained little.
+
+    References:
+        The one-standard-error rule of Breiman, Friedman, Olshen & Stone, Classification and Regression Trees, 1984,
+        with the estimate of a share by Agresti & Coull, 1998, which is never 0 or 1.
+    """
+    best = max(evaluation["accuracy"] for evaluation in evaluations)
+    share = (best * documents + 2) / (documents + 4)
+    return evaluations[-1]["accuracy"] >= best - math.sqrt(share * (1 - share) / (documents + 4))
+
+
+def as_classifier(
+    texts: Texts, settings: Settings, result: StageResult, direction: Direction = "forward"
+) -> TextClassifier:
+    """The classifier that a finished classifier stage has trained."""
+    return TextClassifier(
+        config=encoder_config(texts, settings),
+        classes=texts.store.classes,
+        head_hidden=settings.classifier.head_hidden,
+        max_length=settings.classifier.max_length,
+        bptt=settings.lm.bptt,
+        vocabulary=texts.store.vocabulary,
+        params=result.params,
+        statistics=result.carry,
+        direction=direction,
+        batch_size=settings.classifier.eval_batch_size,
+    )
+
+
+def probabilities_of_test(model: TextClassifier, texts: Texts, settings: Settings) -> np.ndarray:
+    """Class probabilities (N, C) float32 of `texts.test`, in its order."""
+    read = texts.read(model.direction)
+    return class_probabilities(model, _evaluation_batches(read, read.test, settings, model.batch_size))
+
+
+def predict(model: TextClassifier | TextEnsemble, texts: Sequence[str]) -> np.ndarray:
+    """Class probabilities (N, C) float32 of `texts`, in their order; columns are `model.classes`."""
+    return model.probabilities(texts)
+
+
+def classifier_plan(settings: Settings, steps_per_epoch: int) -> tuple[Phase, ...]:
+    """The classifier's phases, as `settings.classifier.plan` names them, in epochs of so many steps.
+
+    Examples:
+        >>> from jaxft.ulmfit.presets import PAPER
+        >>> [(phase.name, phase.epochs) for phase in classifier_plan(PAPER, steps_per_epoch=390)]
+        [('last 1', 1), ('last 2', 1), ('last 3', 1), ('last 4', 1), ('all', 4)]
+    """
+    stage = settings.classifier
+    groups = [group for _, group in classifier_rules(settings.model.num_layers)]
+    fewest = -(-stage.phase_steps // steps_per_epoch)
+    phase_epochs, epochs = max(stage.phase_epochs, fewest), max(stage.epochs, fewest)
+    lengths = {"epochs_per_phase": phase_epochs, "final_epochs": epochs}
+    match stage.plan:
+        case "gradual":
+            plan = unfreezing.gradual_unfreezing(
+                groups, stage.peak_rate, stage.divisor, schedule=stage.schedule, **lengths
+            )
+        case "fastai":
+            plan = unfreezing.fastai_unfreezing(groups, stage.peak_rate, stage.divisor, **lengths)
+        case "chain-thaw":
+            plan = unfreezing.chain_thaw(
+                groups, stage.peak_rate, stage.peak_rate / 10, schedule=stage.schedule, **lengths
+            )
+        case "last":
+            plan = unfreezing.last_layer(groups, stage.peak_rate, epochs, stage.schedule)
+        case "full":
+            plan = unfreezing.full(groups, stage.peak_rate, stage.divisor, epochs, stage.schedule)
+    return tuple(_scaled(phase, stage.rate_decay**number) for number, phase in enumerate(plan))
+
+
+def _scaled(phase: Phase, factor: float) -> Phase:
+    return replace(phase, rates={group: rate and factor * rate for group, rate in phase.rates.items()})
+
+
+def plans(texts: Texts, settings: Settings) -> dict[str, tuple[tuple[Phase, ...], int]]:
+    """The phases of each stage that will be trained, and its steps per epoch.
+
+    Raises:
+        InputError: the texts are too few for a step.
+    """
+    found = {}
+    for direction in directions(settings.direction):
+        if lm_plan(settings) and settings.language_model is None:
+            stream = lm_stream(texts, settings, direction)
+            found[stage_name(LANGUAGE_MODEL, direction)] = (lm_plan(settings), stream.steps_per_epoch)
+        steps = _training_batches(texts, settings).steps_per_epoch
+        found[stage_name(CLASSIFIER, direction)] = (classifier_plan(settings, steps), steps)
+    return found
+
+
+def _training_batches(texts: Texts, settings: Settings) -> LengthBatches:
+    # Each width is compiled anew for each phase, which takes as long as the padding of some 200 batches costs.
+    buckets = min(3, 1 + len(texts.train) // 10_000)
+    return _length_batches(texts, texts.train, settings, settings.classifier.batch_size, buckets)
+
+
+def _evaluation_batches(texts: Texts, documents: np.ndarray, settings: Settings, batch_size: int) -> LengthBatches:
+    return _length_batches(texts, documents, settings, batch_size)
+
+
+def _length_batches(
+    texts: Texts, documents: np.ndarray, settings: Settings, batch_size: int, buckets: int = 1
+) -> LengthBatches:
+    store = texts.store
+    longest = int(store.lengths[store.splits != UNLABELLED].max())
+    widths = length_widths(longest, settings.classifier.max_length, settings.lm.bptt, buckets)
+    pad = store.vocabulary.pad
+    return LengthBatches(store.ids, store.offsets, documents, store.labels, batch_size, widths, pad)

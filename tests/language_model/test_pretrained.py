@@ -1,0 +1,226 @@
+"""Language models to start from: what `--pretrained` takes, and what it refuses."""
+
+import csv
+import hashlib
+import io
+import pickle
+import shutil
+import tarfile
+import threading
+from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxft
+from jaxft.data.vocabulary import Vocabulary
+from jaxft.errors import InputError
+from jaxft.inference.text_classifier import TextClassifier, TextEnsemble
+from jaxft.language_model import pretrained
+from jaxft.language_model.pretrained import open_pretrained
+from jaxft.training.checkpoint import load_params
+from jaxft.training.report import read_json
+from jaxft.ulmfit import job as ulmfit
+
+FASTAI = Path(__file__).parents[1] / "golden" / "fastai"
+SMALL = """
+    --text.min-count 1 --lm.epochs 1 --lm.batch-size 4 --lm.bptt 8 --lm.valid-fraction 0.2
+    --classifier.epochs 1 --classifier.batch-size 8 --classifier.max-length 16 --classifier.dev-fraction 0.2
+    --classifier.plan last
+""".split()  # noqa: SIM905 (reads like a command line)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    path = tmp_path / "wt103-fwd.tgz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(FASTAI / "lm_legacy.pth", "wt103-fwd/lstm_fwd.pth")
+        tar.add(FASTAI / "itos.pkl", "wt103-fwd/itos_wt103.pkl")
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copy(FASTAI / "lm_zip.pth", tmp_path / "lm.pth")
+    shutil.copy(FASTAI / "itos.pkl", tmp_path / "itos.pkl")
+    return tmp_path
+
+
+def test_a_tar_a_folder_and_a_file_hold_the_same_model(archive: Path, folder: Path):
+    models = [open_pretrained(str(path), "forward") for path in (archive, folder, folder / "lm.pth")]
+    for model in models:
+        assert model.config.widths == (6, 10, 10, 6)
+        np.testing.assert_array_equal(model.params["encoder"]["embedding"], models[0].params["encoder"]["embedding"])
+    assert models[0].generate("a b", words=3).startswith("a b ")
+
+
+def test_the_itos_named_like_the_weights_is_taken_where_there_are_several(folder: Path):
+    shutil.move(folder / "itos.pkl", folder / "lm_itos.pkl")
+    (folder / "other.pkl").write_bytes(pickle.dumps(["xxunk"]))
+    assert len(open_pretrained(str(folder / "lm.pth"), "forward").vocabulary) == 17
+    with pytest.raises(InputError, match=r"holds 2 \.pkl files"):
+        open_pretrained(str(folder), "forward")
+    (folder / "lm_itos.pkl").unlink()
+    (folder / "third.pkl").touch()
+    with pytest.raises(InputError, match=r"has no \.pkl"):
+        open_pretrained(str(folder / "lm.pth"), "forward")
+
+
+def add(path: Path, *names: str) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = 3
+            tar.addfile(member, io.BytesIO(b"abc"))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a.pth"], r"holds no \.pkl file"),
+        (["a.pth", "b.pth", "c.pkl"], r"holds several \.pth files"),
+        (["../a.pth", "c.pkl"], "unsafe member name"),
+        (["a.pth", "c.pkl"], "not a file of torch.save"),
+    ],
+)
+def test_a_tar_of_something_else_is_refused(tmp_path: Path, names: list[str], message: str):
+    add(tmp_path / "bad.tar", *names)
+    with pytest.raises(InputError, match=message):
+        open_pretrained(str(tmp_path / "bad.tar"), "forward")
+
+
+def test_a_file_larger_than_any_model_is_refused_unread(archive: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pretrained, "LARGEST_FILE", 1000)
+    with pytest.raises(InputError, match="more than 1,000"):
+        open_pretrained(str(archive), "forward")
+
+
+def test_paths_without_a_model_are_refused(tmp_path: Path):
+    with pytest.raises(InputError, match="does not exist; --pretrained takes"):
+        open_pretrained(str(tmp_path / "missing"), "forward")
+    with pytest.raises(InputError, match="holds no forward language model"):
+        open_pretrained(str(tmp_path), "forward")
+
+
+def test_fastai_is_downloaded_once_for_each_direction(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    content = archive.read_bytes()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        entry = (archive.name, len(content), hashlib.md5(content).hexdigest())
+        monkeypatch.setattr(pretrained, "FASTAI_URL", f"http://127.0.0.1:{http.server_port}/{{}}")
+        monkeypatch.setattr(pretrained, "FASTAI_FILES", {"forward": entry, "backward": (entry[0], 5, entry[2])})
+        monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "cache"))
+        assert open_pretrained("fastai", "forward").config.vocabulary_size == 17
+        with pytest.raises(InputError, match="another md5 hash"):
+            open_pretrained("fastai", "backward")
+        http.shutdown()
+    shutil.copy(archive, tmp_path / "cache" / archive.name)
+    assert open_pretrained("fastai", "forward").config.vocabulary_size == 17
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("data") / "letters.csv"
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label", "split"])
+        for i in range(60):
+            label = ("early", "late")[i % 2]
+            letters = rng.choice(list("abcd" if label == "early" else "efgh"), rng.integers(3, 12))
+            writer.writerow([" ".join(letters), label, "test" if i % 3 == 0 else "train"])
+    return path
+
+
+Job = Callable[..., Path]
+
+
+@pytest.fixture
+def job(table: Path, tmp_path: Path) -> Job:
+    def run(name: str, *flags: str) -> Path:
+        ulmfit.main(["--data", str(table), "--out", str(tmp_path / name), *SMALL, *flags])
+        return tmp_path / name
+
+    return run
+
+
+def test_ulmfit_starts_from_the_weights_of_fastai(job: Job, archive: Path):
+    run = job("run", "--pretrained", str(archive), "--lm.peak-rate", "1e-12")
+    summary = read_json(run / "summary.json")
+    vocabulary = Vocabulary.load(run / "vocabulary.json")
+    theirs = open_pretrained(str(archive), "forward")
+    assert summary["config"]["model"] == {"embedding_size": 6, "hidden_size": 10, "num_layers": 3}
+    known = [token in theirs.vocabulary.tokens for token in vocabulary.tokens]
+    assert summary["language_model"]["matched_words"] == sum(known)
+    assert summary["language_model"]["new_words"] == len(known) - sum(known) > 0
+    params = load_params(run / "language_model/model.safetensors")
+    embedding = theirs.params["encoder"]["embedding"]
+    rows = vocabulary.matches(theirs.vocabulary)
+    wanted = np.where(np.array(known)[:, None], embedding[rows], jnp.mean(embedding, axis=0))
+    np.testing.assert_allclose(params["encoder"]["embedding"], wanted, atol=1e-6)
+    np.testing.assert_allclose(
+        params["encoder"]["lstm_1"]["kernel"], theirs.params["encoder"]["lstm_1"]["kernel"], atol=1e-6
+    )
+
+
+def test_both_directions_are_trained_averaged_and_handed_on(job: Job, table: Path):
+    sizes = ["--model.embedding-size", "6", "--model.hidden-size", "9", "--model.num-layers", "1"]
+    run = job("run", "--direction", "both", *sizes)
+    summary = read_json(run / "summary.json")
+    model = jaxft.load(run)
+    assert isinstance(model, TextEnsemble)
+    with open(table, newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    texts, labels = [row["text"] for row in rows], [row["label"] for row in rows]
+    forward, backward = (member.probabilities(texts) for member in model.members)
+    assert not np.allclose(forward, backward)
+    np.testing.assert_allclose(model.probabilities(texts), (forward + backward) / 2, rtol=1e-6)
+    for name, probabilities in (("test_forward", forward), ("test_backward", backward), ("test", forward + backward)):
+        right = [model.classes[i] == label for i, label in zip(probabilities.argmax(axis=1), labels, strict=True)]
+        assert summary[name]["accuracy"] == pytest.approx(np.mean(right))
+    assert [row["name"] for row in summary["stages"]][1:3] == ["language model", "language model backward"]
+    again = job("again", "--direction", "backward", "--pretrained", str(run), "--lm.peak-rate", "1e-12")
+    summary = read_json(again / "summary.json")
+    assert summary["language_model_backward"]["new_words"] == 0
+    stored = [load_params(r / "language_model_backward/model.safetensors")["decoder_bias"] for r in (run, again)]
+    np.testing.assert_allclose(stored[0], stored[1], atol=1e-6)
+    pair = job("pair", "--direction", "both", "--pretrained", str(run), "--lm.peak-rate", "1e-12")
+    for name in ("language_model", "language_model_backward"):
+        assert read_json(pair / "summary.json")[name]["new_words"] == 0
+        stored = [load_params(r / name / "model.safetensors")["decoder_bias"] for r in (run, pair)]
+        np.testing.assert_allclose(stored[0], stored[1], atol=1e-6)
+
+
+def test_a_backward_model_reads_from_the_last_word(job: Job):
+    run = job("run", "--direction", "backward", "--model.num-layers", "1", "--lm.epochs", "0")
+    model = jaxft.load(run)
+    assert isinstance(model, TextClassifier)
+    tokens = model.vocabulary.encode(["xxbos", "a", "b", "e"])[::-1]
+    logits = model.logits(
+        model.params, model.statistics, {"tokens": jnp.array(tokens)[None, :], "lengths": jnp.array([4])}
+    )
+    wanted = np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose(model.probabilities(["a b e"]), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--pretrained", "WEIGHTS", "--model.hidden-size", "7"], "leave out the --model flags"),
+        (["--pretrained", "WEIGHTS", "--lm.epochs", "0"], "no effect together with --lm.epochs 0"),
+        (["--pretrained", "nowhere.pth"], "does not exist"),
+        (["--pretrained", "~nobody-of-this-name/x"], "home folder of a user who does not exist"),
+        (["--pretrained", "WEIGHTS", "--direction", "both"], "is a model of one direction"),
+    ],
+)
+def test_flags_that_do_not_go_together_leave_nothing_behind(job: Job, tmp_path: Path, flags: list[str], message: str):
+    shutil.copytree(FASTAI, tmp_path / "weights")
+    flags = [str(tmp_path / "weights/lm_zip.pth") if flag == "WEIGHTS" else flag for flag in flags]
+    with pytest.raises(InputError, match=message):
+        job("run", *flags)
+    assert not (tmp_path / "run").exists()

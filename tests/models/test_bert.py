@@ -1,0 +1,195 @@
+"""Checkpoints of Hugging Face answer here as they do in transformers."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from jaxft.errors import InputError
+from jaxft.models import bert
+from jaxft.models.torch_writer import write_state
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "bert"
+NAMES = ["bert", "roberta", "electra", "distilbert"]
+
+
+def expected(name: str) -> dict:
+    return json.loads((GOLDEN / name / "expected.json").read_text())
+
+
+def inputs(name: str) -> list:
+    answer = expected(name)
+    return [jnp.array(answer[key]) for key in ("input_ids", "attention_mask", "token_type_ids") if key in answer]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_answers_as_transformers_with_padding(name: str):
+    apply, params = bert.load(GOLDEN / name)
+    outputs, answer = jax.jit(apply)(params, *inputs(name)), expected(name)
+    real = np.array(answer["attention_mask"], bool)
+    assert len(outputs["hidden_states"]) == len(answer["hidden_states"]) == 3
+    for ours, theirs in zip(outputs["hidden_states"], answer["hidden_states"], strict=True):
+        np.testing.assert_allclose(np.asarray(ours)[real], np.array(theirs)[real], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(outputs["pooled"], answer["pooled"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(outputs["logits"], answer["logits"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_neither_padding_nor_batch_mates_matter(name: str):
+    apply, params = bert.load(GOLDEN / name)
+    whole = inputs(name)
+    logits = apply(params, *whole)["logits"]
+    short = [x[1:2, :7] for x in whole]  # the second text without its padding
+    np.testing.assert_allclose(apply(params, *short)["logits"], logits[1:2], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_key_turns_dropout_on_and_every_weight_gets_a_gradient(name: str):
+    apply, params = bert.load(GOLDEN / name)
+    whole = inputs(name)
+
+    def loss(params, key):
+        return jnp.sum(apply(params, *whole, key=key)["logits"] ** 2)
+
+    keys = jax.random.split(jax.random.key(0))
+    assert loss(params, keys[0]) != loss(params, keys[1])
+    gradients = jax.grad(loss)(params, keys[0])
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+        name_of = jax.tree_util.keystr(path, simple=True, separator="/")
+        assert bool(jnp.isfinite(gradient).all())
+        # a bias of the keys moves all scores of a word alike, and the pooler is unused where the head has its own
+        assert bool(jnp.any(gradient)) or name_of.endswith("key/bias")
+
+
+def test_attention_with_dropout_of_nearly_nothing_is_attention_without():
+    attention = bert.Attention(
+        bert.BertConfig("bert", 40, 16, 16, 2, 4, 24, 20, 2, "gelu", 0.0, 1e-9, 0.0, 1e-12, 0.3, 0, 0, True, None),
+        bert.nnx.Rngs(0),
+    )
+    x, valid = jax.random.normal(jax.random.key(0), (2, 5, 16)), jnp.arange(5)[None, :] < jnp.array([[5], [3]])
+    np.testing.assert_allclose(attention(x, valid, None), attention(x, valid, jax.random.key(1)), rtol=1e-4, atol=1e-6)
+
+
+def test_a_gpu_trains_as_a_cpu_does(monkeypatch):
+    apply, params = bert.load(GOLDEN / "bert")
+
+    def gradient():
+        loss = lambda params: jnp.sum(apply(params, *inputs("bert"), key=jax.random.key(0))["logits"] ** 2)  # noqa: E731
+        return jax.jit(jax.grad(loss))(params)
+
+    text_after_text = gradient()
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda texts, cpu, default: default(texts))
+    for ours, theirs in zip(jax.tree.leaves(text_after_text), jax.tree.leaves(gradient()), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_stays_near_and_keeps_float32_parameters():
+    apply, params = bert.load(GOLDEN / "bert", precision="bf16")
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
+    outputs = apply(params, *inputs("bert"))
+    assert {state.dtype.name for state in outputs["hidden_states"]} == {"float32"}
+    assert not np.allclose(outputs["logits"], expected("bert")["logits"], atol=1e-5)
+    np.testing.assert_allclose(outputs["logits"], expected("bert")["logits"], atol=0.15)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(GOLDEN / "bert", tmp_path / "bert"))
+
+
+def rewrite(folder: Path, **changes) -> dict[str, np.ndarray]:
+    state = load_file(folder / "model.safetensors")
+    state = {name: changes.get(name, array) for name, array in state.items() if changes.get(name, array) is not None}
+    save_file(state, folder / "model.safetensors")
+    return state
+
+
+def test_shards_and_pickled_weights_hold_the_same_model(folder: Path):
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    write_state(folder / "pytorch_model.bin", state)
+    pickled = bert.load(folder)[1]
+    (folder / "pytorch_model.bin").unlink()
+    names = sorted(state)
+    parts = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for part, own in parts.items():
+        save_file({name: state[name] for name in own}, folder / part)
+    index = {"weight_map": {name: part for part, own in parts.items() for name in own}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    sharded = bert.load(folder)[1]
+    jax.tree.map(np.testing.assert_array_equal, pickled, sharded)
+    (folder / "b.safetensors").unlink()
+    with pytest.raises(InputError, match=r"lacks the shard b\.safetensors"):
+        bert.load(folder)
+
+
+def test_a_base_checkpoint_gets_a_new_head_on_request(folder: Path):
+    rewrite(folder, **{"classifier.weight": None, "classifier.bias": None})
+    apply, params = bert.load(folder)
+    assert "logits" not in apply(params, *inputs("bert"))
+    apply, params = bert.load(folder, num_labels=4)
+    assert apply(params, *inputs("bert"))["logits"].shape == (3, 4)
+    other = bert.load(folder, num_labels=4, seed=1)[1]
+    assert not jnp.array_equal(params["head"]["out"]["kernel"], other["head"]["out"]["kernel"])
+    with pytest.raises(InputError, match="head of 3 outputs where 4 are wanted"):
+        bert.load(GOLDEN / "bert", num_labels=4)
+
+
+def test_names_everything_that_does_not_fit_in_one_message(folder: Path):
+    state = load_file(folder / "model.safetensors")
+    state["bert.encoder.layer.0.attention.self.query.weight"] = np.zeros((3, 3), np.float32)
+    state["bert.extra"] = np.zeros(1, np.float32)
+    del state["bert.embeddings.LayerNorm.weight"]
+    save_file(state, folder / "model.safetensors")
+    with pytest.raises(InputError) as caught:
+        bert.load(folder)
+    for part in (
+        "bert.extra is unknown",
+        "nothing fills embeddings/norm/scale",
+        "layer_0/attention/query/kernel has the shape (3, 3) where (16, 16) fits",
+    ):
+        assert part in str(caught.value)
+
+
+def set_config(folder: Path, **changes) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), r"config\.json cannot be read"),
+        (lambda folder: (folder / "config.json").write_text("["), r"config\.json is not JSON"),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": "gpt2"}'), "of type 'gpt2'"),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'), "without vocab_size"),
+        (lambda folder: set_config(folder, vocab_size="x"), "with vocab_size 'x'"),
+        (lambda folder: set_config(folder, initializer_range=-1), "with initializer_range -1"),
+        (lambda folder: set_config(folder, hidden_act={}), "with hidden_act {}"),
+        (lambda folder: set_config(folder, model_type=["bert"]), "of type"),
+        (lambda folder: set_config(folder, num_attention_heads=5), "5 heads for 16 features"),
+        (lambda folder: (folder / "model.safetensors").unlink(), r"neither model\.safetensors"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 99), "damaged or not a safetensors"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(folder: Path, change, message: str):
+    change(folder)
+    with pytest.raises(InputError, match=message):
+        bert.load(folder)
+
+
+@pytest.mark.skipif("JAXFT_MINILM" not in os.environ, reason="JAXFT_MINILM names the folder of the MiniLM checkpoint")
+def test_the_real_minilm_answers_as_in_transformers():
+    golden = json.loads((GOLDEN.parent / "minilm.json").read_text())
+    apply, params = bert.load(os.environ["JAXFT_MINILM"])
+    ids, mask, types = (jnp.array(golden[key]) for key in ("input_ids", "attention_mask", "token_type_ids"))
+    outputs = jax.jit(apply)(params, ids, mask, types)
+    np.testing.assert_allclose(outputs["pooled"], golden["pooled"], atol=1e-4)
+    last, real = np.asarray(outputs["hidden_states"][-1]), np.asarray(mask)[:, :, None]
+    np.testing.assert_allclose((last * real).sum(axis=1) / real.sum(axis=1), golden["mean"], atol=1e-4)

@@ -1,0 +1,202 @@
+"""A stage that is stopped anywhere and resumed ends with the same bits as one that never was."""
+
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxft.errors import InputError, Stopped
+from jaxft.optim import averaging
+from jaxft.optim.unfreezing import full, gradual_unfreezing
+from jaxft.training.report import read_metrics
+from jaxft.training.stage import Run, StageResult, run_plan
+
+STEPS = 4  # per epoch
+PARAMS = {"body": jnp.array([1.0, -2.0, 0.5]), "head": jnp.array([0.3, 0.1, -0.2])}
+LABELS = {"body": "body", "head": "head"}
+
+
+def loss_fn(params, carry, batch, key):
+    """A regression with dropout and a carried mean, so that key and carry both matter."""
+    body = params["body"] if key is None else params["body"] * jax.random.bernoulli(key, 0.7, (3,)).astype(jnp.float32)
+    prediction = (batch["x"] * body[None, :]) @ params["head"]
+    carry = 0.9 * carry + 0.1 * prediction.mean()
+    return jnp.mean((prediction - batch["y"] + carry) ** 2), (carry, {})
+
+
+def batch(step):
+    rng = np.random.default_rng(step)
+    return {"x": rng.normal(size=(8, 3)).astype(np.float32), "y": rng.normal(size=8).astype(np.float32)}
+
+
+def run_stage(folder, run_class=Run, average=None, best=True, nan_from=None, every=None, stop=None, **options):
+    def evaluate(params, carry):
+        loss = float(loss_fn(params, carry, batch(10**6), None)[0])
+        return {"loss": loss, "score": -loss}
+
+    def poisoned(step):
+        made = batch(step)
+        return made if nan_from is None or step < nan_from else {**made, "y": made["y"] * np.float32("nan")}
+
+    with run_class(folder, log_every=1, checkpoint_seconds=1e9, **options) as run:
+        return run_plan(
+            run,
+            "toy",
+            gradual_unfreezing(["body", "head"], 0.1, epochs_per_phase=2, final_epochs=2),
+            loss_fn=loss_fn,
+            optimizer=optax.adam(1.0),
+            labels=LABELS,
+            clip_norm=1.0,
+            params=PARAMS,
+            carry=jnp.zeros(()),
+            key=jax.random.key(0),
+            batch=poisoned,
+            steps_per_epoch=STEPS,
+            tokens_per_epoch=8 * STEPS,
+            evaluate=evaluate,
+            average=average,
+            evaluate_every=every,
+            stop=stop,
+            keep=(lambda epochs: epochs[-1]["score"] >= max(e["score"] for e in epochs)) if best else None,
+        )
+
+
+class StoppedAt(Run):
+    """A run that gets SIGTERM while it takes a given step."""
+
+    def __init__(self, folder, stop_at, **options):
+        super().__init__(folder, **options)
+        self.steps_left = stop_at
+
+    def pausing(self):
+        self.steps_left -= 1
+        if self.steps_left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().pausing()
+
+
+def log_without_times(folder):
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in read_metrics(folder / "metrics.jsonl")]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run_stage(folder)
+
+
+@pytest.mark.parametrize("stop_at", [1, STEPS, STEPS + 1, 2 * STEPS, 2 * STEPS + 1, 3 * STEPS + 2, 4 * STEPS])
+def test_stopped_and_resumed_equals_uninterrupted(tmp_path, uninterrupted, stop_at):
+    whole_folder, whole = uninterrupted
+    with pytest.raises(Stopped, match=r"SIGTERM.*--resume"):
+        run_stage(tmp_path, StoppedAt, stop_at=stop_at)
+    resumed = run_stage(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, (resumed.params, resumed.carry), (whole.params, whole.carry))
+    assert resumed.report["evaluations"] == whole.report["evaluations"]
+    assert log_without_times(tmp_path) == log_without_times(whole_folder)
+
+
+@pytest.mark.parametrize("stop_at", range(1, 13))
+def test_stopped_anywhere_between_frequent_evaluations_equals_uninterrupted(tmp_path, stop_at):
+    frequent = {"every": 3, "stop": lambda evaluations: len(evaluations) == 5}
+    whole = run_stage(None, **frequent)
+    assert [evaluation["step"] for evaluation in whole.report["evaluations"]] == [3, 6, 8, 11, 14]
+    assert whole.report["steps"] == 14
+    with pytest.raises(Stopped):
+        run_stage(tmp_path, StoppedAt, stop_at=stop_at, **frequent)
+    resumed = run_stage(tmp_path, **frequent)
+    jax.tree.map(np.testing.assert_array_equal, (resumed.params, resumed.carry), (whole.params, whole.carry))
+    assert resumed.report["evaluations"] == whole.report["evaluations"]
+
+
+def test_stopped_again_and_again_with_an_average(tmp_path):
+    whole = run_stage(None, average=averaging.ema(0.5), best=False)
+    for _ in range(3):
+        with pytest.raises(Stopped):
+            run_stage(tmp_path, StoppedAt, stop_at=3, average=averaging.ema(0.5), best=False)
+    resumed = run_stage(tmp_path, average=averaging.ema(0.5), best=False)
+    jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.params)
+
+
+def test_log_lines_after_the_checkpoint_are_dropped_on_resume(tmp_path, uninterrupted):
+    with pytest.raises(Stopped):
+        run_stage(tmp_path, StoppedAt, stop_at=5)
+    with open(tmp_path / "metrics.jsonl", "a") as log:
+        log.write('{"stage": "toy", "step": 5, "loss": 1.0}\n{"stage": "toy", "st')
+    run_stage(tmp_path)
+    assert log_without_times(tmp_path) == log_without_times(uninterrupted[0])
+
+
+def test_the_best_epoch_is_returned_and_reported(uninterrupted):
+    _, result = uninterrupted
+    scores = [epoch["score"] for epoch in result.report["evaluations"]]
+    assert result.report["kept"]["score"] == max(scores)
+    loss = float(loss_fn(result.params, result.carry, batch(10**6), None)[0])
+    assert loss == pytest.approx(-max(scores), rel=1e-6)
+
+
+def test_the_log_has_the_rates_that_were_applied(uninterrupted):
+    lines = [line for line in read_metrics(uninterrupted[0] / "metrics.jsonl") if "lr/head" in line]
+    assert len(lines) == 4 * STEPS
+    assert [line["lr/body"] > 0 for line in lines] == [False] * 2 * STEPS + [True] * 2 * STEPS
+    assert lines[0]["lr/head"] == pytest.approx(0.1 / 32)
+    peak = max(line["lr/head"] for line in lines[2 * STEPS :])
+    assert lines[-1]["lr/body"] == pytest.approx(lines[-1]["lr/head"] / 2.6)
+    assert peak <= 0.1 + 1e-6
+
+
+def test_a_loss_that_stays_nan_ends_the_run_and_keeps_the_last_checkpoint(tmp_path):
+    with pytest.raises(InputError, match=r"toy was not finite for 10 steps.*step 15 of 16.*rate.*is kept") as error:
+        run_stage(tmp_path, nan_from=STEPS + 1)
+    assert "\n" not in str(error.value)
+    with Run(tmp_path) as run:
+        kept = run.position("toy")
+    assert len(kept["evaluations"]) >= 1
+    resumed = run_stage(tmp_path)
+    assert all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(resumed.params))
+
+
+def test_one_bad_batch_is_skipped_and_counted(tmp_path):
+    with Run(tmp_path, log_every=1) as run:
+        result = run_plan(
+            run,
+            "toy",
+            full(["body", "head"], 0.1),
+            loss_fn=loss_fn,
+            optimizer=optax.adam(1.0),
+            labels=LABELS,
+            clip_norm=None,
+            params=PARAMS,
+            carry=jnp.zeros(()),
+            key=jax.random.key(0),
+            batch=lambda step: {**batch(step), "y": batch(step)["y"] * np.float32("nan" if step == 1 else 1)},
+            steps_per_epoch=STEPS,
+            tokens_per_epoch=8,
+            evaluate=lambda params, carry: {"loss": 0.0},
+        )
+    assert [line["skipped"] for line in read_metrics(tmp_path / "metrics.jsonl") if "skipped" in line] == [0, 1, 1, 1]
+    assert all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves((result.params, result.carry)))
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    with pytest.raises(Stopped):
+        run_stage(tmp_path, StoppedAt, stop_at=5)
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(InputError, match=r"checkpoint\.safetensors is damaged"):
+        run_stage(tmp_path)
+
+
+def test_a_finished_stage_is_stored_and_read_back(tmp_path):
+    result = StageResult(PARAMS, {"mean": jnp.ones(2)}, {"loss": 0.5})
+    with Run(tmp_path) as run:
+        assert run.finished("toy") is None
+        run.finish({"toy": result})
+        again = run.finished("toy")
+    assert again is not None
+    jax.tree.map(np.testing.assert_array_equal, (again.params, again.carry), (result.params, result.carry))
+    assert again.report == result.report

@@ -1,0 +1,287 @@
+"""The whole job on small texts: what it leaves behind, resumption, prediction, and what it refuses."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import jaxft
+from jaxft import predict
+from jaxft.errors import InputError, Stopped
+from jaxft.training import checkpoint, stage
+from jaxft.training.report import read_json, read_metrics, write_json
+from jaxft.ulmfit import job as ulmfit
+
+SMALL = """
+    --model.embedding-size 8 --model.hidden-size 12 --model.num-layers 2 --text.min-count 1 --log-every 1
+    --lm.epochs 1 --lm.batch-size 4 --lm.bptt 8 --lm.valid-fraction 0.2
+    --classifier.epochs 1 --classifier.batch-size 8 --classifier.eval-batch-size 8 --classifier.max-length 16
+    --classifier.dev-fraction 0.2 --classifier.plan fastai
+""".split()  # noqa: SIM905 (reads like a command line)
+
+
+def review(rng, label):
+    good = {"pos": "lovely fine great warm", "neg": "awful dull weak cold"}[label].split()
+    plain = ["the", "film", "was", "and", "a", "story", "with", "some", "scenes", "that"]
+    return " ".join(rng.choice(good if rng.random() < 0.3 else plain) for _ in range(rng.integers(3, 30)))
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("data") / "reviews.csv"
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label", "split"])
+        for split, count in (("train", 40), ("test", 12), ("unlabelled", 20)):
+            for i in range(count):
+                label = ("pos", "neg")[i % 2]
+                writer.writerow([review(rng, label), "" if split == "unlabelled" else label, split])
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(table, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    ulmfit.main(["--data", str(table), "--out", str(out), *SMALL])
+    return out
+
+
+def without_times(lines):
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def same_arrays(first, second):
+    jax.tree.map(np.testing.assert_array_equal, checkpoint.load_params(first), checkpoint.load_params(second))
+
+
+def test_a_run_leaves_everything_behind(finished):
+    summary = read_json(finished / "summary.json")
+    assert summary["data"]["sizes"] == {"train": 32, "dev": 8, "test": 12, "language-model texts": 42}
+    assert summary["data"]["classes"] == ["neg", "pos"]
+    assert summary["test"]["n"] == 12
+    low, high = summary["test"]["accuracy_interval"]
+    assert low <= summary["test"]["accuracy"] <= high
+    assert summary["language_model"]["perplexity"] == pytest.approx(np.exp(summary["language_model"]["valid_loss"]))
+    assert [row["name"] for row in summary["stages"]] == ["text", "language model", "classifier", "test"]
+    assert all(row["tokens_per_s"] > 0 for row in summary["stages"])
+    assert summary["config"]["lm"]["batch_size"] == 4
+    names = {path.name for path in finished.rglob("*.png")}
+    assert names == {
+        "training.png",
+        "learning_rates_language_model.png",
+        "learning_rates_classifier.png",
+        "confusion.png",
+    }
+    assert {line["stage"] for line in read_metrics(finished / "metrics.jsonl")} == {"language_model", "classifier"}
+    assert not (finished / "checkpoint.safetensors").exists()
+
+
+def test_prediction_matches_the_test_accuracy_and_keeps_the_order(finished, table, tmp_path):
+    with open(table, newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    model = jaxft.load(finished)
+    predicted = model.predict([row["text"] for row in rows])
+    accuracy = np.mean([label == row["label"] for label, row in zip(predicted, rows, strict=True)])
+    assert accuracy == pytest.approx(read_json(finished / "summary.json")["test"]["accuracy"])
+    backwards = model.predict([row["text"] for row in rows[::-1]])
+    assert backwards == predicted[::-1]
+    alone = [model.predict([row["text"]])[0] for row in rows[:3]]
+    assert alone == predicted[:3]
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    with open(source, "w", newline="") as file:
+        csv.writer(file).writerows([["text"], *([row["text"]] for row in rows)])
+    predict.main([str(finished), "--input", str(source), "--output", str(target)])
+    with open(target, newline="") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == predicted
+
+
+def test_predict_prints_label_and_probabilities(finished, capsys):
+    predict.main([str(finished), "--text", "a lovely film"])
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["label"] in ("neg", "pos")
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("stop_at", [3, 30])  # in the language model, in the classifier
+def test_stopped_and_resumed_ends_with_the_same_bits(finished, table, tmp_path, monkeypatch, stop_at):
+    taken = iter(range(1, 10**6))
+
+    def pausing(self):
+        if next(taken) == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return self._stop is not None
+
+    arguments = ["--data", str(table), "--out", str(tmp_path / "run"), *SMALL]
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.Run, "pausing", pausing)
+        with pytest.raises(Stopped, match="SIGINT"):
+            ulmfit.main(arguments)
+    ulmfit.main([*arguments, "--resume"])
+    for file in ("stage-language_model.safetensors", "stage-classifier.safetensors", "model/model.safetensors"):
+        same_arrays(tmp_path / "run" / file, finished / file)
+    logs = [without_times(read_metrics(folder / "metrics.jsonl")) for folder in (tmp_path / "run", finished)]
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("under_way", ["language_model", "classifier"])
+def test_killed_without_warning_and_resumed_ends_with_the_same_bits(finished, table, tmp_path, under_way):
+    arguments = ["--data", str(table), "--out", str(tmp_path / "run"), *SMALL, "--checkpoint-minutes", "0"]
+    command = [sys.executable, "-m", "jaxft.ulmfit", *arguments]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        log = tmp_path / "run" / "metrics.jsonl"
+        while process.poll() is None and (not log.exists() or log.read_text().count(f'"{under_way}"') < 4):
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "run" / "summary.json").exists()
+    ulmfit.main([*arguments, "--resume"])
+    same_arrays(tmp_path / "run" / "model/model.safetensors", finished / "model/model.safetensors")
+
+
+def test_resume_refuses_other_settings(finished, table):
+    arguments = ["--data", str(table), "--out", str(finished), *SMALL, "--resume"]
+    with pytest.raises(InputError, match=r"--lm\.peak-rate was 0\.01 and is now 0\.5.*own flags"):
+        ulmfit.main([*arguments, "--lm.peak-rate", "0.5"])
+
+
+def test_another_run_reuses_a_language_model(finished, table, tmp_path):
+    out = tmp_path / "second"
+    few = ["--limit-labels", "10", "--classifier.plan", "last"]
+    ulmfit.main(["--data", str(table), "--out", str(out), *SMALL, "--language-model", str(finished), *few])
+    summary = read_json(out / "summary.json")
+    assert summary["data"]["sizes"]["train"] + summary["data"]["sizes"]["dev"] == 10
+    assert summary["language_model"] == read_json(finished / "summary.json")["language_model"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", "1"], "another seed"),
+        (["--classifier.dev-fraction", "0.3"], r"another classifier\.dev_fraction \(0\.2, here 0\.3\)"),
+        (["--model.hidden-size", "16"], r"another model\.hidden_size \(12, here 16\)"),
+        (["--transductive"], "another transductive"),
+    ],
+)
+def test_a_language_model_that_does_not_fit_is_refused(finished, table, tmp_path, arguments, message):
+    out = tmp_path / "run"
+    with pytest.raises(InputError, match=message):
+        ulmfit.main(["--data", str(table), "--out", str(out), *SMALL, "--language-model", str(finished), *arguments])
+    assert not out.exists()
+
+
+def test_a_language_model_of_fewer_labels_may_have_read_what_is_held_out(finished, table, tmp_path):
+    lender = Path(shutil.copytree(finished, tmp_path / "lender"))
+    write_json(lender / "config.json", {**read_json(lender / "config.json"), "limit_labels": 20})
+    arguments = ["--data", str(table), "--out", str(tmp_path / "run"), *SMALL, "--language-model", str(lender)]
+    for limit in ([], ["--limit-labels", "30"]):
+        with pytest.raises(InputError, match="give --limit-labels 20 or fewer"):
+            ulmfit.main([*arguments, *limit])
+
+
+@pytest.mark.parametrize(("name", "value"), [("seed", "1"), ("classifier.dev-fraction", "0.3")])
+def test_a_pretrained_model_of_the_same_texts_has_to_hold_out_the_same(finished, table, tmp_path, name, value):
+    arguments = ["--data", str(table), "--out", str(tmp_path / "run"), *SMALL, "--pretrained", str(finished)]
+    with pytest.raises(InputError, match=f"same texts with another {name.replace('-', '_')}"):
+        ulmfit.main([*arguments, f"--{name}", value])
+    assert not (tmp_path / "run").exists()
+
+
+def test_resume_refuses_texts_that_have_changed(finished, table, tmp_path):
+    changed = tmp_path / "reviews.csv"
+    changed.write_bytes(table.read_bytes() + b"one more,pos,train\r\n")
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    with pytest.raises(InputError, match="the texts have changed"):
+        ulmfit.main(["--data", str(changed), "--out", str(run), *SMALL, "--resume"])
+
+
+def test_three_classes_of_odd_names_with_an_average_and_test_texts_for_the_language_model(tmp_path):
+    rng = np.random.default_rng(1)
+    labels = ("$a_$", "höflich", "3")
+    rows = [{"text": review(rng, "pos"), "label": labels[i % 3]} for i in range(60)]
+    rows += [{"text": review(rng, "neg"), "label": ""} for _ in range(10)]
+    data, out = tmp_path / "rows.jsonl", tmp_path / "run"
+    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    flags = ["--classifier.plan", "full", "--lm.average", "ema", "--transductive", "--limit-unlabelled", "5"]
+    ulmfit.main(["--data", str(data), "--out", str(out), *SMALL, *flags])
+    summary = read_json(out / "summary.json")
+    assert sorted(summary["data"]["classes"]) == sorted(labels)
+    assert summary["data"]["transductive"]
+    sizes = summary["data"]["sizes"]
+    assert sizes["train"] + sizes["dev"] + sizes["test"] == 60
+    assert 0.75 * (sizes["train"] + 5 + sizes["test"]) < sizes["language-model texts"]
+    assert np.shape(summary["test"]["confusion_matrix"]) == (3, 3)
+    assert (out / "plots/confusion.png").exists()
+
+
+def test_texts_of_any_length_and_number_share_a_few_compilations(finished):
+    model = jaxft.load(finished)
+    for words in (1, 5, 9, 14, 30, 70, 100):
+        model.predict(["film " * words])
+    for texts in range(2, 9):
+        model.predict(["a fine film"] * texts)
+    assert model.logits._cache_size() <= 8
+
+
+def test_dry_run_trains_nothing(table, tmp_path, capsys):
+    out = tmp_path / "never"
+    ulmfit.main(["--data", str(table), "--out", str(out), *SMALL, "--dry-run"])
+    text = capsys.readouterr().out
+    assert not out.exists()
+    assert "frozen" in text
+    assert "last 1" in text
+    assert '"peak_rate"' in text
+    assert "nothing was trained" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "OCCUPIED"], r"OCCUPIED.*--out"),
+        (["--resume", "--out", "NOWHERE"], r"NOWHERE.*--resume"),
+        (["--limit-labels", "3"], r"--limit-labels 3 is too few for 2 classes"),
+        (["--lm.batch-size", "4000"], r"too few for 4000 rows.*--lm\.batch-size"),
+        (["--language-model", "NOWHERE", "--dry-run"], r"NOWHERE holds no trained forward language model"),
+        (["--language-model", "NOWHERE"], r"NOWHERE holds no trained forward language model"),
+        (["--lm.peak-rate", "-1"], r"--lm\.peak-rate -1\.0 is out of its range"),
+        (["--classifier.batch-size", "0"], r"--classifier\.batch-size 0 is out of its range: give a number at least 1"),
+        (["--lm.drop-mult", "10"], r"--lm\.dropout\.input 0\.25 times --lm\.drop-mult 10\.0"),
+        (["--limit-unlabelled", "-5"], r"--limit-unlabelled -5"),
+    ],
+)
+def test_bad_flags_are_refused_in_one_sentence(table, tmp_path, arguments, message):
+    (tmp_path / "OCCUPIED").mkdir()
+    (tmp_path / "OCCUPIED" / "notes.txt").write_text("mine")
+    paths = [str(tmp_path / a) if a.isupper() else a for a in arguments]
+    out = [] if "--out" in paths else ["--out", str(tmp_path / "run")]
+    with pytest.raises(InputError, match=message) as error:
+        ulmfit.main(["--data", str(table), *SMALL, *out, *paths])
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_input_ends_with_status_2_and_no_traceback(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "jaxft.ulmfit",
+        "--data",
+        str(tmp_path / "missing.csv"),
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("jaxft: ")
+    assert "missing.csv" in ended.stderr
+    assert ended.stderr.count("\n") == 1
