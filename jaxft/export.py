@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxft.errors import InputError, run_job
+from jaxft.files import is_empty
 from jaxft.inference.language_model import TextGenerator
 from jaxft.inference.text_classifier import TextClassifier, TextEnsemble
 from jaxft.models.fastai_export import classifier_state, language_model_state
 from jaxft.models.torch_writer import write_state
 from jaxft.predict import LANGUAGE_MODELS, MODEL, load
-from jaxft.training.report import is_empty
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ from jaxft.data.document import Direction
 from jaxft.data.files import decompressed, text_lines
 from jaxft.data.table import SURROGATE, rows, table_suffix, text_field
 from jaxft.errors import InputError, run_job
+from jaxft.files import read_json
 from jaxft.inference.answers import table_row
 from jaxft.inference.encoder import ENCODER_ENSEMBLE_KIND, ENCODER_KIND, EncoderEnsemble, EncoderModel
 from jaxft.inference.language_model import GENERATOR_KIND, TextGenerator
 from jaxft.inference.tagger import TAGGER_KIND, EntityTagger
 from jaxft.inference.text_classifier import CLASSIFIER_KIND, ENSEMBLE_KIND, TextClassifier, TextEnsemble
 from jaxft.training.process import set_up
-from jaxft.training.report import read_json
 
 MODEL = "model"
 LANGUAGE_MODELS: dict[Direction, str] = {"forward": "language_model", "backward": "language_model_backward"}

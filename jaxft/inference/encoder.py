@@ -17,13 +17,13 @@ from jaxft.data.examples import Task, Text
 from jaxft.data.pieces import Pieces, encode, load_tokenizer
 from jaxft.data.streams import LengthBatches
 from jaxft.errors import InputError
+from jaxft.files import write_json
 from jaxft.inference.answers import answers, as_scores
 from jaxft.models.bert import Encoder, open_checkpoint
 from jaxft.models.bert_config import KINDS
 from jaxft.models.hugging_face import to_checkpoint
 from jaxft.models.products import Precision
-from jaxft.training.checkpoint import save_params
-from jaxft.training.report import write_json
+from jaxft.tensor_files import save_params
 
 ENCODER_KIND, ENCODER_ENSEMBLE_KIND = "encoder", "encoder-ensemble"
 """what a model's folder calls its content"""

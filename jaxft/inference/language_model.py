@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxft import tensor_files
 from jaxft.data.detokenize import detokenize
 from jaxft.data.document import Direction
 from jaxft.data.text import BOS, EOS, FLD, PAD, SPECIALS, UNK, tokenize
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
+from jaxft.files import write_json
 from jaxft.models.awd_lstm import NO_DROPOUT, AWDLSTMConfig, LanguageModel, initial_carry
-from jaxft.training import checkpoint
-from jaxft.training.report import write_json
 
 GENERATOR_KIND = "language-model"
 """what a model's folder calls its content"""
@@ -105,7 +105,7 @@ class TextGenerator:
             "pretokenized": self.pretokenized,
         }
         write_json(folder / "model.json", description)
-        checkpoint.save_params(folder / "model.safetensors", self.params, {"kind": GENERATOR_KIND})
+        tensor_files.save_params(folder / "model.safetensors", self.params, {"kind": GENERATOR_KIND})
 
     @classmethod
     def restore(cls, folder: Path, description: Mapping[str, Any]) -> Self:
@@ -118,7 +118,7 @@ class TextGenerator:
         return cls(
             config=AWDLSTMConfig(**description["encoder"]),
             vocabulary=Vocabulary.load(folder / "vocabulary.json"),
-            params=checkpoint.load_params(folder / "model.safetensors"),
+            params=tensor_files.load_params(folder / "model.safetensors"),
             direction=description["direction"],
             pretokenized=description["pretokenized"],
         )

@@ -18,11 +18,11 @@ from jaxft.data.streams import LengthBatches
 from jaxft.data.tag_pieces import PieceMaker, TagPieces, Unit, split_text, tag_pieces
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
+from jaxft.files import write_json
 from jaxft.models.bert import open_checkpoint
 from jaxft.models.hugging_face import to_checkpoint
 from jaxft.models.tagger import TaggerConfig, TaggerFns
-from jaxft.training.checkpoint import load_params, save_params
-from jaxft.training.report import write_json
+from jaxft.tensor_files import load_params, save_params
 
 TAGGER_KIND = "tagger"
 """what a model's folder calls its content"""

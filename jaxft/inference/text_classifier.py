@@ -13,16 +13,16 @@ import jax
 import numpy as np
 from flax import nnx
 
+from jaxft import tensor_files
 from jaxft.data.document import Direction
 from jaxft.data.streams import LengthBatches, length_widths
 from jaxft.data.text import tokenize
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
+from jaxft.files import write_json
 from jaxft.inference.answers import answers
 from jaxft.models.awd_lstm import NO_DROPOUT, AWDLSTMConfig
 from jaxft.models.heads import Classifier
-from jaxft.training import checkpoint
-from jaxft.training.report import write_json
 
 CLASSIFIER_KIND, ENSEMBLE_KIND = "ulmfit-classifier", "ulmfit-ensemble"
 """what a model's folder calls its content"""
@@ -124,7 +124,7 @@ class TextClassifier:
         }
         write_json(folder / "model.json", description)
         tree = {"params": self.params, "statistics": self.statistics}
-        checkpoint.save_params(folder / "model.safetensors", tree, {"kind": CLASSIFIER_KIND})
+        tensor_files.save_params(folder / "model.safetensors", tree, {"kind": CLASSIFIER_KIND})
 
     @classmethod
     def restore(cls, folder: Path, description: Mapping[str, Any]) -> Self:
@@ -141,7 +141,7 @@ class TextClassifier:
             direction=description["direction"],
             batch_size=int(description.get("batch_size", 64)),
             vocabulary=Vocabulary.load(folder / "vocabulary.json"),
-            **checkpoint.load_params(folder / "model.safetensors"),
+            **tensor_files.load_params(folder / "model.safetensors"),
         )
 
 

@@ -1,1 +1,1 @@
-"""What every training job shares: the train step, stages, checkpoints, the run folder, settings and the command line."""
+"""What every training job shares: train step, stages, checkpoints, run folder, settings, command line."""

@@ -22,7 +22,8 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file, save_file
 
 from jaxft.errors import InputError
-from jaxft.training.checkpoint import load_params, read_meta, restore, save, save_params
+from jaxft.tensor_files import load_params, read_meta, save_params
+from jaxft.training.checkpoint import restore, save
 
 
 class Moments(NamedTuple):

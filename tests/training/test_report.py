@@ -13,17 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxft.errors import InputError
-from jaxft.training.report import (
-    MetricsLog,
-    create_run_folder,
-    progress_bar,
-    read_json,
-    read_metrics,
-    show,
-    to_json,
-    truncate_metrics,
-    write_json,
-)
+from jaxft.files import read_json, to_json, write_json
+from jaxft.training.report import MetricsLog, create_run_folder, progress_bar, read_metrics, show, truncate_metrics
 
 
 def test_a_new_run_takes_a_new_or_an_empty_folder(tmp_path):

@@ -1,0 +1,126 @@
+"""Files that are whole or absent: JSON and text written in one step, and the cache folder. Every room may use it."""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from jaxft.errors import InputError
+
+
+def cache_folder() -> Path:
+    """`$JAXFT_CACHE`, or else the platform's user cache for jaxft; it need not exist."""
+    import pooch
+
+    return Path(os.environ.get("JAXFT_CACHE") or pooch.os_cache("jaxft")).expanduser()
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str], mode: str = "w", **options: Any) -> Iterator[IO[Any]]:
+    """Opens a temporary file beside `path` that takes its name at the end of the `with` block.
+
+    The file is on the disk before it takes the name, so a crash at any moment leaves the old file or the new one. The
+    temporary file, `.<name>.tmp`, is removed where the block raises an exception; the next call overwrites what a
+    killed process leaves.
+
+    Args:
+        path: the file to write; its folder exists.
+        mode: "w" or "wb".
+        options: of `open`, such as `newline`; text is UTF-8.
+
+    Raises:
+        InputError: the disk is full or the folder is not writable.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(f"{folder}/a.txt") as file:
+        ...         _ = file.write("whole")
+        ...     Path(f"{folder}/a.txt").read_text()
+        'whole'
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, mode, **({} if "b" in mode else {"encoding": "utf-8"}), **options) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path} ({error.strerror}): free some space, or name another folder"
+        ) from error
+    finally:
+        with suppress(OSError):  # it has its new name, or could not be made
+            temporary.unlink()
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a text in one step, as `replacing` does.
+
+    Raises:
+        InputError: the disk is full or the folder is not writable.
+    """
+    with replacing(path) as file:
+        file.write(text)
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Writes `value` as readable JSON in one step.
+
+    Besides what JSON knows it takes NumPy and JAX scalars and arrays, paths, dataclasses and tuples; a number that is
+    not finite becomes null, which is all that JSON has for it.
+
+    Raises:
+        InputError: the disk is full or the folder is not writable.
+    """
+    write_text(path, json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Reads a JSON file of a run.
+
+    Raises:
+        InputError: there is no such file, or it does not parse.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror}): check the path of the run") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}): put back an intact copy, or start the run again") from error
+
+
+def to_json(value: Any) -> Any:
+    """The same value in what JSON knows; see `write_json`.
+
+    Examples:
+        >>> import numpy as np
+        >>> to_json({"loss": np.float32(0.5), "best": float("inf"), "out": Path("runs/a")})
+        {'loss': 0.5, 'best': None, 'out': 'runs/a'}
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if hasattr(value, "tolist"):  # an array or scalar of NumPy or JAX
+        return to_json(value.tolist())
+    return value if isinstance(value, str | int | None) else str(value)
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing but hidden files: a file manager's, or those of a run killed as it began."""
+    return all(entry.name.startswith(".") for entry in folder.iterdir())
