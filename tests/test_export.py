@@ -15,10 +15,11 @@ from jaxft.errors import InputError
 from jaxft.inference.language_model import TextGenerator
 from jaxft.inference.tagger import EntityTagger
 from jaxft.inference.text_classifier import TextClassifier, TextEnsemble
-from jaxft.models.awd_lstm import NO_DROPOUT, AWDLSTMConfig
+from jaxft.models.awd_lstm import AWDLSTMConfig
 from jaxft.models.fastai import load_classifier, load_language_model, read_state, read_vocabulary
 from jaxft.models.fastai_export import classifier_state, language_model_state
 from jaxft.models.heads import Classifier
+from jaxft.models.options import NO_DROPOUT
 
 FASTAI = Path(__file__).parent / "golden" / "fastai"
 EXPECTED = json.loads((FASTAI / "expected.json").read_text())

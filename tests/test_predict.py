@@ -12,10 +12,11 @@ from flax import nnx
 from jaxft import load, predict
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
+from jaxft.files import read_json, write_json
 from jaxft.inference.text_classifier import TextClassifier
-from jaxft.models.awd_lstm import NO_DROPOUT, AWDLSTMConfig
+from jaxft.models.awd_lstm import AWDLSTMConfig
 from jaxft.models.heads import Classifier
-from jaxft.training.report import read_json, write_json
+from jaxft.models.options import NO_DROPOUT
 
 WORDS = ["the", "film", "was", "fine", "dull"]
 

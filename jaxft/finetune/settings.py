@@ -10,7 +10,7 @@ from typing import Literal
 
 from jaxft.data.examples import Task
 from jaxft.errors import InputError
-from jaxft.models.products import Precision
+from jaxft.models.options import Precision
 from jaxft.ulmfit.presets import parse_with_preset
 from jaxft.ulmfit.settings import AT_LEAST_0, BELOW_1, COUNT, POSITIVE, SEED, Range, check
 

@@ -22,7 +22,7 @@ from jaxft.inference.answers import answers, as_scores
 from jaxft.models.bert import Encoder, open_checkpoint
 from jaxft.models.bert_config import KINDS
 from jaxft.models.hugging_face import to_checkpoint
-from jaxft.models.products import Precision
+from jaxft.models.options import Precision
 from jaxft.tensor_files import save_params
 
 ENCODER_KIND, ENCODER_ENSEMBLE_KIND = "encoder", "encoder-ensemble"

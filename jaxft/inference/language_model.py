@@ -18,7 +18,8 @@ from jaxft.data.text import BOS, EOS, FLD, PAD, SPECIALS, UNK, tokenize
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
 from jaxft.files import write_json
-from jaxft.models.awd_lstm import NO_DROPOUT, AWDLSTMConfig, LanguageModel, initial_carry
+from jaxft.models.awd_lstm import AWDLSTMConfig, LanguageModel, initial_carry
+from jaxft.models.options import NO_DROPOUT
 
 GENERATOR_KIND = "language-model"
 """what a model's folder calls its content"""

@@ -21,8 +21,9 @@ from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
 from jaxft.files import write_json
 from jaxft.inference.answers import answers
-from jaxft.models.awd_lstm import NO_DROPOUT, AWDLSTMConfig
+from jaxft.models.awd_lstm import AWDLSTMConfig
 from jaxft.models.heads import Classifier
+from jaxft.models.options import NO_DROPOUT
 
 CLASSIFIER_KIND, ENSEMBLE_KIND = "ulmfit-classifier", "ulmfit-ensemble"
 """what a model's folder calls its content"""

@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.data.splits import Texts
+from jaxft.files import to_json
 from jaxft.models.awd_lstm import AWDLSTMConfig
-from jaxft.models.products import Precision, matmul, operand
+from jaxft.models.options import Precision
+from jaxft.models.products import matmul, operand
 from jaxft.optim.phases import Phase, format_plan
-from jaxft.training.report import to_json
 
 EFFICIENCY: dict[Precision, float] = {"f32": 0.5, "bf16": 0.35}
 """share of the speed of a large matrix product that training reaches, as measured with the small preset on a CPU"""

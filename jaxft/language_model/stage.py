@@ -28,7 +28,7 @@ from jaxft.models.awd_lstm import (
     language_model_loss,
     language_model_rules,
 )
-from jaxft.models.products import Precision
+from jaxft.models.options import Precision
 from jaxft.models.transfer import transfer_vocabulary
 from jaxft.optim import averaging, unfreezing
 from jaxft.optim.accumulation import GradFn, LossFn

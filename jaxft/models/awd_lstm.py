@@ -18,7 +18,8 @@ from flax import nnx
 
 from jaxft.models.dropout import keep_masks
 from jaxft.models.lstm import Carry, lstm
-from jaxft.models.products import Precision, matmul
+from jaxft.models.options import Dropouts, Precision
+from jaxft.models.products import matmul
 from jaxft.models.tied_softmax import tied_cross_entropy
 
 
@@ -36,29 +37,6 @@ class AWDLSTMConfig:
     def widths(self) -> tuple[int, ...]:
         """Features of the embedding and of every layer's output; the last layer comes back to the embedding's."""
         return (self.embedding_size, *[self.hidden_size] * (self.num_layers - 1), self.embedding_size)
-
-
-@dataclass(frozen=True)
-class Dropouts:
-    """Probabilities of AWD-LSTM's five dropouts."""
-
-    input: float = 0.25
-    """of a feature of the embedded words, one mask per sequence"""
-    hidden: float = 0.15
-    """of a feature between layers, one mask per sequence"""
-    output: float = 0.1
-    """of a feature of the last layer, one mask per sequence"""
-    weight: float = 0.2
-    """of a hidden-to-hidden weight (DropConnect)"""
-    embedding: float = 0.02
-    """of a word of the vocabulary, wherever it stands in the window"""
-
-    def scaled(self, factor: float) -> "Dropouts":
-        """All five times `factor` (fastai's `drop_mult`)."""
-        return Dropouts(*(factor * p for p in (self.input, self.hidden, self.output, self.weight, self.embedding)))
-
-
-NO_DROPOUT = Dropouts(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def layer_rules(num_layers: int) -> tuple[tuple[str, str], ...]:

@@ -23,7 +23,8 @@ from jaxft.errors import InputError
 from jaxft.models.bert_config import ACTIVATIONS, KINDS, BertConfig, Kind, bert_config
 from jaxft.models.dropout import dropout
 from jaxft.models.hugging_face import fill_encoder, read_checkpoint, read_config, to_parameters
-from jaxft.models.products import Precision, matmul
+from jaxft.models.options import Precision
+from jaxft.models.products import matmul
 
 HEAD_ACTIVATIONS: dict[Kind, Callable[[jax.Array], jax.Array]] = {
     "roberta": jnp.tanh,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import jax
 
 from jaxft.errors import InputError
-from jaxft.models.products import Precision
+from jaxft.models.options import Precision
 
 Kind = Literal["bert", "roberta", "distilbert", "electra"]
 KINDS: dict[str, Kind] = {

@@ -1,7 +1,7 @@
 """fastai's AWD-LSTM weights as ours, by a table of names in which every key of the file and every parameter must occur.
 
-`load_language_model` and `load_classifier` give a model to call; `jaxft.language_model.pretrained` starts a training job from
-`language_model_params`. The files are parsed by `jaxft.models.torch_file`, which needs no torch and runs no pickle.
+`load_language_model` and `load_classifier` give a model to call; `jaxft.language_model.pretrained` starts a training
+job from `language_model_params`. `jaxft.models.torch_file` parses the files; it needs no torch and runs no pickle.
 
 References:
     `fastai/text/models/awdlstm.py` and `fastai/text/models/core.py`, for the layout of fastai 2; fastai 1 names the
@@ -21,8 +21,9 @@ from flax import nnx
 
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
-from jaxft.models.awd_lstm import AWDLSTMConfig, Dropouts, LanguageModel, initial_carry
+from jaxft.models.awd_lstm import AWDLSTMConfig, LanguageModel, initial_carry
 from jaxft.models.heads import Classifier
+from jaxft.models.options import Dropouts
 from jaxft.models.pickle_machine import read_pickle
 from jaxft.models.torch_file import is_state, read_tensors
 from jaxft.models.weight_table import Arrays, Row, assemble, fill

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from jaxft.models.awd_lstm import AWDLSTMConfig, Dropouts, Encoder, initial_carry, layer_rules
+from jaxft.models.awd_lstm import AWDLSTMConfig, Encoder, initial_carry, layer_rules
 from jaxft.models.dropout import keep_masks
+from jaxft.models.options import Dropouts
 
 
 def concat_pool(outputs: jax.Array, valid: jax.Array) -> jax.Array:

@@ -15,7 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxft.models.products import Precision, matmul, matmul_nt, matmul_nt_few, matmul_tn, operand, transposed
+from jaxft.models.options import Precision
+from jaxft.models.products import matmul, matmul_nt, matmul_nt_few, matmul_tn, operand, transposed
 
 Carry = tuple[jax.Array, jax.Array]
 

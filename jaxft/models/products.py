@@ -6,13 +6,12 @@ that it is made of. On a GPU or TPU JAX's own default precision decides how exac
 """
 
 from functools import partial
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
-Precision = Literal["f32", "bf16"]
+from jaxft.models.options import Precision
 
 
 def matmul(x: jax.Array, weight: jax.Array, precision: Precision = "f32") -> jax.Array:

@@ -21,7 +21,8 @@ from jaxft.models.crf import constrain, init_crf, log_likelihood, viterbi
 from jaxft.models.dropout import dropout
 from jaxft.models.hashing import mixed
 from jaxft.models.lstm import lstm
-from jaxft.models.products import Precision, matmul
+from jaxft.models.options import Precision
+from jaxft.models.products import matmul
 
 Batch = Mapping[str, Any]
 

@@ -11,7 +11,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxft.models.products import Precision, matmul_nn, matmul_nt, matmul_tn, operand
+from jaxft.models.options import Precision
+from jaxft.models.products import matmul_nn, matmul_nt, matmul_tn, operand
 
 ROWS = 512  # of a block: enough for a fast product, few enough that R x V logits do not decide the memory
 

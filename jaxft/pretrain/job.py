@@ -36,8 +36,7 @@ from jaxft.language_model.stage import (
     lm_stream,
     stage_name,
 )
-from jaxft.models.awd_lstm import Dropouts
-from jaxft.models.products import Precision
+from jaxft.models.options import Dropouts, Precision
 from jaxft.optim.phases import Phase
 from jaxft.predict import LANGUAGE_MODELS
 from jaxft.training import report, summary

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from jaxft.models.awd_lstm import Dropouts
+from jaxft.models.options import Dropouts
 from jaxft.ulmfit.settings import ClassifierStage, LanguageModelStage, Model, Settings, Text, check
 
 Job = TypeVar("Job")

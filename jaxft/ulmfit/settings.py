@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxft.errors import InputError
-from jaxft.models.awd_lstm import Dropouts
-from jaxft.models.products import Precision
+from jaxft.models.options import Dropouts, Precision
 
 Directions = Literal["forward", "backward", "both"]
 PlanName = Literal["gradual", "fastai", "chain-thaw", "last", "full"]

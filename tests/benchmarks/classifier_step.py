@@ -34,8 +34,9 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
     from jaxft.data.streams import LengthBatches, length_widths
     from jaxft.inference.text_classifier import class_logits, class_logits_fn
     from jaxft.language_model.preview import flops_per_token, product_speed
-    from jaxft.models.awd_lstm import AWDLSTMConfig, Dropouts
+    from jaxft.models.awd_lstm import AWDLSTMConfig
     from jaxft.models.heads import Classifier, classification_loss, classifier_rules
+    from jaxft.models.options import Dropouts
     from jaxft.optim.phases import Phase
     from jaxft.training.process import set_up
 

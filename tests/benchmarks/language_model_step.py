@@ -30,12 +30,12 @@ def measure(size: str, precision: str) -> dict[str, float]:
     from jaxft.language_model.preview import flops_per_token, product_speed
     from jaxft.models.awd_lstm import (
         AWDLSTMConfig,
-        Dropouts,
         LanguageModel,
         initial_carry,
         language_model_loss,
         language_model_rules,
     )
+    from jaxft.models.options import Dropouts
     from jaxft.optim.phases import Phase
     from jaxft.training.process import set_up
 

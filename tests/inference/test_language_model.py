@@ -14,7 +14,8 @@ from jaxft.data.document import Direction
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
 from jaxft.inference.language_model import TextGenerator
-from jaxft.models.awd_lstm import NO_DROPOUT, AWDLSTMConfig, LanguageModel
+from jaxft.models.awd_lstm import AWDLSTMConfig, LanguageModel
+from jaxft.models.options import NO_DROPOUT
 
 WORDS = ("xxunk", "xxpad", "xxbos", "xxmaj", "the", "film", "was", "good", ".")
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxft.models.awd_lstm import NO_DROPOUT, AWDLSTMConfig, LanguageModel, initial_carry
+from jaxft.models.awd_lstm import AWDLSTMConfig, LanguageModel, initial_carry
 from jaxft.models.lstm import lstm
+from jaxft.models.options import NO_DROPOUT
 from jaxft.models.products import matmul
 from jaxft.models.tied_softmax import tied_cross_entropy
 
