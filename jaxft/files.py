@@ -56,9 +56,7 @@ def replacing(path: str | os.PathLike[str], mode: str = "w", **options: Any) -> 
             os.fsync(folder)
             os.close(folder)
     except OSError as error:
-        raise InputError(
-            f"cannot write {path} ({error.strerror}): free some space, or name another folder"
-        ) from error
+        raise InputError(f"cannot write {path} ({error.strerror}): free some space, or name another folder") from error
     finally:
         with suppress(OSError):  # it has its new name, or could not be made
             temporary.unlink()
@@ -116,8 +114,8 @@ def to_json(value: Any) -> Any:
         return [to_json(item) for item in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
-    if hasattr(value, "tolist"):  # an array or scalar of NumPy or JAX
-        return to_json(value.tolist())
+    if callable(to_list := getattr(value, "tolist", None)):  # an array or scalar of NumPy or JAX
+        return to_json(to_list())
     return value if isinstance(value, str | int | None) else str(value)
 
 

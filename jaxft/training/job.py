@@ -1,100 +1,123 @@
-"""What the training jobs share: a run's identity, and the tables and pictures that it leaves behind."""
+"""What every training job does: reads, records what the run is, trains in its folder, writes the result."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxft.data.vocabulary import Vocabulary
-from jaxft.errors import InputError
-from jaxft.optim import phases
-from jaxft.optim.phases import Phase
-from jaxft.training import plots, report
-from jaxft.ulmfit.settings import flag, flatten
-
-NOT_RESULT = {"out", "resume", "dry_run", "checkpoint_minutes"}
-"""settings that do not decide the result"""
-
-
-def identity(settings: Any, fingerprint: str) -> dict[str, Any]:
-    """What decides the result, to record, and to compare on resume: a job's settings, and its corpus."""
-    fields = {name: value for name, value in asdict(settings).items() if name not in NOT_RESULT}
-    return report.to_json({**fields, "corpus": fingerprint})
+from jaxft.files import write_json
+from jaxft.optim.phases import learning_rates
+from jaxft.training import plots, summary
+from jaxft.training.comparison import comparison_table
+from jaxft.training.metrics_log import read_metrics
+from jaxft.training.preview import Plans, preview
+from jaxft.training.process import set_up
+from jaxft.training.run import Run
+from jaxft.training.run_folder import new_run_folder, record_config, run_config
 
 
-@contextmanager
-def new_run_folder(folder: Path, resume: bool) -> Iterator[Path]:
-    """Makes the folder of a run, and takes it away again where bad input ends the `with` block and nothing is in it.
+@dataclass(frozen=True)
+class Prepared:
+    """What a job knows before it trains.
+
+    Attributes:
+        settings: those that training uses.
+        inputs: texts, models and whatever else the job trains with.
+        plans: the phases of each stage, and its steps per epoch.
+        fingerprints: hashes of what was read: `corpus`, and `checkpoint` where there is one.
+        data: what the summary says of the data: `name`, `sizes`, `classes` and more.
+        tokens: how many were read.
+        lines: what `--dry-run` says of the data.
+        files: what writes each file that the run keeps from its start, by name.
+        estimate: gives the seconds of each stage, for `--dry-run`; None where nobody knows.
+    """
+
+    settings: Any
+    inputs: Any
+    plans: Plans
+    fingerprints: Mapping[str, str]
+    data: Mapping[str, Any]
+    tokens: int
+    lines: Sequence[str]
+    files: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
+    estimate: Callable[[], Mapping[str, float]] | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training job.
+
+    Attributes:
+        prepare: reads what the settings name, and checks that it can be trained with.
+        train: trains, saves the model in the run's folder, and returns entries of the summary, among them `stages`,
+            rows as `summary.stage_row` makes them, and `comparison` where rows were compared.
+        next_step: says, given the settings, what the folder holds and how to use it.
+        repeat: what the repeats of a comparison are called.
+    """
+
+    prepare: Callable[[Any], Prepared]
+    train: Callable[[Prepared, Run], dict[str, Any]]
+    next_step: Callable[[Any], str]
+    repeat: str = "run"
+
+
+def run_training(job: Job, settings: Any) -> dict[str, Any]:
+    """Runs a job in the folder `settings.out` and returns the content of its summary.json.
 
     Raises:
-        InputError: as `jaxft.training.report.create_run_folder`.
+        InputError: bad data, flags or folder; nothing is left behind.
+        Stopped: the run was asked to stop; `settings.resume` goes on with it.
     """
-    folder = report.create_run_folder(folder, resume)
-    try:
-        yield folder
-    except Exception:
-        with suppress(OSError):  # goes only if it is empty
-            folder.rmdir()
-        raise
+    with new_run_folder(settings.out, settings.resume) as folder:
+        started = time.monotonic()
+        prepared = job.prepare(settings)
+        text_row = summary.stage_row("text", time.monotonic() - started, prepared.tokens)
+        config = run_config(prepared.settings, prepared.fingerprints)
+        record_config(folder, settings.resume, config)
+        for name, write in prepared.files.items():
+            if not (folder / name).exists():
+                write(folder / name)
+    with Run(folder, log_every=settings.log_every, checkpoint_seconds=60 * settings.checkpoint_minutes) as run:
+        trained = job.train(prepared, run)
+    result = {
+        "data": prepared.data,
+        **trained,
+        "stages": [text_row, *trained["stages"]],
+        "peak_memory_mb": summary.peak_memory_mb(),
+        "environment": summary.environment(),
+        "config": config,
+    }
+    write_json(folder / "summary.json", result)
+    _draw(folder, prepared.plans, result)
+    return result
 
 
-def begin(folder: Path, resume: bool, identity: Mapping[str, Any], vocabulary: Vocabulary | None = None) -> None:
-    """Writes down what the run in `folder` is, or compares it on `resume`.
-
-    Raises:
-        InputError: the run that is resumed has other settings or texts.
-    """
-    if resume and (folder / "config.json").exists():
-        _refuse_difference(folder, identity)
-    else:
-        report.write_json(folder / "config.json", identity)
-    if vocabulary is not None and not (folder / "vocabulary.json").exists():
-        vocabulary.save(folder / "vocabulary.json")
-
-
-def _refuse_difference(folder: Path, identity: Mapping[str, Any]) -> None:
-    stored = report.read_json(folder / "config.json")
-    if not isinstance(stored, dict):
-        raise InputError(f"{folder / 'config.json'} holds no settings: put back an intact copy, or start the run again")
-    old, new = flatten(stored), flatten(identity)
-    if old.get("corpus") != new["corpus"]:
-        raise InputError(f"the texts have changed since the run in {folder} began: put them back, or start a new run")
-    if old.get("checkpoint") != new.get("checkpoint"):
-        raise InputError(f"the checkpoint has changed since the run in {folder} began: put it back, or start a new run")
-    differences = [
-        f"{flag(name)} was {old.get(name)} and is now {new.get(name)}"
-        for name in {**old, **new}
-        if old.get(name) != new.get(name)
-    ]
-    if differences:
-        raise InputError(
-            f"the run in {folder} has other settings ({', '.join(differences)}): resume it with its own flags"
-        )
-
-
-def stage_row(name: str, seconds: float, tokens: int) -> dict[str, Any]:
-    """A row of the summary's table of stages."""
-    return {"name": name, "seconds": seconds, "tokens": tokens, "tokens_per_s": tokens / seconds if seconds else None}
-
-
-def pick(mapping: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Some entries of a mapping."""
-    return {name: mapping[name] for name in names}
-
-
-def draw_training(folder: Path, plans: Mapping[str, tuple[tuple[Phase, ...], int]]) -> None:
-    """Draws what was measured over the steps, and the learning rates of each stage, given its phases and steps."""
-    plots.plot_training(report.read_metrics(folder / "metrics.jsonl"), folder / "plots/training.png")
-    draw_rates(folder, plans)
-
-
-def draw_rates(folder: Path, plans: Mapping[str, tuple[tuple[Phase, ...], int]]) -> None:
-    """Draws the learning rates of each stage, given its phases and steps in an epoch."""
-    for stage, (plan, steps) in plans.items():
-        starts = np.cumsum([0, *(phase.epochs * steps for phase in plan[:-1])])
+def _draw(folder: Path, plans: Plans, result: Mapping[str, Any]) -> None:
+    """Draws the curves of one training, the learning rates of each stage and the confusion matrix."""
+    if "comparison" not in result:  # whose stages are too many for one picture
+        plots.plot_training(read_metrics(folder / "metrics.jsonl"), folder / "plots/training.png")
+    for stage, (plan, steps_per_epoch) in plans.items():
+        starts = np.cumsum([0, *(phase.epochs * steps_per_epoch for phase in plan[:-1])])
         boundaries = [(int(start), phase.name) for start, phase in zip(starts, plan, strict=True)]
-        curves = phases.learning_rates(plan, steps)
+        curves = learning_rates(plan, steps_per_epoch)
         plots.plot_learning_rates(curves, boundaries, folder / f"plots/learning_rates_{stage}.png")
+    if "confusion_matrix" in (test := result.get("test", {})):
+        plots.plot_confusion(test["confusion_matrix"], result["data"]["classes"], folder / "plots/confusion.png")
+
+
+def run_command(job: Job, settings: Any) -> None:
+    """Trains and prints the summary, or with `--dry-run` prints what the job would do."""
+    set_up()
+    if settings.dry_run:
+        prepared = job.prepare(settings)
+        seconds = None if prepared.estimate is None else prepared.estimate()
+        print(preview(prepared.settings, prepared.lines, prepared.plans, seconds))
+        return
+    result = run_training(job, settings)
+    if "comparison" in result:
+        print(comparison_table(result["comparison"], job.repeat) + "\n")
+    print(summary.summary_table(result))
+    print(f"\n{job.next_step(settings)}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxft.training.report import SHARES
+from jaxft.training.scores import PERCENT_SCORES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -157,11 +157,11 @@ def plot_confusion(matrix: Any, classes: Sequence[str], path: str | os.PathLike[
 _NO_SCORES = {"stage", "step", "epoch", "phase", "split", "loss", "seconds"}
 
 
-def plot_ladder(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Draws the score of one technique after another: the mean over folds or runs, its standard deviation, and each.
+def plot_comparison(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+    """Draws the score of every row of a comparison: mean, standard deviation and the single repeats.
 
     Args:
-        rows: each with `name`, `score` (which one), `scores` of the folds or runs, `mean` and `sd` (None for one).
+        rows: as `jaxft.training.comparison.comparison_row` makes them.
         path: the PNG file to write; its folder is made.
     """
     figure = _figure(8, 1.4 + 0.45 * len(rows))
@@ -173,8 +173,8 @@ def plot_ladder(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str])
         axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
         axes.invert_yaxis()
         count = len(rows[0]["scores"])
-        around = f": mean and standard deviation of {count}, and each" if count > 1 else ""
-        axes.set(xlabel=f"{rows[0]['score']}{around}")
+        shown = f": {count} repeats, mean and standard deviation" if count > 1 else ""
+        axes.set(xlabel=f"{rows[0]['score']}{shown}")
         _save(figure, path)
 
 
@@ -194,7 +194,7 @@ def _scores(lines: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _is_share(score: str) -> bool:
-    return score.split("_")[-1] in ("accuracy", *SHARES)
+    return score.split("_")[-1] in ("accuracy", *PERCENT_SCORES)
 
 
 def _loss_label(scores: Sequence[str]) -> str:

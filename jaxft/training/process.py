@@ -5,7 +5,7 @@ import sys
 
 import jax
 
-from jaxft.data.download import cache_folder
+from jaxft.files import cache_folder
 
 # from <malloc.h>
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8

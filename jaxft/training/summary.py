@@ -1,11 +1,6 @@
-"""What a run has come to: scores with their uncertainty, what it ran on, what it cost, and all of it as a table.
-
-The jobs build `summary.json` from these functions and print `summary_table` at their end; a regression or tagging job
-puts its own numbers where a classifier puts `classification_summary`.
-"""
+"""The parts of `summary.json` that all jobs share (versions, memory, times of stages), and a summary as a table."""
 
 import importlib.metadata
-import math
 import os
 import platform
 import sys
@@ -14,79 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
-from jaxft.training.report import SHARES, format_number
-
-
-def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
-    """The 95 % confidence interval of an accuracy of `correct` out of `n`, by Wilson's score (Wilson 1927, JASA 22).
-
-    Unlike the normal approximation it stays in [0, 1] and keeps its width at 0 and at n right answers.
-
-    Examples:
-        >>> low, high = accuracy_interval(90, 100)
-        >>> print(f"{low:.4f} {high:.4f}")
-        0.8256 0.9448
-
-    Raises:
-        ValueError: n is not positive, or `correct` is not between 0 and n.
-    """
-    if not 0 <= correct <= n or n < 1:
-        raise ValueError(f"{correct} right answers out of {n}")
-    z = 1.959963984540054
-    share, spread = correct / n, z * z / n
-    centre = (share + spread / 2) / (1 + spread)
-    half_width = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
-    # At 0 and n right answers one end is `share` itself, which rounding would miss.
-    return min(share, max(0.0, centre - half_width)), max(share, min(1.0, centre + half_width))
-
-
-def classification_summary(labels: Sequence[int], predictions: Sequence[int], classes: Sequence[str]) -> dict[str, Any]:
-    """How well predictions match labels, for `summary.json`.
-
-    Args:
-        labels: (N,) true classes, as indices into `classes`.
-        predictions: (N,) predicted classes, likewise.
-        classes: (C,) names.
-
-    Returns:
-        `n`, `accuracy`, `accuracy_interval` (95 %), `macro_f1` (over all classes, absent ones with 0), `per_class`
-        (`class`, `precision`, `recall`, `f1`, `support`) and `confusion_matrix` (C rows, true; C columns, predicted).
-
-    Examples:
-        >>> result = classification_summary([0, 0, 1, 1], [0, 1, 1, 1], ["neg", "pos"])
-        >>> print(result["accuracy"], round(result["macro_f1"], 4), result["confusion_matrix"])
-        0.75 0.7333 [[1, 1], [0, 2]]
-
-    Raises:
-        ValueError: nothing to compare, different lengths, or an index outside `classes`.
-    """
-    true, predicted = np.asarray(labels), np.asarray(predictions)
-    if true.shape != predicted.shape or true.ndim != 1 or not true.size:
-        raise ValueError(f"labels of shape {true.shape} and predictions of shape {predicted.shape}")
-    if min(true.min(), predicted.min()) < 0 or max(true.max(), predicted.max()) >= len(classes):
-        raise ValueError(f"a label or a prediction is not an index into {len(classes)} classes")
-    confusion = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(confusion, (true, predicted), 1)
-    hits, support, claims = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    scores = {
-        "precision": hits / np.maximum(claims, 1),
-        "recall": hits / np.maximum(support, 1),
-        "f1": 2 * hits / np.maximum(claims + support, 1),
-        "support": support,
-    }
-    return {
-        "n": true.size,
-        "accuracy": float(hits.sum() / true.size),
-        "accuracy_interval": list(accuracy_interval(int(hits.sum()), true.size)),
-        "macro_f1": float(scores["f1"].mean()),
-        "per_class": [
-            {"class": name} | {score: values[i].item() for score, values in scores.items()}
-            for i, name in enumerate(classes)
-        ],
-        "confusion_matrix": confusion.tolist(),
-    }
+from jaxft.training.progress import format_number
+from jaxft.training.scores import PERCENT_SCORES
 
 
 def environment() -> dict[str, Any]:
@@ -136,17 +61,23 @@ def peak_memory_mb() -> dict[str, float]:
     return peak
 
 
+def stage_row(name: str, seconds: float, tokens: int) -> dict[str, Any]:
+    """A row of the summary's table of stages."""
+    return {"name": name, "seconds": seconds, "tokens": tokens, "tokens_per_s": tokens / seconds if seconds else None}
+
+
 def summary_table(summary: Mapping[str, Any]) -> str:
     """A summary as text to print at the end of a run; what is absent is left out.
 
     Args:
         summary: the content of `summary.json`. Of its entries this reads `data` (`name`, `sizes`, `classes`,
             `transductive`), `language_model` (`valid_loss`, `perplexity`), `dev` and `test` (from
-            `classification_summary`, or any other numbers by name), `stages` (a list of `name`, `seconds`, `tokens`,
+            `classification_scores`, or any other numbers by name), `stages` (a list of `name`, `seconds`, `tokens`,
             `tokens_per_s`), `peak_memory_mb` (from that function) and `environment` (likewise).
 
     Examples:
-        >>> test = classification_summary([0, 0, 1, 1], [0, 1, 1, 1], ["neg", "pos"])
+        >>> from jaxft.training.scores import classification_scores
+        >>> test = classification_scores([0, 0, 1, 1], [0, 1, 1, 1], ["neg", "pos"])
         >>> stages = [{"name": "classifier", "seconds": 83.2, "tokens": 41000, "tokens_per_s": 492.8}]
         >>> print(summary_table({"data": {"name": "demo", "classes": ["neg", "pos"]}, "test": test, "stages": stages}))
         data            demo
@@ -168,8 +99,8 @@ def summary_table(summary: Mapping[str, Any]) -> str:
             _columns([head, *([name, *row] for name, row in zip(classes, test["confusion_matrix"], strict=True))])
         )
     elif "per_class" in test:
-        rows = [[r["class"], *(f"{100 * r[k]:.2f}" for k in SHARES), r["support"]] for r in test["per_class"]]
-        blocks.append(_columns([["test", *(f"{k} %" for k in SHARES), "support"], *rows]))
+        rows = [[r["class"], *(f"{100 * r[k]:.2f}" for k in PERCENT_SCORES), r["support"]] for r in test["per_class"]]
+        blocks.append(_columns([["test", *(f"{k} %" for k in PERCENT_SCORES), "support"], *rows]))
     if summary.get("stages"):
         rows = [[r["name"], _clock(r["seconds"]), r.get("tokens"), r.get("tokens_per_s")] for r in summary["stages"]]
         rows.append(["total", _clock(sum(r["seconds"] for r in summary["stages"])), None, None])
@@ -212,7 +143,7 @@ def _scores(numbers: Mapping[str, Any]) -> str:
             interval = numbers.get("accuracy_interval")
             around = f" (95 % interval {100 * interval[0]:.2f} to {100 * interval[1]:.2f})" if interval else ""
             parts.append(f"accuracy {100 * value:.2f} %{around}")
-        elif (kind := name.split("_")[-1]) in SHARES:
+        elif (kind := name.split("_")[-1]) in PERCENT_SCORES:
             words = [*name.split("_")[:-1], "F1" if kind == "f1" else kind]
             parts.append(f"{('-' if kind == 'f1' else ' ').join(words)} {100 * value:.2f} %")
         elif isinstance(value, int | float) and not isinstance(value, bool):

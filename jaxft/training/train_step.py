@@ -1,11 +1,10 @@
-"""The train step and the loop around it: no model, no data set, no file is known here. Every job calls this module.
+"""The train step as a pure function: `TrainState` and `make_train_step`.
 
-A loss function `loss_fn(params, carry, batch, key) -> (loss, (carry, metrics))` is all that the trainer sees; `carry`
-is whatever lives from step to step without being trained: a recurrent state, batch statistics, or `()`.
+A loss function `loss_fn(params, carry, batch, key) -> (loss, (carry, metrics))` is all that the step knows of a model;
+`carry` is what lives from step to step without being trained: a recurrent state, batch statistics, or `()`.
 """
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,8 +16,6 @@ import optax
 from jaxft.optim.accumulation import GradFn, LossFn
 from jaxft.optim.averaging import Average
 from jaxft.optim.discriminative import applied_metrics
-
-Metrics = Mapping[str, Any]
 
 
 @jax.tree_util.register_dataclass
@@ -83,7 +80,7 @@ def make_train_step(
     loss_fn: LossFn,
     tx: optax.GradientTransformation,
     average: Average | None = None,
-    gradient: Callable[[LossFn], GradFn] | None = None,
+    value_and_grad: Callable[[LossFn], GradFn] | None = None,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
     """Makes the pure step `(state, batch) -> (state, metrics)`; jit it with the state donated.
 
@@ -96,8 +93,8 @@ def make_train_step(
             of scalars.
         tx: an optax transformation.
         average: an average of the parameters to keep in the state; None for none.
-        gradient: what makes the function of `loss_fn` that gives `((loss, (carry, metrics)), gradients)`, for example
-            `functools.partial(accumulate_gradients, num_microbatches=4)`; None for `jax.value_and_grad`.
+        value_and_grad: turns `loss_fn` into a function that returns `((loss, (carry, metrics)), gradients)`, for
+            example `functools.partial(accumulate_gradients, num_microbatches=4)`; None for `jax.value_and_grad`.
 
     Returns:
         The step; step n draws from `fold_in(state.key, n)`.
@@ -112,11 +109,11 @@ def make_train_step(
         >>> float(state.params["w"]), float(metrics["loss"])
         (2.0, 4.0)
     """
-    value_and_grad: GradFn = jax.value_and_grad(loss_fn, has_aux=True) if gradient is None else gradient(loss_fn)
+    grad_fn: GradFn = (value_and_grad or partial(jax.value_and_grad, has_aux=True))(loss_fn)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(state.key, state.step)
-        (loss, (carry, metrics)), gradients = value_and_grad(state.params, state.carry, batch, key)
+        (loss, (carry, metrics)), gradients = grad_fn(state.params, state.carry, batch, key)
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         params: Any = optax.apply_updates(state.params, updates)
         applied = applied_metrics(opt_state)
@@ -135,8 +132,8 @@ def make_train_step(
     return step
 
 
-def _where(condition: jax.typing.ArrayLike, chosen: Any, other: Any) -> Any:
-    return jax.tree.map(partial(jnp.where, condition), chosen, other)
+def _where(condition: jax.typing.ArrayLike, new: Any, old: Any) -> Any:
+    return jax.tree.map(partial(jnp.where, condition), new, old)
 
 
 def make_eval_step(loss_fn: LossFn) -> Callable[[Any, Any, Any], tuple[Any, dict[str, jax.Array]]]:
@@ -154,67 +151,3 @@ def make_eval_step(loss_fn: LossFn) -> Callable[[Any, Any, Any], tuple[Any, dict
         return carry, {"loss": loss, **metrics}
 
     return step
-
-
-def fit(
-    state: TrainState,
-    step: Callable[[TrainState, Any], tuple[TrainState, Metrics]],
-    batch: Callable[[int], Any],
-    until: int,
-    *,
-    on_metrics: Callable[[int, dict[str, float]], None],
-    pause: Callable[[], bool] = lambda: False,
-    on_pause: Callable[[TrainState], None] = lambda state: None,
-) -> TrainState:
-    """Takes steps until `state.step` is `until`.
-
-    Args:
-        state: where to start; it is given away (donated) to the first step.
-        step: the jitted train step.
-        batch: `batch(i)` makes the batch of step i; it runs in a thread, one step ahead of the device.
-        until: number of the step to stop before.
-        on_metrics: called with the number of each step and its metrics as floats; one step late but on a CPU, so that
-            an accelerator never waits for the host. An exception that it raises ends the loop.
-        pause: asked after each step whether to call `on_pause`.
-        on_pause: called with the state between two steps, all metrics reported; the state must not be kept.
-
-    Returns:
-        The state after the last step.
-
-    Examples:
-        >>> def step(state, batch):
-        ...     return TrainState(state.step + 1, state.params + batch, (), (), (), state.key), {"sum": state.params}
-        >>> seen = []
-        >>> state = TrainState(jnp.array(0), jnp.array(0), (), (), (), jax.random.key(0))
-        >>> state = fit(state, step, lambda i: i, 3, on_metrics=lambda i, metrics: seen.append((i, metrics["sum"])))
-        >>> int(state.params), seen
-        (3, [(0, 0.0), (1, 0.0), (2, 1.0)])
-    """
-    start = int(state.step)
-    if start >= until:
-        return state
-    late: list[tuple[int, Metrics]] = []
-    # A CPU gains nothing by it, and a step that is asked for before the last one has given its memory back takes more.
-    at_once = jax.default_backend() == "cpu"
-
-    def report() -> None:
-        while late:
-            number, metrics = late.pop()
-            on_metrics(number, {name: float(value) for name, value in jax.device_get(dict(metrics)).items()})
-
-    with ThreadPoolExecutor(max_workers=1) as ahead:
-        upcoming = ahead.submit(batch, start)
-        for number in range(start, until):
-            ready = upcoming.result()
-            if number + 1 < until:
-                upcoming = ahead.submit(batch, number + 1)
-            state, metrics = step(state, ready)
-            report()
-            late.append((number, metrics))
-            paused = pause()
-            if at_once or paused:
-                report()
-            if paused:
-                on_pause(state)
-        report()
-    return state

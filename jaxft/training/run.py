@@ -1,0 +1,163 @@
+"""A run folder in use: the metrics log, the checkpoint of the stage under way, finished stages, and the wish to stop.
+
+A folder holds at most one checkpoint and one parameter file per finished stage.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+from jaxft.errors import Stopped
+from jaxft.tensor_files import load_params, read_meta, save_params
+from jaxft.training import checkpoint
+from jaxft.training.metrics_log import MetricsLog, truncate_metrics
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a finished stage hands on: parameters, what lives beside them, and what is reported of it."""
+
+    params: Any
+    carry: Any
+    report: dict[str, Any]
+
+
+def read_stage(folder: Path, stage: str) -> StageResult | None:
+    """The result of a finished stage of the run in `folder`, None where it has not finished."""
+    path = _stage_file(folder, stage)
+    if not path.exists():
+        return None
+    tree = load_params(path)
+    return StageResult(tree.get("params", {}), tree.get("carry", {}), read_meta(path)["report"])
+
+
+def _stage_file(folder: Path, stage: str) -> Path:
+    return folder / f"stage-{stage}.safetensors"
+
+
+class Run:
+    """A run folder in use: its metrics log, its checkpoint and its finished stages.
+
+    Args:
+        folder: an existing folder; None keeps nothing and logs nothing, for use from a notebook.
+        log_every: steps between two lines of the log.
+        checkpoint_seconds: seconds between two checkpoints.
+
+    Examples:
+        >>> with Run(None) as run:
+        ...     run.write("stage", 0, loss=1.0)
+        ...     run.position("stage"), run.finished("stage")
+        ({}, None)
+    """
+
+    def __init__(self, folder: Path | None, *, log_every: int = 20, checkpoint_seconds: float = 120.0):
+        self.folder, self.log_every, self.checkpoint_seconds = folder, log_every, checkpoint_seconds
+        self._stop: str | None = None
+        self._saved_at = time.monotonic()
+        self._log: MetricsLog | None = None
+        if folder is not None:
+            truncate_metrics(folder / "metrics.jsonl", self._position().get("log_bytes", self._finished_bytes()))
+            self._log = MetricsLog(folder / "metrics.jsonl")
+
+    @property
+    def _checkpoint(self) -> Path | None:
+        return None if self.folder is None else self.folder / "checkpoint.safetensors"
+
+    def _position(self) -> dict[str, Any]:
+        path = self._checkpoint
+        return read_meta(path) if path is not None and path.exists() else {}
+
+    def _finished_bytes(self) -> int:
+        """Size of the log when the last stage finished, 0 before the first did."""
+        assert self.folder is not None
+        files = self.folder.glob(_stage_file(self.folder, "*").name)
+        return max((read_meta(file)["log_bytes"] for file in files), default=0)
+
+    def finished(self, stage: str) -> StageResult | None:
+        """The result of a stage that an earlier part of this run completed, else None."""
+        return None if self.folder is None else read_stage(self.folder, stage)
+
+    def run_once(self, stage: str, train: Callable[[], StageResult]) -> StageResult:
+        """The result of a stage: the stored one, or what `train` makes now, which is then stored."""
+        result = self.finished(stage)
+        if result is None:
+            result = train()
+            self.finish({stage: result})
+        return result
+
+    def finish(self, results: Mapping[str, StageResult]) -> None:
+        """Stores the results of stages by their names, then drops the checkpoint that they came from."""
+        if self.folder is None or self._checkpoint is None:
+            return
+        for stage, result in results.items():
+            meta = {"report": result.report, "log_bytes": self._log_bytes()}
+            tree = {"params": result.params, "carry": result.carry} if result.carry else {"params": result.params}
+            save_params(_stage_file(self.folder, stage), tree, meta)
+        self._checkpoint.unlink(missing_ok=True)
+
+    def position(self, stage: str) -> dict[str, Any]:
+        """What the checkpoint says of how far `stage` has got; empty where there is no checkpoint of it."""
+        position = self._position()
+        return position if position.get("stage") == stage else {}
+
+    def restore(self, template: Any) -> Any:
+        """The tree in the checkpoint."""
+        assert self._checkpoint is not None
+        return checkpoint.restore(self._checkpoint, template)[0]
+
+    def save(self, tree: Any, position: Mapping[str, Any]) -> None:
+        """Writes the checkpoint."""
+        if self._checkpoint is not None:
+            checkpoint.save(self._checkpoint, tree, {**position, "log_bytes": self._log_bytes()})
+        self._saved_at = time.monotonic()
+
+    def write(self, stage: str, step: int, **values: Any) -> None:
+        """Adds a line to the metrics log."""
+        if self._log is not None:
+            self._log.write(stage, step, **values)
+
+    def _log_bytes(self) -> int:
+        return 0 if self._log is None else self._log.size()
+
+    def pausing(self) -> bool:
+        """Whether it is time for a checkpoint, because time has passed or the run is asked to stop."""
+        return self._stop is not None or time.monotonic() - self._saved_at > self.checkpoint_seconds
+
+    def stop_if_asked(self) -> None:
+        """Raises `Stopped` once Ctrl-C or SIGTERM has come; the checkpoint has just been written."""
+        if self._stop is not None:
+            kept = "" if self.folder is None else f"; {self.folder} goes on from here with --resume"
+            raise Stopped(f"stopped by {self._stop}{kept}")
+
+    @contextmanager
+    def deferring_signals(self) -> Iterator[None]:
+        """Turns the first Ctrl-C or SIGTERM into a wish to stop after the step under way; a second one ends at once."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            self._stop = signal.Signals(number).name
+            signal.signal(number, previous[signal.Signals(number)])
+
+        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            for number in previous:
+                signal.signal(number, ask)
+        except ValueError:  # signals reach the main thread only
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._log is not None:
+            self._log.close()

@@ -1,0 +1,106 @@
+"""The folder of a run: made for a new run, opened again on resume, and guarded against other settings or data."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jaxft.errors import InputError
+from jaxft.files import is_empty, read_json, to_json, write_json
+from jaxft.training.settings import NOT_RESULT, flag, flatten
+
+
+def create_run_folder(path: str | os.PathLike[str], resume: bool = False) -> Path:
+    """Makes the folder of a run, refusing to mix a new run with what is already there.
+
+    Args:
+        path: the folder; parents are made as needed.
+        resume: True where the folder must already hold a run, with its `config.json`, or one that had only begun.
+
+    Raises:
+        InputError: the folder cannot be written, is not empty (unless resuming), or holds no run (when resuming).
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as parent:
+        ...     run = create_run_folder(f"{parent}/run")
+        ...     write_json(run / "config.json", {"seed": 0})
+        ...     create_run_folder(run)
+        Traceback (most recent call last):
+        jaxft.errors.InputError: ... holds a run: continue it with --resume, or name another folder with --out
+    """
+    path = Path(path)
+    try:
+        holds_run = (path / "config.json").is_file()
+        # A run that was stopped while it read its texts has left an empty folder.
+        begun = path.is_dir() and is_empty(path)
+        if resume and not holds_run and not begun:
+            raise InputError(f"{path} holds no run to continue: leave out --resume, or name its folder with --out")
+        path.mkdir(parents=True, exist_ok=True)
+        if not resume and holds_run:
+            raise InputError(f"{path} holds a run: continue it with --resume, or name another folder with --out")
+        if not resume and not is_empty(path):
+            raise InputError(f"{path} is not empty and holds no run to --resume: name another folder with --out")
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"cannot write to {path} ({error.strerror}): name a writable folder with --out") from error
+    return path
+
+
+@contextmanager
+def new_run_folder(folder: Path, resume: bool) -> Iterator[Path]:
+    """Makes the folder of a run, and removes it again where the `with` block raises and the folder is empty.
+
+    Raises:
+        InputError: as `create_run_folder`.
+    """
+    folder = create_run_folder(folder, resume)
+    try:
+        yield folder
+    except Exception:
+        with suppress(OSError):  # a folder that holds something stays
+            folder.rmdir()
+        raise
+
+
+def run_config(settings: Any, fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    """The content of config.json: what decides the result of a run.
+
+    Args:
+        settings: of the job; those in `NOT_RESULT` are left out.
+        fingerprints: hashes of the corpus, of a checkpoint, and of what else the run reads.
+    """
+    fields = {name: value for name, value in asdict(settings).items() if name not in NOT_RESULT}
+    return to_json({**fields, **fingerprints})
+
+
+def record_config(folder: Path, resume: bool, config: Mapping[str, Any]) -> None:
+    """Writes config.json, or on `resume` compares the one that is there.
+
+    Raises:
+        InputError: the run in the folder has other settings, texts or another checkpoint.
+    """
+    path = folder / "config.json"
+    if not resume or not path.exists():
+        write_json(path, config)
+        return
+    stored = read_json(path)
+    if not isinstance(stored, dict):
+        raise InputError(f"{path} holds no settings: put back an intact copy, or start the run again")
+    before, now = flatten(stored), flatten(config)
+    for part, changed in (("corpus", "the texts have changed"), ("checkpoint", "the checkpoint has changed")):
+        if before.get(part) != now.get(part):
+            raise InputError(f"{changed} since the run in {folder} began: put back the old ones, or start a new run")
+    differences = [
+        f"{flag(name)} was {before.get(name)} and is now {now.get(name)}"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name)
+    ]
+    if differences:
+        raise InputError(
+            f"the run in {folder} has other settings ({', '.join(differences)}): resume it with its own flags"
+        )

@@ -1,0 +1,101 @@
+"""Settings that every training job has, and the check that each number is in its range. Imports nothing heavy."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxft.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """Settings that every training job has; the settings of a job inherit them."""
+
+    out: Path = Path("runs/run")
+    """folder of the run; has to be new or empty"""
+    resume: bool = False
+    """continue the run in --out where it stopped"""
+    precision: Literal["f32", "bf16"] = "f32"
+    """operands of matrix products: f32, or bf16 where the hardware multiplies it faster (weights and sums stay f32)"""
+    seed: int = 0
+    """seed of splits, new weights, order and dropout"""
+    log_every: int = 20
+    """steps between two lines of metrics.jsonl"""
+    checkpoint_minutes: float = 5.0
+    """minutes between two checkpoints"""
+    dry_run: bool = False
+    """print the settings, the data and the plan, and train nothing"""
+
+
+NOT_RESULT = ("out", "resume", "dry_run", "checkpoint_minutes")
+"""settings that do not change the result, so that a resumed run may have others"""
+
+Range = tuple[Callable[[Any], bool], str]
+"""whether a number is allowed, and the allowed numbers in words"""
+AT_LEAST_1: Range = (lambda x: x >= 1, "at least 1")
+AT_LEAST_0: Range = (lambda x: 0 <= x < float("inf"), "at least 0")
+POSITIVE: Range = (lambda x: 0 < x < float("inf"), "above 0")
+BELOW_1: Range = (lambda x: 0 <= x < 1, "from 0 to below 1")
+FRACTION: Range = (lambda x: 0 < x < 1, "between 0 and 1")
+
+RUN_RANGES: dict[str, Range] = {
+    "seed": (lambda x: 0 <= x < 2**32, "from 0 to 4,294,967,295"),
+    "log_every": AT_LEAST_1,
+    "checkpoint_minutes": AT_LEAST_0,
+}
+"""ranges of `RunSettings`"""
+
+
+def ranges_of(stage: str, ranges: Mapping[str, Range]) -> dict[str, Range]:
+    """The ranges of a stage's settings under their dotted names.
+
+    Examples:
+        >>> list(ranges_of("lm", {"epochs": AT_LEAST_0}))
+        ['lm.epochs']
+    """
+    return {f"{stage}.{name}": allowed for name, allowed in ranges.items()}
+
+
+def check_ranges(settings: Any, ranges: Mapping[str, Range]) -> None:
+    """Refuses a number that is out of its range; None is allowed everywhere.
+
+    Args:
+        settings: a dataclass, nested ones in it.
+        ranges: by dotted name.
+
+    Raises:
+        InputError: naming the flag and the range.
+
+    Examples:
+        >>> check_ranges(RunSettings(seed=-1), RUN_RANGES)
+        Traceback (most recent call last):
+        jaxft.errors.InputError: --seed -1 is out of its range: give a number from 0 to 4,294,967,295
+    """
+    values = flatten(asdict(settings))
+    for name, (allows, words) in ranges.items():
+        if values.get(name) is not None and not allows(values[name]):
+            raise InputError(f"{flag(name)} {values[name]} is out of its range: give a number {words}")
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names.
+
+    Examples:
+        >>> flatten({"seed": 0, "lm": {"epochs": 3}})
+        {'seed': 0, 'lm.epochs': 3}
+    """
+    flat = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
+
+
+def flag(name: str) -> str:
+    """The command line's spelling of a dotted name.
+
+    Examples:
+        >>> flag("lm.peak_rate")
+        '--lm.peak-rate'
+    """
+    return "--" + name.replace("_", "-")
