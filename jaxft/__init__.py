@@ -138,8 +138,8 @@ def load(run: str | os.PathLike[str]) -> Any:
         run: the folder of a finished run, or the model's own folder.
 
     Returns:
-        A `jaxft.inference.text_classifier.TextClassifier`, or a `TextEnsemble` of two that read in both directions; of a run
-        without a classifier its language model, a `jaxft.inference.language_model.TextGenerator`.
+        What the run trained: a `TextClassifier`, an `EncoderModel`, an `Ensemble` of several of one of the two, an
+        `EntityTagger` or, without any of these, a `TextLanguageModel`; all are classes of `jaxft.inference`.
 
     Raises:
         jaxft.errors.InputError: there is no finished model, or it is damaged.
@@ -151,7 +151,7 @@ def load(run: str | os.PathLike[str]) -> Any:
         Traceback (most recent call last):
         jaxft.errors.InputError: there is no folder runs/of-tomorrow: name that of a run that has ended
     """
-    from jaxft.predict import load as load_model  # brings in models and tokenizer
+    from jaxft.inference.load import load as load_model  # brings in models and tokenizer
 
     return load_model(run)
 

@@ -13,11 +13,12 @@ import tyro
 
 from jaxft.errors import InputError, run_job
 from jaxft.files import is_empty
-from jaxft.inference.language_model import TextGenerator
-from jaxft.inference.text_classifier import TextClassifier, TextEnsemble
+from jaxft.inference.ensemble import Ensemble
+from jaxft.inference.language_model import TextLanguageModel
+from jaxft.inference.load import LANGUAGE_MODELS, MODEL, load
+from jaxft.inference.text_classifier import TextClassifier
 from jaxft.models.fastai_export import classifier_state, language_model_state
 from jaxft.models.torch_writer import write_state
-from jaxft.predict import LANGUAGE_MODELS, MODEL, load
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,13 @@ def fastai_files(model: Any) -> dict[str, Any]:
     Raises:
         InputError: the model is another one, or cannot be expressed.
     """
-    if not isinstance(model, TextClassifier | TextEnsemble | TextGenerator):
+    if not isinstance(model, TextClassifier | Ensemble | TextLanguageModel):
         raise InputError("fastai knows no such model: name a run of jaxft.ulmfit or jaxft.pretrain")
-    if isinstance(model, TextEnsemble):
-        return {name: content for member in model.members for name, content in fastai_files(member).items()}
+    if isinstance(model, Ensemble):
+        return {name: content for member in model.models.values() for name, content in fastai_files(member).items()}
     place = "" if model.direction == "forward" else "backward/"
     tokens = {f"{place}itos.pkl": list(model.vocabulary.tokens)}
-    if isinstance(model, TextGenerator):
+    if isinstance(model, TextLanguageModel):
         return {**tokens, f"{place}language_model.pth": language_model_state(model.params)}
     return {**tokens, f"{place}classifier.pth": classifier_state(model.params, model.statistics)}
 

@@ -18,71 +18,18 @@ from typing import Annotated, Any, TextIO
 
 import tyro
 
-from jaxft.data.document import Direction
 from jaxft.data.files import decompressed, text_lines
 from jaxft.data.table import SURROGATE, rows, table_suffix, text_field
 from jaxft.errors import InputError, run_job
-from jaxft.files import read_json
 from jaxft.inference.answers import table_row
-from jaxft.inference.encoder import ENCODER_ENSEMBLE_KIND, ENCODER_KIND, EncoderEnsemble, EncoderModel
-from jaxft.inference.language_model import GENERATOR_KIND, TextGenerator
-from jaxft.inference.tagger import TAGGER_KIND, EntityTagger
-from jaxft.inference.text_classifier import CLASSIFIER_KIND, ENSEMBLE_KIND, TextClassifier, TextEnsemble
+from jaxft.inference.language_model import TextLanguageModel
+from jaxft.inference.load import LANGUAGE_MODELS, load
+from jaxft.inference.tagger import EntityTagger
 from jaxft.training.process import set_up
 
-MODEL = "model"
-LANGUAGE_MODELS: dict[Direction, str] = {"forward": "language_model", "backward": "language_model_backward"}
-"""folders of a run's classifier and of its language models"""
 STANDARD_INPUT = Path("-")
 TEXTS_AT_ONCE = 4096
 """texts of an input file that are read, sorted by length and classified together"""
-
-
-def load(run: str | os.PathLike[str]) -> Any:
-    """The finished model of a run, ready to use: a classifier, encoder, tagger, several of them, or a language model.
-
-    Args:
-        run: the run's folder, or the model's folder itself.
-
-    Raises:
-        InputError: there is no finished model, or it is damaged.
-    """
-    folder = _first_folder(Path(run), MODEL, *LANGUAGE_MODELS.values())
-    if not folder.is_dir():
-        raise InputError(f"there is no folder {run}: name that of a run that has ended")
-    if not (folder / "model.json").exists():
-        remedy = "name the folder of a run that has ended"
-        if (folder / "config.json").exists():
-            remedy = "let the run end first, with --resume where it was stopped"
-        raise InputError(f"{run} holds no finished model: {remedy}")
-    description = read_json(folder / "model.json")
-    try:
-        match description["kind"]:
-            case kind if kind == ENSEMBLE_KIND:
-                members = (folder / Path(member).name for member in description["members"])
-                return TextEnsemble(tuple(TextClassifier.restore(m, read_json(m / "model.json")) for m in members))
-            case kind if kind == ENCODER_ENSEMBLE_KIND:
-                members = (folder / Path(member).name for member in description["members"])
-                return EncoderEnsemble(tuple(EncoderModel.restore(m, read_json(m / "model.json")) for m in members))
-            case kind if kind == TAGGER_KIND:
-                return EntityTagger.restore(folder, description)
-            case kind if kind == ENCODER_KIND:
-                return EncoderModel.restore(folder, description)
-            case kind if kind == GENERATOR_KIND:
-                return TextGenerator.restore(folder, description)
-            case kind if kind == CLASSIFIER_KIND:
-                return TextClassifier.restore(folder, description)
-            case kind:
-                raise ValueError(f"the kind {kind!r}")
-    except InputError:  # names the file that is damaged
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder / 'model.json'} does not describe a model ({error}): train it again") from error
-
-
-def _first_folder(run: Path, *names: str) -> Path:
-    """The first of these folders that the run has, else its own."""
-    return next((run / name for name in names if (run / name).is_dir()), run)
 
 
 @dataclass(frozen=True)
@@ -190,13 +137,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError(f"--output {request.output} is --input itself: give it another name")
     set_up()
     if request.generate is not None:
-        generator = load(_first_folder(request.run, *LANGUAGE_MODELS.values()))
-        if not isinstance(generator, TextGenerator):
+        folders = [request.run / name for name in LANGUAGE_MODELS.values()]
+        generator = load(next((folder for folder in folders if folder.is_dir()), request.run))
+        if not isinstance(generator, TextLanguageModel):
             raise InputError(f"{request.run} holds no language model to --generate with: name a run that trained one")
         print(generator.generate(request.generate, request.words, request.temperature, request.seed))
         return
     model = load(request.run)
-    if isinstance(model, TextGenerator):
+    if isinstance(model, TextLanguageModel):
         raise InputError(f"{request.run} holds a language model and no classifier: give --generate instead")
     paired = request.pair is not None or request.pair_column is not None
     if paired and not getattr(model, "pairs", False):

@@ -12,9 +12,10 @@ from jaxft import export
 from jaxft.data.document import Direction
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
-from jaxft.inference.language_model import TextGenerator
+from jaxft.inference.ensemble import Ensemble
+from jaxft.inference.language_model import TextLanguageModel
 from jaxft.inference.tagger import EntityTagger
-from jaxft.inference.text_classifier import TextClassifier, TextEnsemble
+from jaxft.inference.text_classifier import TextClassifier
 from jaxft.models.awd_lstm import AWDLSTMConfig
 from jaxft.models.fastai import load_classifier, load_language_model, read_state, read_vocabulary
 from jaxft.models.fastai_export import classifier_state, language_model_state
@@ -83,10 +84,10 @@ def test_a_head_that_fastai_cannot_express_is_refused():
 
 def test_the_command_exports_every_model_of_a_run(tmp_path: Path, capsys):
     members = classifier(), classifier("backward", 1)
-    TextEnsemble(members).save(tmp_path / "run/model")
+    Ensemble({"forward": members[0], "backward": members[1]}).save(tmp_path / "run/model")
     _, params, vocabulary = load_language_model(FASTAI / "lm_zip.pth", FASTAI / "itos.pkl")
-    generator = TextGenerator(AWDLSTMConfig(17, 6, 10, 3), vocabulary, params)
-    generator.save(tmp_path / "run/language_model")
+    language_model = TextLanguageModel(AWDLSTMConfig(17, 6, 10, 3), vocabulary, params)
+    language_model.save(tmp_path / "run/language_model")
     export.main([str(tmp_path / "run"), "--output", str(tmp_path / "out")])
     printed = capsys.readouterr().out
     assert "backward/classifier.pth, backward/itos.pkl, classifier.pth, itos.pkl, language_model.pth" in printed

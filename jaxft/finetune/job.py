@@ -31,9 +31,9 @@ from jaxft.finetune.stages import (
     splits,
     train_encoder,
 )
-from jaxft.inference.encoder import EncoderEnsemble
+from jaxft.inference.ensemble import Ensemble
+from jaxft.inference.load import MODEL
 from jaxft.optim.phases import Phase, format_plan
-from jaxft.predict import MODEL
 from jaxft.training import plots, report, summary
 from jaxft.training.job import begin, draw_rates, draw_training, identity, new_run_folder, stage_row
 from jaxft.training.process import set_up
@@ -122,7 +122,7 @@ def _finish(
 ) -> dict[str, Any]:
     """Saves the model, or the ensemble of all folds, and scores it."""
     members = {name: as_model(inputs, settings, result.params) for name, result in results.items()}
-    model = EncoderEnsemble(tuple(members.values())) if settings.folds else members["train"]
+    model = Ensemble(members) if settings.folds else members["train"]
     model.save(settings.out / MODEL)
     task, targets, classes = settings.task, inputs.examples.targets, inputs.examples.classes
 

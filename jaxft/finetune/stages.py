@@ -39,7 +39,8 @@ from jaxft.errors import InputError
 from jaxft.finetune.scores import is_better, score_of, scores_of
 from jaxft.finetune.settings import Settings, Training
 from jaxft.inference.answers import as_scores
-from jaxft.inference.encoder import EncoderModel, arguments, length_batches, outputs_fn
+from jaxft.inference.batches import piece_batches
+from jaxft.inference.encoder import EncoderModel, encoder_inputs, encoder_outputs_fn
 from jaxft.models.bert import Encoder, encoder_rules, open_checkpoint, reinitialized
 from jaxft.optim import averaging
 from jaxft.optim.accumulation import accumulate_gradients
@@ -195,7 +196,7 @@ def train_encoder(
         labels = ((labels - centre) / spread).astype(np.float32)
     batches = _batches(inputs, split.train, labels, train.batch_size)
     held_out = _batches(inputs, split.dev, labels, train.eval_batch_size)
-    outputs = jax.jit(outputs_fn(encoder))
+    outputs = jax.jit(encoder_outputs_fn(encoder))
     targets = examples.targets[split.dev]
     loss = partial(losses, task)
 
@@ -305,7 +306,7 @@ def encoder_loss(encoder: Encoder, task: Task, label_smoothing: float = 0.0) -> 
     """The mean loss over a batch, for `jaxft.make_train_step`; a key turns dropout on."""
 
     def loss_fn(params: Any, carry: Any, batch: Mapping[str, Any], key: jax.Array | None) -> Any:
-        outputs = encoder.apply(params, *arguments(encoder, batch), key=key)["logits"]
+        outputs = encoder.apply(params, *encoder_inputs(encoder, batch), key=key)["logits"]
         found = losses(task, outputs, jnp.asarray(batch["labels"]), label_smoothing)
         return found.mean(), (carry, {"examples": jnp.float32(found.size)})
 
@@ -366,7 +367,7 @@ def _in_own_unit(params: Any, centre: float, spread: float) -> Any:
 
 
 def _batches(inputs: Inputs, examples: np.ndarray, labels: np.ndarray, batch_size: int) -> LengthBatches:
-    return length_batches(inputs.pieces, examples, labels, batch_size, inputs.pieces.widths())
+    return piece_batches(inputs.pieces, examples, labels, batch_size, inputs.pieces.widths())
 
 
 def _is_best(task: Task, evaluations: Sequence[Mapping[str, Any]]) -> bool:

@@ -1,46 +1,57 @@
-"""What a model says of a text, as the jobs print and write it: for classes, for labels and for numbers.
+"""Answers to texts, as the jobs print and write them, from a model's scores of classes, labels or a number.
 
-The finished models use it, and `jaxft.predict` prints what it makes.
+Every model that scores texts uses these functions; `jaxft.predict` prints the result.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.special import expit, softmax
 
 from jaxft.data.examples import Task
+from jaxft.errors import InputError
 
 
 def as_scores(task: Task, outputs: np.ndarray) -> np.ndarray:
-    """A model's outputs (N, C) as probabilities of classes or labels; numbers are as they are."""
+    """Turns a model's outputs (N, C) into probabilities of classes or labels; numbers stay as they are."""
     if task == "regression":
         return outputs
     return softmax(outputs, axis=1) if task == "classification" else expit(outputs)
 
 
-def answers(task: Task, classes: Sequence[str], scores: np.ndarray) -> list[dict[str, Any]]:
-    """One answer for each row of scores, ready for JSON; its first entry is what was predicted.
+def as_answers(task: Task, classes: Sequence[str], scores: np.ndarray) -> list[dict[str, Any]]:
+    """Turns scores (N, C) into N answers, ready for JSON; the first entry of an answer is the prediction.
 
     Examples:
-        >>> answers("classification", ("neg", "pos"), np.array([[0.25, 0.75]]))
+        >>> as_answers("classification", ("neg", "pos"), np.array([[0.25, 0.75]]))
         [{'label': 'pos', 'probabilities': {'neg': 0.25, 'pos': 0.75}}]
-        >>> answers("multilabel", ("a", "b"), np.array([[0.25, 0.75]]))
+        >>> as_answers("multilabel", ("a", "b"), np.array([[0.25, 0.75]]))
         [{'labels': ['b'], 'probabilities': {'a': 0.25, 'b': 0.75}}]
-        >>> answers("regression", (), np.array([[0.25]]))
+        >>> as_answers("regression", (), np.array([[0.25]]))
         [{'value': 0.25}]
     """
     if task == "regression":
         return [{"value": round(float(row[0]), 6)} for row in scores]
-    found = []
+    answers = []
     for row in scores:
         probabilities = {name: round(float(p), 6) for name, p in zip(classes, row, strict=True)}
         if task == "classification":
-            found.append({"label": classes[row.argmax()], "probabilities": probabilities})
+            answers.append({"label": classes[row.argmax()], "probabilities": probabilities})
         else:
-            chosen = [name for name, p in zip(classes, row, strict=True) if p >= 0.5]
-            found.append({"labels": chosen, "probabilities": probabilities})
-    return found
+            labels = [name for name, p in zip(classes, row, strict=True) if p >= 0.5]
+            answers.append({"labels": labels, "probabilities": probabilities})
+    return answers
+
+
+def predictions(answers: Iterable[Mapping[str, Any]]) -> list[Any]:
+    """The prediction of each answer: a class, a list of labels or a number.
+
+    Examples:
+        >>> predictions([{"label": "pos", "probabilities": {"neg": 0.25, "pos": 0.75}}])
+        ['pos']
+    """
+    return [next(iter(answer.values())) for answer in answers]
 
 
 def table_row(answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,3 +68,14 @@ def table_row(answer: Mapping[str, Any]) -> dict[str, Any]:
         else:
             row[name] = "|".join(value) if isinstance(value, list) else value
     return row
+
+
+def refuse_empty(texts: Iterable[tuple[str, ...]]) -> None:
+    """Refuses a text, or a text of a pair, that is empty.
+
+    Raises:
+        InputError: it names the number of the text, from 1.
+    """
+    for number, parts in enumerate(texts, 1):
+        if not all(part.strip() for part in parts):
+            raise InputError(f"text {number} is empty: leave it out or fill it in")

@@ -1,6 +1,6 @@
-"""A fine-tuned transformer encoder: its folder, which `transformers` loads as well, and its answers.
+"""A fine-tuned transformer encoder: its predictions and its folder, which `transformers` loads as well.
 
-The training job calls `outputs_fn` for its own evaluations; `jaxft.load` brings a finished model back.
+The training job evaluates with `encoder_outputs_fn`; `jaxft.load` loads a saved model.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,25 +14,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft.data.examples import Task, Text
-from jaxft.data.pieces import Pieces, encode, load_tokenizer
+from jaxft.data.pieces import encode, load_tokenizer
 from jaxft.data.streams import LengthBatches
 from jaxft.errors import InputError
 from jaxft.files import write_json
-from jaxft.inference.answers import answers, as_scores
+from jaxft.inference.answers import as_answers, as_scores, predictions, refuse_empty
+from jaxft.inference.batches import piece_batches, prediction_batch_size
 from jaxft.models.bert import Encoder, open_checkpoint
 from jaxft.models.bert_config import KINDS
 from jaxft.models.hugging_face import to_checkpoint
 from jaxft.models.options import Precision
 from jaxft.tensor_files import save_params
 
-ENCODER_KIND, ENCODER_ENSEMBLE_KIND = "encoder", "encoder-ensemble"
-"""what a model's folder calls its content"""
+ENCODER_KIND = "encoder"
+"""Kind, in model.json, of a fine-tuned encoder."""
 PROBLEMS: dict[Task, str] = {
     "classification": "single_label_classification",
     "regression": "regression",
     "multilabel": "multi_label_classification",
 }
-"""tasks as config.json of `transformers` calls them"""
+"""Name of each task in config.json of `transformers`."""
 
 OutputsFn = Callable[[Any, Mapping[str, Any]], jax.Array]
 
@@ -42,13 +43,13 @@ class EncoderModel:
     """A fine-tuned encoder, ready to predict.
 
     Attributes:
-        encoder: with a head of as many outputs as there are classes, or one for a number in its own unit.
-        tokenizer: that of its checkpoint.
-        task: what it answers.
-        classes: names of the C classes or labels; none for a number.
-        max_length: word pieces of a text that it reads at most.
+        encoder: an encoder whose head has an output for each class or label, or one for a number.
+        tokenizer: the tokenizer of its checkpoint.
+        task: what it predicts.
+        classes: names of the C classes or labels; none where it predicts a number.
+        max_length: the most word pieces of a text that it reads; the rest is cut off.
         pairs: whether it reads pairs of texts.
-        batch_size: texts per step.
+        batch_size: texts per step of prediction.
     """
 
     encoder: Encoder
@@ -61,46 +62,50 @@ class EncoderModel:
 
     @cached_property
     def _outputs(self) -> OutputsFn:
-        return jax.jit(outputs_fn(self.encoder))
+        return jax.jit(encoder_outputs_fn(self.encoder))
 
     def scores(self, texts: Sequence[str | Text]) -> np.ndarray:
-        """(N, C) float32 probabilities of classes or labels, or (N, 1) numbers, of the texts in their order.
+        """Scores texts: probabilities (N, C) of classes or labels, or numbers (N, 1), all float32, in their order.
 
         Raises:
-            InputError: a text is empty, or single where the model reads pairs.
+            InputError: a text is empty, single where the model reads pairs, or a pair where it reads single texts.
         """
         rows = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
         for number, row in enumerate(rows, 1):
-            if len(row) != 1 + self.pairs:
+            if self.pairs and len(row) != 2:
                 raise InputError(
-                    f"text {number} is {'no' if self.pairs else 'a'} pair, unlike those of training: "
-                    f"{'give' if self.pairs else 'leave out'} --pair or --pair-column"
+                    f"text {number} is no pair, and the model reads pairs: add the second text, on the command line "
+                    "with --pair or --pair-column"
                 )
-            if not all(text.strip() for text in row):
-                raise InputError(f"text {number} is empty: leave it out or fill it in")
+            if not self.pairs and len(row) != 1:
+                raise InputError(
+                    f"text {number} is a pair, and the model reads single texts: leave out the second text, on the "
+                    "command line --pair or --pair-column"
+                )
+        refuse_empty(rows)
         if not rows:
             return np.zeros((0, max(1, len(self.classes))), np.float32)
         pieces = encode(self.tokenizer, rows, self.max_length)
-        size = min(self.batch_size, 1 << (len(rows) - 1).bit_length())  # few shapes for few texts
-        # widths that do not depend on the texts, so that few shapes are compiled for
+        # The widths do not depend on the texts, so that few shapes are compiled.
         widths = sorted({min(64 * 2**i, self.max_length) for i in range(self.max_length.bit_length())})
-        batches = length_batches(pieces, np.arange(len(rows)), np.zeros(len(rows), np.int32), size, widths)
-        return self.scores_of_batches(batches)
+        batch_size = prediction_batch_size(len(rows), self.batch_size)
+        labels = np.zeros(len(rows), np.int32)
+        return self.scores_of_batches(piece_batches(pieces, np.arange(len(rows)), labels, batch_size, widths))
 
     def scores_of_batches(self, batches: LengthBatches) -> np.ndarray:
-        """The scores of all documents of `batches`, in their order."""
+        """The scores of all texts of `batches`, in their order."""
         return as_scores(self.task, batches.map(partial(self._outputs, self.encoder.params)))
 
     def answers(self, texts: Sequence[str | Text]) -> list[dict[str, Any]]:
-        """What it says of each text, in their order; see `jaxft.inference.answers`."""
-        return answers(self.task, self.classes, self.scores(texts))
+        """Answers each text, in their order; see `jaxft.inference.answers.as_answers`."""
+        return as_answers(self.task, self.classes, self.scores(texts))
 
     def predict(self, texts: Sequence[str | Text]) -> list[Any]:
-        """The class, the number or the list of labels of each text, in their order."""
-        return [next(iter(answer.values())) for answer in self.answers(texts)]
+        """Predicts the class, the number or the list of labels of each text, in their order."""
+        return predictions(self.answers(texts))
 
     def save(self, folder: Path) -> None:
-        """Writes the model's folder, a checkpoint of `transformers` with a model.json beside it."""
+        """Writes the model's folder: a checkpoint of `transformers`, and model.json."""
         folder.mkdir(parents=True, exist_ok=True)
         config, outputs = self.encoder.config, max(1, len(self.classes))
         names = self.classes or ("LABEL_0",)
@@ -129,7 +134,7 @@ class EncoderModel:
 
     @classmethod
     def restore(cls, folder: Path, description: Mapping[str, Any]) -> Self:
-        """Reads what `save` wrote; `description` is the content of model.json.
+        """Reads what `save` writes; `description` is the content of model.json.
 
         Raises:
             KeyError, TypeError, ValueError: the description is not one of an encoder.
@@ -152,46 +157,6 @@ class EncoderModel:
         )
 
 
-@dataclass(frozen=True)
-class EncoderEnsemble:
-    """Encoders of the same task whose scores are averaged, as the models of several folds are.
-
-    Attributes:
-        members: one or more.
-    """
-
-    members: tuple[EncoderModel, ...]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the C classes or labels."""
-        return self.members[0].classes
-
-    @property
-    def pairs(self) -> bool:
-        """Whether they read pairs of texts."""
-        return self.members[0].pairs
-
-    def scores(self, texts: Sequence[str | Text]) -> np.ndarray:
-        """The mean of the members' scores; raises as they do."""
-        return np.mean([member.scores(texts) for member in self.members], axis=0)
-
-    def answers(self, texts: Sequence[str | Text]) -> list[dict[str, Any]]:
-        """What they say together of each text, in their order; see `jaxft.inference.answers`."""
-        return answers(self.members[0].task, self.classes, self.scores(texts))
-
-    def predict(self, texts: Sequence[str | Text]) -> list[Any]:
-        """The class, the number or the list of labels of each text, in their order."""
-        return [next(iter(answer.values())) for answer in self.answers(texts)]
-
-    def save(self, folder: Path) -> None:
-        """Writes the model's folder, with a folder for each member in it."""
-        names = [f"fold_{number}" for number in range(1, len(self.members) + 1)]
-        for name, member in zip(names, self.members, strict=True):
-            member.save(folder / name)
-        write_json(folder / "model.json", {"kind": ENCODER_ENSEMBLE_KIND, "members": names})
-
-
 def _architecture(model_type: str) -> str:
     names = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert"}
     names |= {"distilbert": "DistilBert", "electra": "Electra"}
@@ -199,21 +164,13 @@ def _architecture(model_type: str) -> str:
     return f"{names[model_type]}ForSequenceClassification"
 
 
-def length_batches(
-    pieces: Pieces, documents: np.ndarray, labels: np.ndarray, batch_size: int, widths: Sequence[int]
-) -> LengthBatches:
-    """Batches of some of the texts, padded on the right; what the padding is filled with does not matter."""
-    columns = {} if pieces.types is None else {"types": (pieces.types, 0)}
-    return LengthBatches(pieces.ids, pieces.offsets, documents, labels, batch_size, tuple(widths), 0, "right", columns)
-
-
-def arguments(encoder: Encoder, batch: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The arguments of `Encoder.apply` after the parameters."""
+def encoder_inputs(encoder: Encoder, batch: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The arguments of `Encoder.apply` after the parameters: ids, mask and types of a batch."""
     tokens, lengths = jnp.asarray(batch["tokens"]), jnp.asarray(batch["lengths"])
-    valid = jnp.arange(tokens.shape[1])[None, :] < lengths[:, None]
+    valid = jnp.arange(tokens.shape[1])[None, :] < lengths[:, None]  # (B, T)
     return jnp.where(valid, tokens, encoder.config.pad_id), valid, batch.get("types")
 
 
-def outputs_fn(encoder: Encoder) -> OutputsFn:
-    """The pure function `(params, batch) -> (B, C)` of an encoder with a head, without dropout."""
-    return lambda params, batch: encoder.apply(params, *arguments(encoder, batch))["logits"]
+def encoder_outputs_fn(encoder: Encoder) -> OutputsFn:
+    """The pure function `(params, batch) -> outputs (B, C)` of an encoder with a head, without dropout."""
+    return lambda params, batch: encoder.apply(params, *encoder_inputs(encoder, batch))["logits"]

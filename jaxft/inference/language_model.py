@@ -1,4 +1,4 @@
-"""A trained language model: its folder, and the texts that it writes. `jaxft.load` brings it back."""
+"""A trained language model: the texts that it generates and its folder. `jaxft.load` loads a saved one."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,20 +21,20 @@ from jaxft.files import write_json
 from jaxft.models.awd_lstm import AWDLSTMConfig, LanguageModel, initial_carry
 from jaxft.models.options import NO_DROPOUT
 
-GENERATOR_KIND = "language-model"
-"""what a model's folder calls its content"""
+LANGUAGE_MODEL_KIND = "language-model"
+"""Kind, in model.json, of a language model."""
 
 
 @dataclass(frozen=True)
-class TextGenerator:
-    """A trained language model, ready to write, or for another job to start from.
+class TextLanguageModel:
+    """A trained language model, ready to generate text, or for another job to start from.
 
     Attributes:
         config: sizes of the encoder.
-        vocabulary: words and their ids.
+        vocabulary: tokens and their ids.
         params: pytree of arrays, as `jaxft.models.awd_lstm.LanguageModel` has them.
-        direction: in which it reads and writes.
-        pretokenized: whether its words are whatever stands between two spaces, as in WikiText, instead of our tokens.
+        direction: the direction in which it reads and generates.
+        pretokenized: whether spaces alone separate its tokens, as in WikiText, instead of `jaxft.data.text.tokenize`.
     """
 
     config: AWDLSTMConfig
@@ -53,19 +53,21 @@ class TextGenerator:
         return jax.jit(partial(_sample, self.graphdef), static_argnames="steps")
 
     def generate(self, prompt: str, words: int = 50, temperature: float = 0.8, seed: int = 0) -> str:
-        """Continues a text; a backward model puts words before it.
+        """Continues a text; a backward model adds words before it.
 
         Args:
-            prompt: how the text begins, or ends; may be empty.
-            words: to write at most; a text that the model brings to its end is shorter.
-            temperature: 1 draws from the model's own distribution, less keeps to likely words, 0 takes the likeliest.
-            seed: of the draws.
+            prompt: the beginning of the text, or its end for a backward model; may be empty.
+            words: the most words to add; fewer are added where the model ends the text.
+            temperature: divides the logits: 1 samples from the model's distribution, lower values prefer likely words,
+                0 takes the likeliest.
+            seed: seed of the sampling.
 
         Returns:
-            The prompt with the words that were written.
+            The prompt with the words that the model adds.
 
         Raises:
-            InputError: `words` not from 1 to 10,000, a temperature not from 0 to 100, or a seed that is no int32.
+            InputError: `words` is not from 1 to 10,000, `temperature` not from 0 to 100, or `seed` not from 0 to
+                2**31 - 1.
         """
         for flag, value, low, high in (
             ("--words", words, 1, 10_000),
@@ -73,13 +75,13 @@ class TextGenerator:
             ("--seed", seed, 0, 2**31 - 1),
         ):
             if not low <= value <= high:
-                raise InputError(f"{flag} {value} is out of its range: give a number from {low} to {high:,}")
+                raise InputError(f"{flag} {value} is out of range: give a number from {low} to {high:,}")
         forward = self.direction == "forward"
         tokens = prompt.split() if self.pretokenized else tokenize(prompt)[0 if forward else 1 :]
         read = tokens if forward else tokens[::-1]
         ids = self.vocabulary.encode(read or [BOS])
-        # Marks such as xxmaj are no words, so that some more are drawn.
-        drawn = self._sample(
+        # Tokens such as xxmaj are no words, so that more tokens than words are sampled.
+        sampled = self._sample(
             self.params,
             jnp.asarray(ids)[None, :],
             jax.random.key(seed),
@@ -87,12 +89,12 @@ class TextGenerator:
             jnp.asarray(np.isin(self.vocabulary.tokens, [UNK, PAD, FLD])),
             steps=2 * words,
         )
-        written: list[str] = []
-        for token in self.vocabulary.decode(np.asarray(drawn)):
-            if token in (BOS, EOS) or sum(word not in SPECIALS for word in written) == words:
+        added: list[str] = []
+        for token in self.vocabulary.decode(np.asarray(sampled)):
+            if token in (BOS, EOS) or sum(word not in SPECIALS for word in added) == words:
                 break
-            written.append(token)
-        whole = [*tokens, *written] if forward else [*written[::-1], *tokens]
+            added.append(token)
+        whole = [*tokens, *added] if forward else [*added[::-1], *tokens]
         return " ".join(whole) if self.pretokenized else detokenize(whole)
 
     def save(self, folder: Path) -> None:
@@ -100,17 +102,17 @@ class TextGenerator:
         folder.mkdir(parents=True, exist_ok=True)
         self.vocabulary.save(folder / "vocabulary.json")
         description = {
-            "kind": GENERATOR_KIND,
+            "kind": LANGUAGE_MODEL_KIND,
             "encoder": asdict(self.config),
             "direction": self.direction,
             "pretokenized": self.pretokenized,
         }
         write_json(folder / "model.json", description)
-        tensor_files.save_params(folder / "model.safetensors", self.params, {"kind": GENERATOR_KIND})
+        tensor_files.save_params(folder / "model.safetensors", self.params, {"kind": LANGUAGE_MODEL_KIND})
 
     @classmethod
     def restore(cls, folder: Path, description: Mapping[str, Any]) -> Self:
-        """Reads what `save` wrote; `description` is the content of model.json.
+        """Reads what `save` writes; `description` is the content of model.json.
 
         Raises:
             KeyError, TypeError, ValueError: the description is not one of a language model.
@@ -134,7 +136,7 @@ def _sample(
     banned: jax.Array,
     steps: int,
 ) -> jax.Array:
-    """`steps` tokens (steps,) int32 after the prompt (1, T), each drawn from what the model gives after the last."""
+    """Samples tokens (steps,) int32 after the prompt (1, T), each from the distribution after the one before."""
     model: LanguageModel = nnx.merge(graphdef, params)
 
     def step(state: tuple, key: jax.Array) -> tuple[tuple, jax.Array]:

@@ -1,13 +1,14 @@
-"""A trained classifier of texts: its folder, its predictions, and the ensemble of two that read in both directions.
+"""A trained ULMFiT classifier: its predictions and its folder.
 
-The training jobs call `class_logits` for their own evaluations; `jaxft.load` brings a finished model back.
+The training job evaluates with `predict_logits` and `TextClassifier.scores_of_batches`; `jaxft.load` loads a saved
+classifier.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import numpy as np
@@ -15,33 +16,38 @@ from flax import nnx
 
 from jaxft import tensor_files
 from jaxft.data.document import Direction
+from jaxft.data.examples import Task
 from jaxft.data.streams import LengthBatches, length_widths
 from jaxft.data.text import tokenize
 from jaxft.data.vocabulary import Vocabulary
-from jaxft.errors import InputError
 from jaxft.files import write_json
-from jaxft.inference.answers import answers
+from jaxft.inference.answers import as_answers, predictions, refuse_empty
+from jaxft.inference.batches import prediction_batch_size
 from jaxft.models.awd_lstm import AWDLSTMConfig
 from jaxft.models.heads import Classifier
 from jaxft.models.options import NO_DROPOUT
 
-CLASSIFIER_KIND, ENSEMBLE_KIND = "ulmfit-classifier", "ulmfit-ensemble"
-"""what a model's folder calls its content"""
+CLASSIFIER_KIND = "ulmfit-classifier"
+"""Kind, in model.json, of a classifier."""
 
 
 @dataclass(frozen=True)
 class TextClassifier:
-    """A trained classifier, ready to predict.
+    """A trained classifier of texts, ready to predict.
 
     Attributes:
+        task, pairs: what it predicts, and whether it reads pairs of texts; the same for all.
         config: sizes of the encoder.
         classes: names of the C classes.
         head_hidden, max_length, bptt: as in `jaxft.models.heads.Classifier`.
-        vocabulary: words and their ids.
-        params, statistics: pytrees of arrays.
-        direction: in which it reads a text.
-        batch_size: documents per step.
+        vocabulary: tokens and their ids.
+        params, statistics: pytrees of arrays, as `jaxft.models.heads.Classifier` has them.
+        direction: the direction in which it reads a text.
+        batch_size: texts per step of prediction.
     """
+
+    task: ClassVar[Task] = "classification"
+    pairs: ClassVar[bool] = False
 
     config: AWDLSTMConfig
     classes: tuple[str, ...]
@@ -57,7 +63,7 @@ class TextClassifier:
     @cached_property
     def logits(self) -> Any:
         """The jitted function `(params, statistics, batch) -> logits (B, C)`."""
-        return jax.jit(class_logits_fn(self.graphdef))
+        return jax.jit(classifier_logits_fn(self.graphdef))
 
     @cached_property
     def graphdef(self) -> nnx.GraphDef:
@@ -76,15 +82,13 @@ class TextClassifier:
         )
         return nnx.graphdef(model)
 
-    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """Class probabilities (N, C) float32 of the texts, in their order.
+    def scores(self, texts: Sequence[str]) -> np.ndarray:
+        """Scores texts: probabilities (N, C) float32 of the classes, in the order of the texts.
 
         Raises:
             InputError: a text is empty.
         """
-        for number, text in enumerate(texts, 1):
-            if not text.strip():
-                raise InputError(f"text {number} is empty: leave it out or fill it in")
+        refuse_empty((text,) for text in texts)
         step = 1 if self.direction == "forward" else -1
         documents = [self.vocabulary.encode(tokenize(text))[::step] for text in texts]
         lengths = np.array([len(document) for document in documents], np.int64)
@@ -95,19 +99,27 @@ class TextClassifier:
             offsets=np.concatenate([[0], np.cumsum(lengths)]),
             documents=np.arange(len(lengths)),
             labels=np.zeros(len(lengths), np.int32),
-            batch_size=min(self.batch_size, 1 << (len(lengths) - 1).bit_length()),  # few shapes for few texts
+            batch_size=prediction_batch_size(len(lengths), self.batch_size),
             widths=length_widths(max(int(lengths.max()), self.max_length), self.max_length, self.bptt),
             pad=self.vocabulary.pad,
         )
-        return class_probabilities(self, batches)
+        return self.scores_of_batches(batches)
 
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """The most probable class of each text, in their order."""
-        return [self.classes[i] for i in self.probabilities(texts).argmax(axis=1)]
+    def scores_of_batches(self, batches: LengthBatches) -> np.ndarray:
+        """The scores of all texts of `batches`, in their order."""
+        return np.asarray(jax.nn.softmax(predict_logits(self.logits, self.params, self.statistics, batches), axis=1))
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """The same as `scores`."""
+        return self.scores(texts)
 
     def answers(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """What it says of each text, in their order; see `jaxft.inference.answers`."""
-        return answers("classification", self.classes, self.probabilities(texts))
+        """Answers each text, in their order; see `jaxft.inference.answers.as_answers`."""
+        return as_answers(self.task, self.classes, self.scores(texts))
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """Predicts the most probable class of each text, in their order."""
+        return predictions(self.answers(texts))
 
     def save(self, folder: Path) -> None:
         """Writes the model's folder."""
@@ -129,7 +141,7 @@ class TextClassifier:
 
     @classmethod
     def restore(cls, folder: Path, description: Mapping[str, Any]) -> Self:
-        """Reads what `save` wrote; `description` is the content of model.json.
+        """Reads what `save` writes; `description` is the content of model.json.
 
         Raises:
             KeyError, TypeError, ValueError: the description is not one of a classifier.
@@ -146,55 +158,16 @@ class TextClassifier:
         )
 
 
-@dataclass(frozen=True)
-class TextEnsemble:
-    """Classifiers of the same classes whose probabilities are averaged.
-
-    Attributes:
-        members: one or more, as ULMFiT takes a forward and a backward one (Howard & Ruder 2018, section 3.4).
-    """
-
-    members: tuple[TextClassifier, ...]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the C classes."""
-        return self.members[0].classes
-
-    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """Class probabilities (N, C) float32 of the texts, in their order; raises as `TextClassifier`."""
-        return np.mean([member.probabilities(texts) for member in self.members], axis=0)
-
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """The most probable class of each text, in their order."""
-        return [self.classes[i] for i in self.probabilities(texts).argmax(axis=1)]
-
-    def answers(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """What they say together of each text, in their order; see `jaxft.inference.answers`."""
-        return answers("classification", self.classes, self.probabilities(texts))
-
-    def save(self, folder: Path) -> None:
-        """Writes the model's folder, with a folder for each member in it."""
-        for member in self.members:
-            member.save(folder / member.direction)
-        write_json(folder / "model.json", {"kind": ENSEMBLE_KIND, "members": [m.direction for m in self.members]})
-
-
-def class_logits_fn(graphdef: nnx.GraphDef) -> Any:
+def classifier_logits_fn(graphdef: nnx.GraphDef) -> Any:
     """The pure function `(params, statistics, batch) -> logits (B, C)` of a classifier, without dropout."""
 
-    def logits(params: Any, statistics: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
+    def logits_fn(params: Any, statistics: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
         model: Classifier = nnx.merge(graphdef, params, statistics)
         return model.evaluate(batch["tokens"], batch["lengths"])
 
-    return logits
+    return logits_fn
 
 
-def class_logits(logits: Any, params: Any, statistics: Any, batches: LengthBatches) -> np.ndarray:
-    """Logits (N, C) float32 of all documents of `batches`, in their order; `logits` is a jitted `class_logits_fn`."""
-    return batches.map(partial(logits, params, statistics), at_once=2)
-
-
-def class_probabilities(model: TextClassifier, batches: LengthBatches) -> np.ndarray:
-    """Class probabilities (N, C) float32 of all documents of `batches`, in their order."""
-    return np.asarray(jax.nn.softmax(class_logits(model.logits, model.params, model.statistics, batches), axis=1))
+def predict_logits(logits_fn: Any, params: Any, statistics: Any, batches: LengthBatches) -> np.ndarray:
+    """Logits (N, C) float32 of all texts of `batches`, in their order, by a jitted `classifier_logits_fn`."""
+    return batches.map(partial(logits_fn, params, statistics), at_once=2)

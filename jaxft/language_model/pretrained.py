@@ -10,7 +10,8 @@ from jaxft.data.document import Direction
 from jaxft.data.download import fetch
 from jaxft.data.files import expanded
 from jaxft.errors import InputError
-from jaxft.inference.language_model import TextGenerator
+from jaxft.inference.language_model import TextLanguageModel
+from jaxft.inference.load import LANGUAGE_MODELS, load
 from jaxft.models.fastai import (
     language_model_params,
     refuse_other_size,
@@ -19,7 +20,6 @@ from jaxft.models.fastai import (
 )
 from jaxft.models.pickle_machine import LARGEST_PICKLE
 from jaxft.models.torch_file import LARGEST_FILE
-from jaxft.predict import LANGUAGE_MODELS, load
 
 FASTAI_URL = "https://s3.amazonaws.com/fast-ai-modelzoo/{}"
 FASTAI_FILES: dict[Direction, tuple[str, int, str]] = {
@@ -29,7 +29,7 @@ FASTAI_FILES: dict[Direction, tuple[str, int, str]] = {
 """name, size in bytes and md5 of the first 2**20 bytes, from `fastai/datasets.py` of fastai 1"""
 
 
-def open_pretrained(source: str, direction: Direction) -> TextGenerator:
+def open_pretrained(source: str, direction: Direction) -> TextLanguageModel:
     """The language model that `source` names, for reading in `direction`.
 
     Args:
@@ -64,7 +64,7 @@ def is_one_direction(source: str) -> bool:
     return source != "fastai" and (path.is_file() or any(path.glob("*.pth")))
 
 
-def _from_run(path: Path, direction: Direction) -> TextGenerator:
+def _from_run(path: Path, direction: Direction) -> TextLanguageModel:
     folder = path / LANGUAGE_MODELS[direction]
     if not folder.is_dir():
         folder = path
@@ -74,12 +74,12 @@ def _from_run(path: Path, direction: Direction) -> TextGenerator:
             "and .pkl file of fastai"
         )
     model = load(folder)
-    if not isinstance(model, TextGenerator) or model.direction != direction:
+    if not isinstance(model, TextLanguageModel) or model.direction != direction:
         raise InputError(f"{path} holds no {direction} language model: name a run that has trained one")
     return model
 
 
-def _from_archive(path: Path, direction: Direction) -> TextGenerator:
+def _from_archive(path: Path, direction: Direction) -> TextLanguageModel:
     """The one .pth and the one .pkl file of a tar."""
     found: dict[str, tuple[str, bytes]] = {}
     for member, content in members(path):
@@ -95,7 +95,7 @@ def _from_archive(path: Path, direction: Direction) -> TextGenerator:
     return _model(*found[".pth"], *found[".pkl"], direction)
 
 
-def _from_file(weights: Path, itos: Path, direction: Direction) -> TextGenerator:
+def _from_file(weights: Path, itos: Path, direction: Direction) -> TextLanguageModel:
     try:
         _refuse_larger(weights.stat().st_size, str(weights), LARGEST_FILE)
         _refuse_larger(itos.stat().st_size, str(itos), LARGEST_PICKLE)
@@ -104,11 +104,11 @@ def _from_file(weights: Path, itos: Path, direction: Direction) -> TextGenerator
         raise InputError(f"{error.filename} cannot be read ({error.strerror}): check its permissions") from error
 
 
-def _model(name: str, weights: bytes, itos_name: str, itos: bytes, direction: Direction) -> TextGenerator:
+def _model(name: str, weights: bytes, itos_name: str, itos: bytes, direction: Direction) -> TextLanguageModel:
     config, params = language_model_params(state_dict(weights, name), name)
     vocabulary = vocabulary_from_pickle(itos, itos_name)
     refuse_other_size(vocabulary, config, name)
-    return TextGenerator(config, vocabulary, params, direction)
+    return TextLanguageModel(config, vocabulary, params, direction)
 
 
 def _itos_beside(weights: Path) -> Path:

@@ -1,6 +1,4 @@
-"""Training a language model, from random weights or from another one: `pretrain_lm` and `fine_tune_lm`.
-
-The first stage of ULMFiT, and the whole of `jaxft.pretrain`.
+"""Training of a language model: from random weights (`pretrain_lm`) or from another one (`fine_tune_lm`).
 
 References:
     Merity, Keskar & Socher, Regularizing and Optimizing LSTM Language Models, ICLR 2018. Howard & Ruder, Universal
@@ -9,7 +7,7 @@ References:
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,7 +18,8 @@ from jaxft.data.document import Direction
 from jaxft.data.splits import Texts
 from jaxft.data.streams import WindowStream
 from jaxft.errors import InputError
-from jaxft.inference.language_model import TextGenerator
+from jaxft.inference.language_model import TextLanguageModel
+from jaxft.language_model.settings import Directions, LanguageModelSettings, LanguageModelStage
 from jaxft.models.awd_lstm import (
     AWDLSTMConfig,
     LanguageModel,
@@ -28,46 +27,20 @@ from jaxft.models.awd_lstm import (
     language_model_loss,
     language_model_rules,
 )
-from jaxft.models.options import Precision
 from jaxft.models.transfer import transfer_vocabulary
 from jaxft.optim import averaging, unfreezing
-from jaxft.optim.accumulation import GradFn, LossFn
 from jaxft.optim.groups import decay_mask, label_params
 from jaxft.optim.phases import Phase
-from jaxft.training.stage import Run, StageResult, run_plan
+from jaxft.training.run import Run, StageResult
+from jaxft.training.stage import Batches, Stage, run_stage
 from jaxft.training.train_step import make_eval_step
-from jaxft.ulmfit.settings import Directions, LanguageModelStage, Model
 
 LANGUAGE_MODEL = "language_model"
 """the stage in logs and file names; see `stage_name`"""
 
 
-class LanguageModelSettings(Protocol):
-    """What the language model's stage needs to know, of any job."""
-
-    @property
-    def model(self) -> Model:
-        """sizes"""
-        ...
-
-    @property
-    def lm(self) -> LanguageModelStage:
-        """training"""
-        ...
-
-    @property
-    def precision(self) -> Precision:
-        """of the products"""
-        ...
-
-    @property
-    def seed(self) -> int:
-        """of weights, order and dropout"""
-        ...
-
-
 def stage_name(stage: str, direction: Directions) -> str:
-    """What a stage is called in logs, files and plans.
+    """The name of a stage in logs, files and plans.
 
     Examples:
         >>> stage_name("classifier", "forward"), stage_name("classifier", "backward")
@@ -77,7 +50,7 @@ def stage_name(stage: str, direction: Directions) -> str:
 
 
 def directions(wanted: Directions) -> tuple[Direction, ...]:
-    """The directions that `--direction` names, in the order of their training."""
+    """The directions that `--direction` names, in training order."""
     return ("forward", "backward") if wanted == "both" else (wanted,)
 
 
@@ -90,7 +63,7 @@ def pretrain_lm(
         texts: from `read_texts`.
         settings: `settings.model` and `settings.lm` are used, the precision and the seed.
         run: run folder to log to and resume from; None keeps nothing.
-        direction: in which the model reads.
+        direction: direction in which the model reads.
 
     Raises:
         InputError: too few texts for a window, or losses that stay not finite.
@@ -98,7 +71,7 @@ def pretrain_lm(
 
     Returns:
         `params` is a nested dict with `encoder` and `decoder_bias`; the report holds `valid_loss` (nats per token),
-        `perplexity` and the figures of `run_plan`.
+        `perplexity` and the entries of `run_stage`.
     """
     return fine_tune_lm(texts, settings, random_lm(texts, settings), run, direction)
 
@@ -113,91 +86,67 @@ def random_lm(texts: Texts, settings: LanguageModelSettings) -> Any:
 def fine_tune_lm(
     texts: Texts, settings: LanguageModelSettings, start: Any, run: Run | None = None, direction: Direction = "forward"
 ) -> StageResult:
-    """Fine-tunes a language model on `texts.lm_train` with STLR, discriminative rates and one clip over all gradients.
+    """Fine-tunes a language model on `texts.lm_train` with the plan of `settings.lm`.
 
     Args:
         texts: from `read_texts`.
         settings: `settings.lm` is used, the precision and the seed.
-        start: a `TextGenerator`, whose vocabulary is exchanged for that of `texts`; or the parameters of a language
+        start: a `TextLanguageModel`, whose vocabulary is exchanged for that of `texts`; or the parameters of a language
             model over the vocabulary of `texts`, as `pretrain_lm` returns them. Its sizes are those of
             `settings.model`.
         run: run folder to log to and resume from; None keeps nothing.
-        direction: in which the model reads.
+        direction: direction in which the model reads.
 
     Returns:
-        As `pretrain_lm`, with the same errors; from another vocabulary the report holds `matched_words` and
-        `new_words`.
+        As `pretrain_lm`, with the same errors; from another vocabulary the report holds `matched_words` and `new_words`.
     """
-    params, words = begin_with(texts, start)
-    stream = lm_stream(texts, settings, direction)
-    evaluate = lm_evaluation(texts, settings, texts.lm_valid, direction)
-    result = run_lm(
-        texts,
-        settings,
-        run or Run(None),
-        direction,
-        clip_norm=settings.lm.clip_norm,
-        stream=stream,
-        params=params,
-        carry=initial_carry(encoder_config(texts, settings), settings.lm.batch_size),
-        batch=stream.batch,
-        evaluate=lambda params, carry: evaluate(params),
-    )
-    return lm_result(texts, result.params, words, result.report)
+    params, word_counts = adapted_params(texts, start)
+    result = run_stage(run or Run(None), lm_stage(texts, settings, params, direction))
+    return lm_result(texts, result.params, word_counts, result.report)
 
 
-def begin_with(texts: Texts, start: Any) -> tuple[Any, dict[str, int]]:
-    """Parameters over the vocabulary of `texts`, and how many of its words they know from another one."""
-    if not isinstance(start, TextGenerator):
+def adapted_params(texts: Texts, start: Any) -> tuple[Any, dict[str, int]]:
+    """Parameters over the vocabulary of `texts`, and how many of its words a model with another vocabulary knows."""
+    if not isinstance(start, TextLanguageModel):
         return start, {}
     vocabulary = texts.store.vocabulary
     params, matched = transfer_vocabulary(start.params, start.vocabulary, vocabulary)
     return params, {"matched_words": matched, "new_words": len(vocabulary) - matched}
 
 
-def run_lm(
-    texts: Texts,
-    settings: LanguageModelSettings,
-    run: Run,
-    direction: Directions,
-    *,
-    stream: WindowStream,
-    params: Any,
-    carry: Any,
-    batch: Callable[[int], Any],
-    evaluate: Callable[[Any, Any], dict[str, float]],
-    clip_norm: float | None,
-    gradient: Callable[[LossFn], GradFn] | None = None,
-) -> StageResult:
-    """`run_plan`, whose arguments these are, with what all language models have in common; `stream` tells the steps."""
-    stage = settings.lm
-    return run_plan(
-        run,
-        stage_name(LANGUAGE_MODEL, direction),
-        lm_plan(settings),
-        loss_fn=_lm_loss(encoder_config(texts, settings), stage),
+def lm_stage(texts: Texts, settings: LanguageModelSettings, params: Any, direction: Direction = "forward") -> Stage:
+    """The stage that trains a language model from `params`.
+
+    Raises:
+        InputError: too few texts for a window.
+    """
+    stage, config = settings.lm, encoder_config(texts, settings)
+    stream = lm_stream(texts, settings, direction)
+    evaluate = lm_evaluation(texts, settings, texts.lm_valid, direction)
+    loss_fn = _lm_loss(config, stage)
+    return Stage(
+        name=stage_name(LANGUAGE_MODEL, direction),
+        plan=lm_plan(settings),
+        make_loss_fn=lambda phase: loss_fn,
         optimizer=_lm_optimizer(stage),
         labels=label_params(params, language_model_rules(settings.model.num_layers)),
-        clip_norm=clip_norm,
+        clip_norm=stage.clip_norm,
         params=params,
-        carry=carry,
+        carry=initial_carry(config, stage.batch_size),
         key=jax.random.fold_in(jax.random.key(settings.seed), 1),
-        batch=batch,
-        steps_per_epoch=stream.steps_per_epoch,
-        tokens_per_epoch=int(stream.window_lengths(0).sum()) * stage.batch_size * len(directions(direction)),
-        evaluate=evaluate,
-        rate_factors=_rate_factors(stream, stage),
+        batches=Batches(stream.batch, stream.steps_per_epoch, int(stream.window_lengths(0).sum()) * stage.batch_size),
+        evaluate=lambda params, carry: evaluate(params),
         average=_average(stage, stage.epochs * stream.steps_per_epoch),
-        gradient=gradient,
+        rate_multipliers=_rate_multipliers(stream, stage),
     )
 
 
-def lm_result(texts: Texts, params: Any, words: dict[str, int], report: dict[str, Any]) -> StageResult:
-    """What a language model's stage hands on, the scores of its last evaluation first."""
+def lm_result(texts: Texts, params: Any, word_counts: dict[str, int], report: dict[str, Any]) -> StageResult:
+    """The result of the stage, with the scores of its last evaluation first in the report."""
     last = report["evaluations"][-1]
     valid_tokens = int(texts.store.lengths[texts.lm_valid].sum())
     scores = {"valid_loss": last["loss"], "perplexity": last["perplexity"], "valid_tokens": valid_tokens}
-    return StageResult(params, {}, {**scores, **words, **report})
+    return StageResult(params, {}, {**scores, **word_counts, **report})
 
 
 def lm_evaluation(
@@ -209,7 +158,7 @@ def lm_evaluation(
         texts: from `read_texts`.
         settings: for the sizes, the rows and the windows, whose state is carried.
         documents: what to measure on, such as `texts.lm_valid`.
-        direction: in which the model reads.
+        direction: direction in which the model reads.
 
     Raises:
         InputError: too few tokens for a window.
@@ -247,26 +196,28 @@ def lm_stream(texts: Texts, settings: LanguageModelSettings, direction: Directio
     return _window_stream(read, read.lm_train, stage.batch_size, stage.bptt, settings.seed, stage.vary_bptt)
 
 
-def _rate_factors(stream: WindowStream, stage: LanguageModelStage) -> np.ndarray | None:
-    """Length of each window of the stage in units of `bptt`, where it varies."""
+def _rate_multipliers(stream: WindowStream, stage: LanguageModelStage) -> np.ndarray | None:
+    """The length of each window of the stage over `bptt`; None where the lengths are all the same."""
     if not stage.vary_bptt:
         return None
     return np.concatenate([stream.window_lengths(epoch) for epoch in range(stage.epochs)]) / stage.bptt
 
 
-def as_generator(
+def as_language_model(
     texts: Texts, settings: LanguageModelSettings, params: Any, direction: Direction, pretokenized: bool = False
-) -> TextGenerator:
-    """The language model that a finished stage has trained; see `TextGenerator` for `pretokenized`."""
-    return TextGenerator(encoder_config(texts, settings), texts.store.vocabulary, params, direction, pretokenized)
+) -> TextLanguageModel:
+    """The finished model of a stage's parameters; see `TextLanguageModel` for `pretokenized`."""
+    return TextLanguageModel(encoder_config(texts, settings), texts.store.vocabulary, params, direction, pretokenized)
 
 
 def lm_plan(settings: LanguageModelSettings) -> tuple[Phase, ...]:
     """The language model's plan: one phase in which everything trains, or none where the stage is left out.
 
     Examples:
-        >>> from jaxft.ulmfit.presets import PAPER
-        >>> [(phase.epochs, phase.rates["lstm_2"]) for phase in lm_plan(PAPER)]
+        >>> from jaxft.language_model.presets import PAPER
+        >>> from jaxft.language_model.settings import LanguageModelSettings
+        >>> settings = LanguageModelSettings(**vars(PAPER))
+        >>> [(phase.epochs, phase.rates["lstm_2"]) for phase in lm_plan(settings)]
         [(15, 0.0015384615384615385)]
     """
     stage = settings.lm

@@ -41,7 +41,7 @@ class Inputs:
         fingerprint: of the files.
         sentences: of train, dev and test; test may be empty.
         pieces: the same as ids.
-        source: a `Vocabulary`, or a tokenizer.
+        tokenizer: a `Vocabulary`, or the tokenizer of the encoder's checkpoint.
         fns: the model's pure functions.
         folder: of the encoder's checkpoint, if there is one.
     """
@@ -50,7 +50,7 @@ class Inputs:
     fingerprint: str
     sentences: Mapping[str, tuple[Sentence, ...]]
     pieces: Mapping[str, TagPieces]
-    source: Any
+    tokenizer: Any
     fns: TaggerFns
     folder: Path | None
 
@@ -105,17 +105,17 @@ def read_inputs(settings: Settings) -> Inputs:
     encoder, folder = None, None
     if settings.encoder == NO_ENCODER:
         counts = Counter(chain.from_iterable(sentence.tokens for sentence in sentences["train"]))
-        source: Any = Vocabulary.build(counts, min_count=settings.model.min_count)
+        tokenizer: Any = Vocabulary.build(counts, min_count=settings.model.min_count)
     else:
         folder = checkpoint_folder(settings.encoder, "--encoder")
-        source = load_tokenizer(folder)
+        tokenizer = load_tokenizer(folder)
         encoder = open_checkpoint(folder, precision=settings.precision, seed=settings.seed)
         if settings.max_length > encoder.config.longest:
             raise InputError(
                 f"--max-length {settings.max_length} is beyond what the encoder reads: give at most "
                 f"{encoder.config.longest}"
             )
-    maker = PieceMaker(source)
+    maker = PieceMaker(tokenizer)
     pieces = {
         part: tag_pieces(
             [sentence.tokens for sentence in own],
@@ -132,8 +132,8 @@ def read_inputs(settings: Settings) -> Inputs:
         fingerprint=" ".join(file_hash(file, part) for part, file in files.items()),
         sentences=sentences,
         pieces=pieces,
-        source=source,
-        fns=TaggerFns(tagger_config(settings, names, source, encoder), encoder),
+        tokenizer=tokenizer,
+        fns=TaggerFns(tagger_config(settings, names, tokenizer, encoder), encoder),
         folder=folder,
     )
 
@@ -163,12 +163,12 @@ def tag_names(sentences: Sequence[Sentence], settings: Settings) -> tuple[str, .
     return ("O", *(f"{kind}-{name}" for name in types for kind in kinds))
 
 
-def tagger_config(settings: Settings, names: tuple[str, ...], source: Any, encoder: Encoder | None) -> TaggerConfig:
+def tagger_config(settings: Settings, names: tuple[str, ...], tokenizer: Any, encoder: Encoder | None) -> TaggerConfig:
     """The sizes of what stands on the vectors of tokens."""
     return TaggerConfig(
         tags=names,
         features=settings.model.embedding_size if encoder is None else encoder.config.hidden_size,
-        vocab_size=len(source) if encoder is None else None,
+        vocab_size=len(tokenizer) if encoder is None else None,
         bigrams=settings.model.bigrams if encoder is None else 0,
         lstm_size=settings.model.lstm_size,
         crf=settings.model.head == "crf",

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from jaxft.data.hub import checkpoint_fingerprint
+from jaxft.inference.load import MODEL
 from jaxft.ner.inputs import Inputs, describe_data, read_inputs
 from jaxft.ner.settings import Settings, parse, rows
 from jaxft.ner.stages import (
@@ -27,7 +28,6 @@ from jaxft.ner.stages import (
     train_tagger,
 )
 from jaxft.optim.phases import Phase, format_plan
-from jaxft.predict import MODEL
 from jaxft.training import plots, report, summary
 from jaxft.training.job import begin, draw_rates, draw_training, identity, new_run_folder, pick, stage_row
 from jaxft.training.process import set_up

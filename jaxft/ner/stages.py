@@ -13,7 +13,8 @@ import optax
 
 from jaxft.data.spans import entity_scores
 from jaxft.data.streams import quantile_widths
-from jaxft.inference.tagger import EntityTagger, tag_batches, tags_of
+from jaxft.inference.batches import window_batches
+from jaxft.inference.tagger import EntityTagger, decode_tags
 from jaxft.ner.inputs import Inputs
 from jaxft.ner.settings import Settings, Training
 from jaxft.optim import averaging
@@ -69,7 +70,7 @@ def train_tagger(
     """
     train, fns, pieces = settings.train, inputs.fns, inputs.pieces["train"]
     params = fns.init(seed)
-    batches = tag_batches(pieces, np.arange(len(pieces.lengths)), train.batch_size, quantile_widths(pieces.lengths))
+    batches = window_batches(pieces, np.arange(len(pieces.lengths)), train.batch_size, quantile_widths(pieces.lengths))
     decode, loss = jax.jit(fns.decode), jax.jit(lambda params, batch: fns.loss(params, (), batch, None))
 
     def evaluate(params: Any, carry: Any) -> dict[str, float]:
@@ -111,7 +112,7 @@ def scores_on(inputs: Inputs, part: str, decode: Any, params: Any, batch_size: i
     """Precision, recall and F1 of the entities of dev or test; see `jaxft.data.spans.entity_scores`."""
     pieces = inputs.pieces[part]
     widths = quantile_widths(pieces.lengths)
-    found = tags_of(decode, params, inputs.fns.config.tags, pieces, batch_size, widths)
+    found = decode_tags(decode, params, inputs.fns.config.tags, pieces, batch_size, widths)
     return entity_scores([sentence.tags for sentence in inputs.sentences[part]], found)
 
 
@@ -120,7 +121,7 @@ def as_model(inputs: Inputs, settings: Settings, params: Any) -> EntityTagger:
     return EntityTagger(
         fns=inputs.fns,
         params=params,
-        source=inputs.source,
+        tokenizer=inputs.tokenizer,
         unit=inputs.unit,
         scheme=settings.scheme,
         max_length=settings.max_length,
@@ -132,7 +133,7 @@ def _mean_loss(inputs: Inputs, loss: Any, params: Any, batch_size: int) -> float
     """Nats per token of the dev sentences."""
     pieces = inputs.pieces["dev"]
     windows = np.arange(len(pieces.lengths))
-    batches = tag_batches(pieces, windows, min(batch_size, len(windows)), quantile_widths(pieces.lengths))
+    batches = window_batches(pieces, windows, min(batch_size, len(windows)), quantile_widths(pieces.lengths))
     total, tokens = 0.0, 0.0
     for positions in batches.evaluation_batches():
         batch = dict(batches.evaluation_batch(positions))

@@ -24,11 +24,12 @@ from jaxft.data.plain import plain_corpus, wikitext_corpus
 from jaxft.data.splits import Texts, hold_out
 from jaxft.data.store import build_store
 from jaxft.errors import InputError
+from jaxft.inference.load import LANGUAGE_MODELS
 from jaxft.language_model.both_directions import train_lms
 from jaxft.language_model.preview import preview
 from jaxft.language_model.stage import (
     LANGUAGE_MODEL,
-    as_generator,
+    as_language_model,
     directions,
     encoder_config,
     lm_evaluation,
@@ -38,7 +39,6 @@ from jaxft.language_model.stage import (
 )
 from jaxft.models.options import Dropouts, Precision
 from jaxft.optim.phases import Phase
-from jaxft.predict import LANGUAGE_MODELS
 from jaxft.training import report, summary
 from jaxft.training.job import begin, draw_training, identity, new_run_folder, pick, stage_row
 from jaxft.training.process import set_up
@@ -195,7 +195,7 @@ def train(settings: Settings) -> dict[str, Any]:
     with Run(folder, log_every=settings.log_every, checkpoint_seconds=60 * settings.checkpoint_minutes) as run:
         for direction, trained in train_lms(texts, settings, settings.direction, {}, run).items():
             stage = stage_name(LANGUAGE_MODEL, direction)
-            generator = as_generator(texts, settings, trained.params, direction, settings.data is not None)
+            generator = as_language_model(texts, settings, trained.params, direction, settings.data is not None)
             generator.save(folder / LANGUAGE_MODELS[direction])
             result[stage] = _scores(texts, settings, trained, direction)
             row = stage_row(stage.replace("_", " "), trained.report["seconds"], trained.report["tokens"])

@@ -19,14 +19,16 @@ from jaxft.data.document import Direction
 from jaxft.data.splits import Texts
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
-from jaxft.inference.language_model import TextGenerator
-from jaxft.inference.text_classifier import TextClassifier, TextEnsemble
+from jaxft.inference.ensemble import Ensemble
+from jaxft.inference.language_model import TextLanguageModel
+from jaxft.inference.load import LANGUAGE_MODELS, MODEL
+from jaxft.inference.text_classifier import TextClassifier
 from jaxft.language_model.both_directions import train_lms
 from jaxft.language_model.pretrained import is_one_direction, open_pretrained
 from jaxft.language_model.preview import preview
 from jaxft.language_model.stage import (
     LANGUAGE_MODEL,
-    as_generator,
+    as_language_model,
     directions,
     encoder_config,
     fine_tune_lm,
@@ -34,7 +36,6 @@ from jaxft.language_model.stage import (
     pretrain_lm,
     stage_name,
 )
-from jaxft.predict import LANGUAGE_MODELS, MODEL
 from jaxft.training import plots, report, summary
 from jaxft.training.job import begin, draw_training, identity, new_run_folder, pick, stage_row
 from jaxft.training.process import set_up
@@ -81,11 +82,11 @@ def train(settings: Settings) -> dict[str, Any]:
         for direction in directions(settings.direction):
             lm = lms.get(direction)
             if lm is not None:
-                generator = as_generator(texts, settings, lm.params, direction)
+                generator = as_language_model(texts, settings, lm.params, direction)
                 generator.save(folder / LANGUAGE_MODELS[direction])
             classified[direction] = _classifier(texts, settings, run, direction, lm)
     members = tuple(as_classifier(texts, settings, result, direction) for direction, result in classified.items())
-    model = members[0] if len(members) == 1 else TextEnsemble(members)
+    model = members[0] if len(members) == 1 else Ensemble({member.direction: member for member in members})
     model.save(folder / MODEL)
     started = time.monotonic()
     tested = _test(members, texts, settings)
@@ -117,7 +118,7 @@ def train(settings: Settings) -> dict[str, Any]:
     return result
 
 
-def open_starts(settings: Settings) -> dict[Direction, TextGenerator]:
+def open_starts(settings: Settings) -> dict[Direction, TextLanguageModel]:
     """The pretrained language models of each direction; none without `--pretrained`.
 
     Raises:
@@ -136,7 +137,7 @@ def open_starts(settings: Settings) -> dict[Direction, TextGenerator]:
     return {d: open_pretrained(settings.pretrained, d) for d in directions(settings.direction)}
 
 
-def with_sizes_of(starts: Mapping[Direction, TextGenerator], settings: Settings) -> Settings:
+def with_sizes_of(starts: Mapping[Direction, TextLanguageModel], settings: Settings) -> Settings:
     """The settings with the sizes of the pretrained models.
 
     Raises:

@@ -1,15 +1,14 @@
-"""The stages of ULMFiT besides the language model's: `read_texts`, `train_classifier` and `predict`.
+"""The stages of ULMFiT as plain functions: `read_texts`, `train_classifier` and `predict`.
 
-Without a run folder they keep nothing, which suits a notebook; `jaxft.ulmfit` gives them one, and takes their names.
+The stage between them, the language model's, is in `jaxft.language_model.stage`. Without a run folder the functions
+keep nothing, which suits a notebook.
 
 References:
     Howard & Ruder, Universal Language Model Fine-tuning for Text Classification, ACL 2018.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -19,17 +18,12 @@ from flax import nnx
 
 from jaxft.data.corpus import open_corpus
 from jaxft.data.document import Direction
-from jaxft.data.download import cache_folder
 from jaxft.data.splits import UNLABELLED, Texts, split_texts
 from jaxft.data.store import build_store
 from jaxft.data.streams import LengthBatches, length_widths
-from jaxft.inference.text_classifier import (
-    TextClassifier,
-    TextEnsemble,
-    class_logits,
-    class_logits_fn,
-    class_probabilities,
-)
+from jaxft.files import cache_folder
+from jaxft.inference.ensemble import Ensemble
+from jaxft.inference.text_classifier import TextClassifier, classifier_logits_fn, predict_logits
 from jaxft.language_model.stage import (
     LANGUAGE_MODEL,
     adam,
@@ -43,7 +37,9 @@ from jaxft.models.heads import Classifier, classification_loss, classifier_rules
 from jaxft.optim import unfreezing
 from jaxft.optim.groups import label_params
 from jaxft.optim.phases import Phase
-from jaxft.training.stage import Run, StageResult, run_plan
+from jaxft.training.run import Run, StageResult
+from jaxft.training.selection import Selection, within_standard_error
+from jaxft.training.stage import Batches, Stage, run_stage
 from jaxft.ulmfit.settings import Settings
 
 CLASSIFIER = "classifier"
@@ -91,14 +87,14 @@ def train_classifier(
 ) -> tuple[TextClassifier, StageResult]:
     """Trains the classifier with gradual unfreezing, each phase with a schedule of its own.
 
-    Kept is the last epoch that the dev texts cannot tell from the best one.
+    The weights of the last epoch within a standard error of the best dev accuracy are kept.
 
     Args:
         texts: from `read_texts`.
         settings: `settings.model` and `settings.classifier` are used, and the seed.
         lm_params: parameters of a language model, whose encoder is taken; None starts from random weights.
         run: run folder to log to and resume from; None keeps nothing.
-        direction: in which the classifier reads, and the language model did.
+        direction: direction in which the classifier and the language model read.
 
     Returns:
         The classifier, and the stage's result with the accuracy and loss on `texts.dev` after every epoch.
@@ -107,10 +103,55 @@ def train_classifier(
         InputError: losses that stay not finite.
         Stopped: the run was asked to stop.
     """
-    run, config, stage = run or Run(None), encoder_config(texts, settings), settings.classifier
+    stage = settings.classifier
+    graphdef, state, batch_stats = nnx.split(_random_classifier(texts, settings), nnx.Param, nnx.BatchStat)
+    params, statistics = nnx.to_pure_dict(state), nnx.to_pure_dict(batch_stats)
+    if lm_params is not None:
+        params = {**params, "encoder": lm_params["encoder"]}
+    read = texts.read(direction)
+    batches = _training_batches(read, settings)
+    dev = _evaluation_batches(read, read.dev, settings, stage.eval_batch_size)
+    logits_fn = jax.jit(classifier_logits_fn(graphdef))
+
+    def evaluate(params: Any, statistics: Any) -> dict[str, float]:
+        logits = predict_logits(logits_fn, params, statistics, dev)
+        labels = texts.store.labels[texts.dev]
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return {"loss": float(losses.mean()), "accuracy": float((logits.argmax(axis=1) == labels).mean())}
+
+    documents = batches.steps_per_epoch * min(stage.batch_size, len(texts.train))
+    words = int(texts.store.lengths[texts.train].mean() * documents)
+    loss_fn = classification_loss(graphdef)
+    result = run_stage(
+        run or Run(None),
+        Stage(
+            name=stage_name(CLASSIFIER, direction),
+            plan=classifier_plan(settings, batches.steps_per_epoch),
+            make_loss_fn=lambda phase: loss_fn,
+            optimizer=adam(stage.b1, stage.b2, stage.weight_decay),
+            labels=label_params(params, classifier_rules(settings.model.num_layers)),
+            clip_norm=stage.clip_norm,
+            params=params,
+            carry=statistics,
+            key=jax.random.fold_in(jax.random.key(settings.seed), 2),
+            batches=Batches(
+                lambda step: batches.training_batch(step, settings.seed),
+                batches.steps_per_epoch,
+                tokens_per_epoch=words,
+            ),
+            evaluate=evaluate,
+            selection=Selection(is_best=within_standard_error("accuracy", len(texts.dev))),
+        ),
+    )
+    return as_classifier(texts, settings, result, direction), result
+
+
+def _random_classifier(texts: Texts, settings: Settings) -> Classifier:
+    """A classifier for the classes of `texts`, drawn by the seed."""
+    stage = settings.classifier
     dropouts = stage.dropout.scaled(stage.drop_mult)
-    model = Classifier(
-        config,
+    return Classifier(
+        encoder_config(texts, settings),
         len(texts.store.classes),
         dropouts,
         nnx.Rngs(settings.seed),
@@ -119,55 +160,6 @@ def train_classifier(
         max_length=stage.max_length,
         bptt=settings.lm.bptt,
     )
-    graphdef, state, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
-    params, statistics = nnx.to_pure_dict(state), nnx.to_pure_dict(batch_stats)
-    if lm_params is not None:
-        params = {**params, "encoder": lm_params["encoder"]}
-    read = texts.read(direction)
-    batches = _training_batches(read, settings)
-    dev = _evaluation_batches(read, read.dev, settings, stage.eval_batch_size)
-    logits_fn = jax.jit(class_logits_fn(graphdef))
-
-    def evaluate(params: Any, statistics: Any) -> dict[str, float]:
-        logits = class_logits(logits_fn, params, statistics, dev)
-        labels = texts.store.labels[texts.dev]
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return {"loss": float(losses.mean()), "accuracy": float((logits.argmax(axis=1) == labels).mean())}
-
-    documents = batches.steps_per_epoch * min(stage.batch_size, len(texts.train))
-    words = int(texts.store.lengths[texts.train].mean() * documents)
-    result = run_plan(
-        run,
-        stage_name(CLASSIFIER, direction),
-        classifier_plan(settings, batches.steps_per_epoch),
-        loss_fn=classification_loss(graphdef),
-        optimizer=adam(stage.b1, stage.b2, stage.weight_decay),
-        labels=label_params(params, classifier_rules(settings.model.num_layers)),
-        clip_norm=stage.clip_norm,
-        params=params,
-        carry=statistics,
-        key=jax.random.fold_in(jax.random.key(settings.seed), 2),
-        batch=lambda step: batches.training_batch(step, settings.seed),
-        steps_per_epoch=batches.steps_per_epoch,
-        tokens_per_epoch=words,
-        evaluate=evaluate,
-        keep=partial(_as_good_as_the_best, len(texts.dev)),
-    )
-    return as_classifier(texts, settings, result, direction), result
-
-
-def _as_good_as_the_best(documents: int, evaluations: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the last accuracy is within a standard error of the best one, so many documents measuring both.
-
-    A few documents choose almost at random, and an epoch that was lucky early has trained little.
-
-    References:
-        The one-standard-error rule of Breiman, Friedman, Olshen & Stone, Classification and Regression Trees, 1984,
-        with the estimate of a share by Agresti & Coull, 1998, which is never 0 or 1.
-    """
-    best = max(evaluation["accuracy"] for evaluation in evaluations)
-    share = (best * documents + 2) / (documents + 4)
-    return evaluations[-1]["accuracy"] >= best - math.sqrt(share * (1 - share) / (documents + 4))
 
 
 def as_classifier(
@@ -191,12 +183,12 @@ def as_classifier(
 def probabilities_of_test(model: TextClassifier, texts: Texts, settings: Settings) -> np.ndarray:
     """Class probabilities (N, C) float32 of `texts.test`, in its order."""
     read = texts.read(model.direction)
-    return class_probabilities(model, _evaluation_batches(read, read.test, settings, model.batch_size))
+    return model.scores_of_batches(_evaluation_batches(read, read.test, settings, model.batch_size))
 
 
-def predict(model: TextClassifier | TextEnsemble, texts: Sequence[str]) -> np.ndarray:
+def predict(model: TextClassifier | Ensemble, texts: Sequence[str]) -> np.ndarray:
     """Class probabilities (N, C) float32 of `texts`, in their order; columns are `model.classes`."""
-    return model.probabilities(texts)
+    return model.scores(texts)
 
 
 def classifier_plan(settings: Settings, steps_per_epoch: int) -> tuple[Phase, ...]:
@@ -230,8 +222,8 @@ def classifier_plan(settings: Settings, steps_per_epoch: int) -> tuple[Phase, ..
     return tuple(_scaled(phase, stage.rate_decay**number) for number, phase in enumerate(plan))
 
 
-def _scaled(phase: Phase, factor: float) -> Phase:
-    return replace(phase, rates={group: rate and factor * rate for group, rate in phase.rates.items()})
+def _scaled(phase: Phase, multiplier: float) -> Phase:
+    return replace(phase, rates={group: rate and multiplier * rate for group, rate in phase.rates.items()})
 
 
 def plans(texts: Texts, settings: Settings) -> dict[str, tuple[tuple[Phase, ...], int]]:
@@ -240,14 +232,14 @@ def plans(texts: Texts, settings: Settings) -> dict[str, tuple[tuple[Phase, ...]
     Raises:
         InputError: the texts are too few for a step.
     """
-    found = {}
+    plans = {}
     for direction in directions(settings.direction):
         if lm_plan(settings) and settings.language_model is None:
             stream = lm_stream(texts, settings, direction)
-            found[stage_name(LANGUAGE_MODEL, direction)] = (lm_plan(settings), stream.steps_per_epoch)
+            plans[stage_name(LANGUAGE_MODEL, direction)] = (lm_plan(settings), stream.steps_per_epoch)
         steps = _training_batches(texts, settings).steps_per_epoch
-        found[stage_name(CLASSIFIER, direction)] = (classifier_plan(settings, steps), steps)
-    return found
+        plans[stage_name(CLASSIFIER, direction)] = (classifier_plan(settings, steps), steps)
+    return plans
 
 
 def _training_batches(texts: Texts, settings: Settings) -> LengthBatches:

@@ -32,7 +32,7 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
 
     from jaxft import TrainState, discriminative, label_params, make_train_step
     from jaxft.data.streams import LengthBatches, length_widths
-    from jaxft.inference.text_classifier import class_logits, class_logits_fn
+    from jaxft.inference.text_classifier import classifier_logits_fn, predict_logits
     from jaxft.language_model.preview import flops_per_token, product_speed
     from jaxft.models.awd_lstm import AWDLSTMConfig
     from jaxft.models.heads import Classifier, classification_loss, classifier_rules
@@ -84,12 +84,12 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
         del made
         run([int(np.argmax(longest)), *one_of_each.values()])
     else:
-        logits = jax.jit(class_logits_fn(graphdef))
+        logits = jax.jit(classifier_logits_fn(graphdef))
         groups = batches.evaluation_batches()
 
         def run(numbers: Sequence[int]) -> int:
             chosen = np.concatenate([groups[number] for number in numbers])
-            class_logits(logits, params, statistics, replace(batches, documents=chosen))
+            predict_logits(logits, params, statistics, replace(batches, documents=chosen))
             return int(lengths[chosen].sum())
 
         longest = [int(lengths[group].max()) for group in groups]

@@ -206,7 +206,7 @@ def test_folds_are_scored_on_what_they_have_not_seen(tiny_checkpoint, reviews, t
     assert summary["test_mean_of_folds"]["accuracy"] == pytest.approx(np.mean(accuracies))
     ensemble = jaxft.load(tmp_path / "run")
     texts = ["good film", "dull"]
-    expected = np.mean([member.scores(texts) for member in ensemble.members], axis=0)
+    expected = np.mean([member.scores(texts) for member in ensemble.models.values()], axis=0)
     np.testing.assert_allclose(ensemble.scores(texts), expected)
 
 

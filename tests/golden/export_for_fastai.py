@@ -14,7 +14,7 @@ from flax import nnx
 
 import jaxft
 from jaxft import export
-from jaxft.inference.language_model import TextGenerator
+from jaxft.inference.language_model import TextLanguageModel
 from jaxft.inference.text_classifier import TextClassifier
 from jaxft.models.awd_lstm import initial_carry
 
@@ -23,7 +23,7 @@ def main(run: Path, folder: Path) -> None:
     """Writes the export and expected.json."""
     export.main([str(run), "--output", str(folder)])
     generator, classifier = jaxft.load(run / "language_model"), jaxft.load(run)
-    assert isinstance(generator, TextGenerator)
+    assert isinstance(generator, TextLanguageModel)
     assert isinstance(classifier, TextClassifier)
     rng, words = np.random.default_rng(0), generator.config.vocabulary_size
     windows = rng.integers(2, words, (2, 4, 7))

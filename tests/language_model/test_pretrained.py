@@ -19,11 +19,12 @@ import pytest
 import jaxft
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
-from jaxft.inference.text_classifier import TextClassifier, TextEnsemble
+from jaxft.files import read_json
+from jaxft.inference.ensemble import Ensemble
+from jaxft.inference.text_classifier import TextClassifier
 from jaxft.language_model import pretrained
 from jaxft.language_model.pretrained import open_pretrained
-from jaxft.training.checkpoint import load_params
-from jaxft.training.report import read_json
+from jaxft.tensor_files import load_params
 from jaxft.ulmfit import job as ulmfit
 
 FASTAI = Path(__file__).parents[1] / "golden" / "fastai"
@@ -173,11 +174,11 @@ def test_both_directions_are_trained_averaged_and_handed_on(job: Job, table: Pat
     run = job("run", "--direction", "both", *sizes)
     summary = read_json(run / "summary.json")
     model = jaxft.load(run)
-    assert isinstance(model, TextEnsemble)
+    assert isinstance(model, Ensemble)
     with open(table, newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
     texts, labels = [row["text"] for row in rows], [row["label"] for row in rows]
-    forward, backward = (member.probabilities(texts) for member in model.members)
+    forward, backward = (member.probabilities(texts) for member in model.models.values())
     assert not np.allclose(forward, backward)
     np.testing.assert_allclose(model.probabilities(texts), (forward + backward) / 2, rtol=1e-6)
     for name, probabilities in (("test_forward", forward), ("test_backward", backward), ("test", forward + backward)):

@@ -8,15 +8,16 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jaxft.training.report import read_metrics
 
 import jaxft
 from jaxft.errors import InputError, Stopped
-from jaxft.inference.language_model import TextGenerator
+from jaxft.files import read_json
+from jaxft.inference.language_model import TextLanguageModel
 from jaxft.language_model.stage import LANGUAGE_MODEL, stage_name
 from jaxft.pretrain import job as pretrain
+from jaxft.tensor_files import load_params
 from jaxft.training import checkpoint, stage
-from jaxft.training.checkpoint import load_params
-from jaxft.training.report import read_json, read_metrics
 
 SMALL = """
     --model.embedding-size 8 --model.hidden-size 12 --model.num-layers 2 --text.min-count 1 --log-every 1
@@ -50,7 +51,7 @@ def test_a_run_leaves_everything_behind(finished):
     assert summary["data"]["sizes"]["held-out tokens"] == 102
     for name in ("language_model", "language_model_backward"):
         assert summary[name]["perplexity"] == pytest.approx(np.exp(summary[name]["valid_loss"]))
-        assert isinstance(jaxft.load(finished / name), TextGenerator)
+        assert isinstance(jaxft.load(finished / name), TextLanguageModel)
         assert (finished / f"plots/learning_rates_{name}.png").exists()
     held_out = [line for line in read_metrics(finished / "metrics.jsonl") if line.get("split") == "held-out"]
     assert [line["epoch"] for line in held_out] == [1, 2]
@@ -127,7 +128,7 @@ def test_wikitext_with_the_published_recipe_made_small(tmp_path):
     rates = {round(line["lr/embedding"] * 7) for line in steps}  # the window's length
     assert len(rates) > 1
     model = jaxft.load(tmp_path / "run")
-    assert isinstance(model, TextGenerator)
+    assert isinstance(model, TextLanguageModel)
     assert model.generate("the film", words=3).startswith("the film ")
 
 

@@ -1,0 +1,64 @@
+"""Loads the finished model of a run, whatever its kind.
+
+A model is a folder with `model.safetensors`, `model.json` and its vocabulary or tokenizer. A run keeps the model that
+predicts in `RUN/model` and its language models in `RUN/language_model` and `RUN/language_model_backward`. Loading reads
+nothing else of the run.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from jaxft.data.document import Direction
+from jaxft.errors import InputError
+from jaxft.files import read_json
+from jaxft.inference.encoder import ENCODER_KIND, EncoderModel
+from jaxft.inference.ensemble import ENSEMBLE_KINDS, Ensemble
+from jaxft.inference.language_model import LANGUAGE_MODEL_KIND, TextLanguageModel
+from jaxft.inference.tagger import TAGGER_KIND, EntityTagger
+from jaxft.inference.text_classifier import CLASSIFIER_KIND, TextClassifier
+
+MODEL = "model"
+"""Folder, in a run's, of the model that predicts."""
+LANGUAGE_MODELS: dict[Direction, str] = {"forward": "language_model", "backward": "language_model_backward"}
+"""Folders, in a run's, of its language models."""
+CLASSES: dict[str, Any] = {
+    CLASSIFIER_KIND: TextClassifier,
+    ENCODER_KIND: EncoderModel,
+    TAGGER_KIND: EntityTagger,
+    LANGUAGE_MODEL_KIND: TextLanguageModel,
+    **dict.fromkeys(ENSEMBLE_KINDS.values(), Ensemble),
+}
+"""The class that restores each kind of saved model."""
+
+
+def load(run: str | os.PathLike[str]) -> Any:
+    """Loads the finished model of a run, ready to predict or to generate.
+
+    Args:
+        run: the run's folder, or the model's folder itself.
+
+    Returns:
+        An instance of one of `CLASSES`; of a run that trained only language models, the forward one if there is one.
+
+    Raises:
+        InputError: there is no finished model, or it is damaged.
+    """
+    folders = [Path(run) / name for name in (MODEL, *LANGUAGE_MODELS.values())]
+    folder = next((folder for folder in folders if folder.is_dir()), Path(run))
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {run}: name that of a run that has ended")
+    if not (folder / "model.json").exists():
+        remedy = "name the folder of a run that has ended"
+        if (folder / "config.json").exists():
+            remedy = "let the run end first, with --resume where it was stopped"
+        raise InputError(f"{run} holds no finished model: {remedy}")
+    description = read_json(folder / "model.json")
+    try:
+        if description["kind"] not in CLASSES:
+            raise ValueError(f"the kind {description['kind']!r}")
+        return CLASSES[description["kind"]].restore(folder, description)
+    except InputError:  # it names the file that is damaged
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / 'model.json'} does not describe a model ({error}): train it again") from error
