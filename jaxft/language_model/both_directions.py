@@ -1,6 +1,7 @@
-"""The language models of every direction that a job asks for: two train in one program, and are kept one by one."""
+"""Language models of both directions, trained in one program by `train_lms`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,50 +9,45 @@ import numpy as np
 
 from jaxft.data.document import Direction
 from jaxft.data.splits import Texts
+from jaxft.language_model.settings import Directions, LanguageModelSettings
 from jaxft.language_model.stage import (
     LANGUAGE_MODEL,
-    LanguageModelSettings,
-    begin_with,
+    adapted_params,
     directions,
-    encoder_config,
     fine_tune_lm,
-    lm_evaluation,
     lm_result,
-    lm_stream,
+    lm_stage,
     random_lm,
-    run_lm,
     stage_name,
 )
-from jaxft.models.awd_lstm import initial_carry
-from jaxft.optim.stacked_models import member, member_gradients, stack
-from jaxft.training.job import pick
-from jaxft.training.stage import Run, StageResult
-from jaxft.ulmfit.settings import Directions
+from jaxft.optim.stacked_models import stack, stacked_value_and_grad, unstack
+from jaxft.training.run import Run, StageResult
+from jaxft.training.stage import Batches, Stage, run_stage
 
-TOGETHER = stage_name(LANGUAGE_MODEL, "both")
+BOTH = stage_name(LANGUAGE_MODEL, "both")
 """the stage of two language models in one program"""
 
 
 def train_lms(
     texts: Texts, settings: LanguageModelSettings, wanted: Directions, starts: dict[Direction, Any], run: Run
 ) -> dict[Direction, StageResult]:
-    """The language models of the wanted directions: those that the run has finished, and the others, trained now.
+    """The language models of the wanted directions; those that the run has finished are read from it.
 
-    Two are trained in one program, as their windows have the same shapes, unless each has to choose for itself when
-    its average begins (nt-asgd).
+    Two models train in one program, as their windows have the same shapes, unless the average of each has to begin at
+    its own step (nt-asgd).
 
     Args:
         texts, settings, run: as in `pretrain_lm`.
         wanted: forward, backward or both.
-        starts: what `fine_tune_lm` starts from, by direction, taken out where it is used; others start from random
-            weights.
+        starts: what `fine_tune_lm` starts from, by direction; an entry is removed when it is used, which frees its
+            memory. A direction without an entry starts from random weights.
 
     Raises:
         InputError, Stopped: as `pretrain_lm`.
     """
     names: dict[Direction, str] = {direction: stage_name(LANGUAGE_MODEL, direction) for direction in directions(wanted)}
     results: dict[Direction, StageResult] = {}
-    if not run.position(TOGETHER):  # else it was stopped before all of its results were stored
+    if not run.position(BOTH):  # else the run was stopped before it had stored all results
         for direction, name in names.items():
             if (result := run.finished(name)) is not None:
                 results[direction] = result
@@ -61,13 +57,13 @@ def train_lms(
         run.finish({names[direction]: result for direction, result in results.items()})
         return results
     for direction in missing:
-        start = _taken(starts, direction, texts, settings)
+        start = _take_start(starts, direction, texts, settings)
         results[direction] = fine_tune_lm(texts, settings, start, run, direction)
         run.finish({names[direction]: results[direction]})
     return results
 
 
-def _taken(starts: dict[Direction, Any], direction: Direction, texts: Texts, settings: LanguageModelSettings) -> Any:
+def _take_start(starts: dict[Direction, Any], direction: Direction, texts: Texts, settings: Any) -> Any:
     start = starts.pop(direction, None)
     return random_lm(texts, settings) if start is None else start
 
@@ -75,49 +71,62 @@ def _taken(starts: dict[Direction, Any], direction: Direction, texts: Texts, set
 def _train_together(
     texts: Texts,
     settings: LanguageModelSettings,
-    members: Sequence[Direction],
+    order: Sequence[Direction],
     starts: dict[Direction, Any],
     run: Run,
 ) -> dict[Direction, StageResult]:
-    """What `fine_tune_lm` makes of each start, at once; time is shared out evenly."""
-    stage, params, words = settings.lm, [], []
-    for direction in members:
-        own, known = begin_with(texts, _taken(starts, direction, texts, settings))
-        params.append(own)
-        words.append(known)
-    params = stack(params)
-    streams = [lm_stream(texts, settings, direction) for direction in members]
-    evaluations = [lm_evaluation(texts, settings, texts.lm_valid, direction) for direction in members]
-
-    def evaluate(params: Any, carry: Any) -> dict[str, float]:
-        scores = [evaluation(member(params, i)) for i, evaluation in enumerate(evaluations)]
-        each = {f"{k}_{d}": value for d, own in zip(members, scores, strict=True) for k, value in own.items()}
-        return {"loss": float(np.mean([own["loss"] for own in scores])), **each}
-
-    result = run_lm(
-        texts,
-        settings,
-        run,
-        "both",
-        clip_norm=None,
-        gradient=partial(member_gradients, names=members, clip_norm=stage.clip_norm),
-        stream=streams[0],
-        params=params,
-        carry=stack([initial_carry(encoder_config(texts, settings), stage.batch_size)] * len(members)),
-        batch=lambda step: stack([stream.batch(step) for stream in streams]),
-        evaluate=evaluate,
-    )
+    """The results of `fine_tune_lm` for every direction, trained at once; each gets an equal part of the time."""
+    stage, word_counts = _stacked_stage(texts, settings, order, starts)
+    result = run_stage(run, stage)
     return {
-        direction: lm_result(texts, member(result.params, i), words[i], _own_report(result.report, direction, members))
-        for i, direction in enumerate(members)
+        direction: lm_result(
+            texts, unstack(result.params, i), word_counts[direction], _report_of(result.report, direction, order)
+        )
+        for i, direction in enumerate(order)
     }
 
 
-def _own_report(report: dict[str, Any], direction: Direction, members: Sequence[Direction]) -> dict[str, Any]:
-    """One direction's part of the report of all."""
+def _stacked_stage(
+    texts: Texts, settings: LanguageModelSettings, order: Sequence[Direction], starts: dict[Direction, Any]
+) -> tuple[Stage, dict[Direction, dict[str, int]]]:
+    """One stage that trains the models of all directions, and the word counts of each from `adapted_params`."""
+    stages: dict[Direction, Stage] = {}
+    word_counts: dict[Direction, dict[str, int]] = {}
+    for direction in order:
+        params, word_counts[direction] = adapted_params(texts, _take_start(starts, direction, texts, settings))
+        stages[direction] = lm_stage(texts, settings, params, direction)
+    # Not the stages themselves, whose parameters would stay in memory.
+    batches = [stage.batches for stage in stages.values()]
+    evaluations = {direction: stage.evaluate for direction, stage in stages.items()}
+
+    def evaluate(params: Any, carry: Any) -> dict[str, float]:
+        scores = {name: measure(unstack(params, i), ()) for i, (name, measure) in enumerate(evaluations.items())}
+        each = {f"{metric}_{name}": value for name, metrics in scores.items() for metric, value in metrics.items()}
+        return {"loss": float(np.mean([metrics["loss"] for metrics in scores.values()])), **each}
+
+    stacked = replace(
+        stages[order[0]],
+        name=BOTH,
+        clip_norm=None,  # each model clips its own gradients
+        value_and_grad=partial(stacked_value_and_grad, names=list(order), clip_norm=settings.lm.clip_norm),
+        params=stack([stage.params for stage in stages.values()]),
+        carry=stack([stage.carry for stage in stages.values()]),
+        batches=Batches(
+            lambda step: stack([one.batch(step) for one in batches]),
+            batches[0].steps_per_epoch,
+            sum(one.tokens_per_epoch for one in batches),
+        ),
+        evaluate=evaluate,
+    )
+    return stacked, word_counts
+
+
+def _report_of(report: Mapping[str, Any], direction: Direction, order: Sequence[Direction]) -> dict[str, Any]:
+    """The part of one direction in the report of all."""
     evaluations = [
-        pick(line, "step", "epoch", "phase") | {name: line[f"{name}_{direction}"] for name in ("loss", "perplexity")}
+        {name: line[name] for name in ("step", "epoch", "phase")}
+        | {name: line[f"{name}_{direction}"] for name in ("loss", "perplexity")}
         for line in report["evaluations"]
     ]
-    shares = {"seconds": report["seconds"] / len(members), "tokens": report["tokens"] // len(members)}
+    shares = {"seconds": report["seconds"] / len(order), "tokens": report["tokens"] // len(order)}
     return {**report, **shares, "evaluations": evaluations}

@@ -98,7 +98,8 @@ def fine_tune_lm(
         direction: direction in which the model reads.
 
     Returns:
-        As `pretrain_lm`, with the same errors; from another vocabulary the report holds `matched_words` and `new_words`.
+        As `pretrain_lm`, with the same errors; where the vocabulary changes, the report has `matched_words` and
+        `new_words`.
     """
     params, word_counts = adapted_params(texts, start)
     result = run_stage(run or Run(None), lm_stage(texts, settings, params, direction))

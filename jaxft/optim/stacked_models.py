@@ -23,17 +23,17 @@ def stack(trees: Sequence[PyTree]) -> PyTree:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
-def member(tree: PyTree, index: int) -> PyTree:
+def unstack(tree: PyTree, index: int) -> PyTree:
     """One of the trees that `stack` made one.
 
     Examples:
-        >>> member(stack([{"w": np.zeros(3)}, {"w": np.ones(3)}]), 1)
+        >>> unstack(stack([{"w": np.zeros(3)}, {"w": np.ones(3)}]), 1)
         {'w': array([1., 1., 1.])}
     """
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
-def member_gradients(loss_fn: LossFn, names: Sequence[str], clip_norm: float | None = None) -> GradFn:
+def stacked_value_and_grad(loss_fn: LossFn, names: Sequence[str], clip_norm: float | None = None) -> GradFn:
     """The value and gradient of every member's own loss, for `jaxft.make_train_step`'s `gradient`.
 
     No member sees another. Only a loss or gradient that is not finite concerns all of them: none moves then.
@@ -51,7 +51,7 @@ def member_gradients(loss_fn: LossFn, names: Sequence[str], clip_norm: float | N
     Examples:
         >>> def loss_fn(params, carry, batch, key):
         ...     return (params * batch).sum(), (carry, {})
-        >>> gradients = member_gradients(loss_fn, ["a", "b"], clip_norm=2.0)
+        >>> gradients = stacked_value_and_grad(loss_fn, ["a", "b"], clip_norm=2.0)
         >>> (loss, (_, metrics)), slopes = gradients(jnp.ones((2, 1)), (), jnp.array([[1.0], [4.0]]), None)
         >>> float(loss), float(metrics["loss_b"]), slopes.tolist()
         (2.5, 4.0, [[1.0], [2.0]])

@@ -1,40 +1,21 @@
-"""The presets of ULMFiT, and the command line that changes single settings of one.
+"""The presets of `python -m jaxft.ulmfit`, and its command line.
 
-A preset is a complete configuration. Where it carries a published value, a comment names the source: [P] Howard &
-Ruder 2018, [M] Merity et al. 2018, [F7] the authors' scripts in fastai 0.7, [F1] fastai 1's ULMFit notebook, [F2] the
-defaults of fastai 2.8.
+A preset is a complete configuration. Sources of published values: [P] Howard & Ruder 2018, [M] Merity et al. 2018,
+[F7] the authors' scripts in fastai 0.7, [F1] fastai 1's ULMFiT notebook, [F2] the defaults of fastai 2.8.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
 
-import tyro
-
+from jaxft.language_model import presets
+from jaxft.language_model.settings import Model
 from jaxft.models.options import Dropouts
-from jaxft.ulmfit.settings import ClassifierStage, LanguageModelStage, Model, Settings, Text, check
-
-Job = TypeVar("Job")
-
-_PAPER_DROPOUT = Dropouts(input=0.4, hidden=0.3, output=0.4, weight=0.5, embedding=0.05)  # [P] section 4.1
+from jaxft.training import command_line
+from jaxft.ulmfit.settings import RANGES, ClassifierStage, Settings, check
 
 PAPER = Settings(
     preset="paper",
-    text=Text(max_vocab=30_000, min_count=2),  # [F7] max_vocab 30 000, min_freq > 1; the paper does not say
-    model=Model(400, 1150, 3),  # [P] 4.1
-    lm=LanguageModelStage(
-        epochs=15,  # not stated in [P]; [F7] trains up to 50, [F1] 10 after one frozen
-        batch_size=64,  # [P] 4.1
-        bptt=70,  # [P] 4.1
-        peak_rate=4e-3,  # [P] 4.1
-        divisor=2.6,  # [P] 3.2
-        b1=0.7,  # [P] 4.1
-        b2=0.99,  # [P] 4.1
-        clip_norm=0.25,  # [M], which [P] follows
-        dropout=_PAPER_DROPOUT,
-        activation_penalty=2.0,  # [M]
-        temporal_penalty=1.0,  # [M]
-    ),
+    **vars(presets.PAPER),
     classifier=ClassifierStage(
         plan="gradual",  # [P] 3.3
         phase_epochs=1,  # [P] 3.3
@@ -44,7 +25,7 @@ PAPER = Settings(
         peak_rate=1e-2,  # [P] 4.1
         divisor=2.6,  # [P] 3.2
         clip_norm=0.25,  # [M]; [F7] takes 25
-        dropout=_PAPER_DROPOUT,
+        dropout=presets.PAPER_DROPOUT,
         head_hidden=50,  # [P] 4.1
         head_dropout=0.1,  # [F7]
     ),
@@ -52,21 +33,7 @@ PAPER = Settings(
 
 FASTAI = Settings(
     preset="fastai",
-    text=Text(max_vocab=60_000, min_count=3),  # [F2]
-    model=Model(400, 1152, 3),  # [F2]
-    lm=LanguageModelStage(
-        epochs=10,  # [F1]
-        batch_size=64,  # [F7]; [F1] takes 256 on a GPU of 24 GB
-        bptt=72,  # [F2]
-        peak_rate=2e-3,  # [F1], where pretrained weights are fine-tuned
-        divisor=1.0,  # [F1] gives all groups the same
-        schedule="one_cycle",  # [F1]
-        b1=0.8,  # [F1] moves it from 0.8 to 0.7 and back
-        b2=0.99,  # [F1]
-        weight_decay=0.1,  # [F1]
-        clip_norm=0.1,  # [F1]
-        dropout=Dropouts(0.25, 0.15, 0.1, 0.2, 0.02),  # [F2]
-    ),
+    **vars(presets.FASTAI),
     classifier=ClassifierStage(
         plan="gradual",  # [F1]
         phase_epochs=1,  # [F1]
@@ -89,19 +56,7 @@ FASTAI = Settings(
 
 SMALL = Settings(
     preset="small",
-    text=Text(max_vocab=10_000, min_count=3),
-    model=Model(128, 256, 2),
-    lm=LanguageModelStage(
-        epochs=3,
-        batch_size=32,
-        bptt=64,
-        peak_rate=1e-2,
-        divisor=1.0,  # starting from random weights there is nothing in the lower layers to protect
-        b1=0.8,
-        b2=0.99,
-        clip_norm=0.25,
-        drop_mult=0.3,
-    ),
+    **vars(presets.SMALL),
     classifier=ClassifierStage(
         divisor=1.0,  # nine points better than 2.6 with 2,500 labels: so small a model has more to learn than to lose
         epochs=2,
@@ -136,14 +91,46 @@ DEMO = replace(
     classifier=replace(SMALL.classifier, divisor=2.6, epochs=6, phase_steps=0, batch_size=10, drop_mult=0.2),
 )
 
-PRESETS = {"paper": PAPER, "fastai": FASTAI, "small": SMALL, "demo": DEMO}
+PRESETS = {"small": SMALL, "fastai": FASTAI, "paper": PAPER, "demo": DEMO}
+
+
+def choose_preset(settings: Settings) -> str:
+    """The name of the preset that settings ask for; "auto" depends on the data.
+
+    Examples:
+        >>> choose_preset(Settings(data="demo")), choose_preset(Settings(data="reviews.csv"))
+        ('demo', 'small')
+    """
+    if settings.preset != "auto":
+        return settings.preset
+    return "demo" if settings.data == "demo" else "small"
+
+
+COMMAND = command_line.Command(
+    job="ulmfit",
+    presets=PRESETS,
+    choose_preset=choose_preset,
+    ranges=RANGES,
+    check=check,
+    examples=("--data demo", "--data reviews.csv --out runs/reviews"),
+    usual_flags={
+        "learning-rate": ("lm.peak_rate", "classifier.peak_rate"),
+        "lr": ("lm.peak_rate", "classifier.peak_rate"),
+        "batch-size": ("lm.batch_size", "classifier.batch_size"),
+        "epochs": ("lm.epochs", "classifier.epochs"),
+        "warmup": ("lm.schedule", "classifier.schedule"),
+        "weight-decay": ("lm.weight_decay", "classifier.weight_decay"),
+        "max-length": "classifier.max_length",
+        "output-dir": "out",
+    },
+)
 
 
 def parse(arguments: Sequence[str] | None = None) -> Settings:
     """Reads the command line: the preset that it names, changed by its other flags.
 
     Raises:
-        InputError: a value out of its range.
+        InputError: a value out of its range, or a flag that several stages have.
         SystemExit: with status 2, for a flag that does not exist or a value of another type.
 
     Examples:
@@ -151,42 +138,4 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         >>> settings.preset, settings.lm.epochs
         ('demo', 1)
     """
-    default = replace(preset("auto", "imdb"), preset="auto")
-    settings = parse_with_preset(
-        Settings, "python -m jaxft.ulmfit", arguments, lambda s: preset(s.preset, s.data), default
-    )
-    check(settings)
-    return settings
-
-
-def parse_with_preset(
-    kind: type[Job], prog: str, arguments: Sequence[str] | None, start: Callable[[Job], Job], default: Job
-) -> Job:
-    """Reads a job's command line twice: for the preset that `start` makes of its flags, and for what they change in it.
-
-    Args:
-        kind: the job's settings, a dataclass with a field `preset`.
-        prog: the command, for its help.
-        arguments: of the command line; None for those of this process.
-        start: makes of the first reading what the second one starts from.
-        default: what the first reading starts from.
-
-    Raises:
-        SystemExit: with status 2, for a flag that does not exist or a value of another type.
-    """
-    chosen: Any = tyro.cli(kind, prog=prog, args=arguments, default=default)
-    started: Any = start(chosen)
-    settings: Any = tyro.cli(kind, prog=prog, args=arguments, default=replace(started, preset=chosen.preset))
-    return replace(settings, preset=started.preset)
-
-
-def preset(name: str, data: str) -> Settings:
-    """The settings that flags start from; "auto" depends on the data.
-
-    Examples:
-        >>> preset("auto", "demo").preset, preset("auto", "reviews.csv").preset
-        ('demo', 'small')
-    """
-    if name == "auto":
-        name = "demo" if data == "demo" else "small"
-    return replace(PRESETS[name], data=data)
+    return command_line.parse(COMMAND, arguments)

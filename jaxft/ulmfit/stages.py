@@ -180,7 +180,7 @@ def as_classifier(
     )
 
 
-def probabilities_of_test(model: TextClassifier, texts: Texts, settings: Settings) -> np.ndarray:
+def test_probabilities(model: TextClassifier, texts: Texts, settings: Settings) -> np.ndarray:
     """Class probabilities (N, C) float32 of `texts.test`, in its order."""
     read = texts.read(model.direction)
     return model.scores_of_batches(_evaluation_batches(read, read.test, settings, model.batch_size))

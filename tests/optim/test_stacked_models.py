@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from jaxft import TrainState, discriminative, make_train_step
-from jaxft.optim.stacked_models import member, member_gradients, stack
+from jaxft.optim.stacked_models import stack, stacked_value_and_grad, unstack
 
 NAMES = ("a", "b", "c")
 
@@ -21,7 +21,7 @@ def trained(params, carries, batches, steps, clip_norm, together):
     labels = {"w": "all"}
     tx = discriminative(optax.adam(1.0), labels, {"all": 0.1}, clip_norm=None if together else clip_norm)
     step = make_train_step(
-        loss_fn, tx, gradient=(lambda f: member_gradients(f, NAMES, clip_norm)) if together else None
+        loss_fn, tx, gradient=(lambda f: stacked_value_and_grad(f, NAMES, clip_norm)) if together else None
     )
     state = TrainState.create(params, tx, key=jax.random.key(0), carry=carries)
     seen = []
@@ -40,8 +40,8 @@ def test_each_member_moves_as_it_does_alone(clip_norm):
     state, seen = trained(stack(params), stack([carry] * 3), [stack(own) for own in batches], 5, clip_norm, True)
     for i, name in enumerate(NAMES):
         alone, own = trained(params[i], carry, [batch[i] for batch in batches], 5, clip_norm, False)
-        np.testing.assert_allclose(member(state.params, i)["w"], alone.params["w"], rtol=1e-5)
-        np.testing.assert_allclose(member(state.carry, i)["last"], alone.carry["last"], rtol=1e-6)
+        np.testing.assert_allclose(unstack(state.params, i)["w"], alone.params["w"], rtol=1e-5)
+        np.testing.assert_allclose(unstack(state.carry, i)["last"], alone.carry["last"], rtol=1e-6)
         for both, one in zip(seen, own, strict=True):
             for metric in ("loss", "size", "grad_norm"):  # the norm before clipping
                 assert both[f"{metric}_{name}"] == pytest.approx(one[metric], rel=1e-5)

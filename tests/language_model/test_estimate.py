@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxft.language_model.preview import flops_per_token
+from jaxft.language_model.estimate import flops_per_token
 from jaxft.models.awd_lstm import AWDLSTMConfig
 from jaxft.optim.phases import Phase
 

@@ -1,24 +1,18 @@
-"""What `--dry-run` of a training job prints: settings, phases with every group's rate, steps and time.
+"""Estimates of training time: floating-point operations over the speed of a matrix product measured on this machine."""
 
-The time is a count of floating-point operations over the speed of a matrix product measured here and now.
-"""
-
-import json
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxft.data.splits import Texts
-from jaxft.files import to_json
 from jaxft.models.awd_lstm import AWDLSTMConfig
 from jaxft.models.options import Precision
 from jaxft.models.products import matmul, operand
-from jaxft.optim.phases import Phase, format_plan
+from jaxft.optim.phases import Phase, Plan
 
 EFFICIENCY: dict[Precision, float] = {"f32": 0.5, "bf16": 0.35}
 """share of the speed of a large matrix product that training reaches, as measured with the small preset on a CPU"""
@@ -66,31 +60,35 @@ def product_speed(precision: Precision, size: int = 1536) -> float:
     return 3 * 2 * size**3 / (time.perf_counter() - started)
 
 
-def preview(texts: Texts, settings: Any, plans: dict[str, tuple[tuple[Phase, ...], int]], config: AWDLSTMConfig) -> str:
-    """The whole text; `plans` gives each stage's phases and its steps per epoch."""
+def stage_seconds(
+    texts: Texts, precision: Precision, plans: Mapping[str, tuple[Plan, int]], config: AWDLSTMConfig
+) -> dict[str, float]:
+    """The estimated time of every stage and, where there are test texts, of the test.
+
+    Args:
+        texts: what the stages read.
+        precision: of the products.
+        plans: the phases of each stage, and its steps per epoch.
+        config: sizes of the encoder.
+    """
     lengths = texts.store.lengths
-    words = {"language_model": int(lengths[texts.lm_train].sum()), "classifier": int(lengths[texts.train].sum())}
-    read = {"language_model": int(lengths[texts.lm_valid].sum()), "classifier": int(lengths[texts.dev].sum())}
-    speed = EFFICIENCY[settings.precision] * product_speed(settings.precision)
-    lines = [json.dumps(to_json(asdict(settings)), indent=2), "", _sizes(texts)]
-    total = int(lengths[texts.test].sum()) * flops_per_token(config, softmax=False) / speed
-    for stage, (plan, steps_per_epoch) in plans.items():
+    trained = {"language_model": int(lengths[texts.lm_train].sum()), "classifier": int(lengths[texts.train].sum())}
+    evaluated = {"language_model": int(lengths[texts.lm_valid].sum()), "classifier": int(lengths[texts.dev].sum())}
+    speed = EFFICIENCY[precision] * product_speed(precision)
+    seconds = {}
+    for stage, (plan, _) in plans.items():
         kind = stage.removesuffix("_backward")
         softmax = kind == "language_model"
-        evaluation = read[kind] * flops_per_token(config, softmax)
-        flops = [words[kind] * flops_per_token(config, softmax, phase) + evaluation for phase in plan]
-        seconds = sum(phase.epochs * one for phase, one in zip(plan, flops, strict=True)) / speed
-        total += seconds
-        lines += ["", f"{stage}: about {_clock(seconds)}", format_plan(plan, steps_per_epoch)]
-    lines += ["", f"in all about {_clock(total)} on this machine, and seconds more to compile each phase at first"]
-    return "\n".join([*lines, "nothing was trained"])
+        evaluation = evaluated[kind] * flops_per_token(config, softmax)
+        flops = sum(
+            phase.epochs * (trained[kind] * flops_per_token(config, softmax, phase) + evaluation) for phase in plan
+        )
+        seconds[stage] = flops / speed
+    return {**seconds, "test": int(lengths[texts.test].sum()) * flops_per_token(config, softmax=False) / speed}
 
 
-def _sizes(texts: Texts) -> str:
+def describe_sizes(texts: Texts) -> str:
+    """The number of texts of every part, and of the words in the vocabulary."""
     parts = {"train": texts.train, "dev": texts.dev, "test": texts.test, "language-model texts": texts.lm_train}
     counted = ", ".join(f"{len(documents):,} {name}" for name, documents in parts.items() if len(documents))
     return f"{texts.name}: {counted}; {len(texts.store.vocabulary):,} words in the vocabulary"
-
-
-def _clock(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"

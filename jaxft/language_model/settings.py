@@ -1,0 +1,152 @@
+"""Settings of the language-model stage: text, model sizes and training, with the range of each number."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from jaxft.errors import InputError
+from jaxft.models.options import Dropouts
+from jaxft.training.settings import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    BELOW_1,
+    FRACTION,
+    POSITIVE,
+    RUN_RANGES,
+    Range,
+    RunSettings,
+    flag,
+    ranges_of,
+)
+
+Directions = Literal["forward", "backward", "both"]
+ScheduleName = Literal["slanted_triangular", "one_cycle", "linear", "cosine", "constant"]
+
+
+@dataclass(frozen=True)
+class Text:
+    """How texts become ids."""
+
+    max_vocab: int = 60_000
+    """largest number of words in the vocabulary"""
+    min_count: int = 3
+    """occurrences that a word needs to enter the vocabulary"""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Sizes of the AWD-LSTM."""
+
+    embedding_size: int = 400
+    """features of a word, and of the last layer"""
+    hidden_size: int = 1152
+    """units of the other layers"""
+    num_layers: int = 3
+    """LSTM layers"""
+
+
+@dataclass(frozen=True)
+class LanguageModelStage:
+    """Training of the language model."""
+
+    epochs: int = 10
+    """passes over the texts"""
+    batch_size: int = 64
+    """parallel rows of text"""
+    bptt: int = 72
+    """tokens per window of backpropagation through time"""
+    vary_bptt: bool = False
+    """draw the length of each window around --lm.bptt, and in one of 20 windows around half of it, and scale the
+    learning rate with the length (Merity et al. 2018, section 4.1)"""
+    peak_rate: float = 4e-3
+    """learning rate of the top group at the peak of the schedule"""
+    divisor: float = 2.6
+    """a group's rate is the rate of the group above it divided by this; 1 gives all groups the same rate"""
+    schedule: ScheduleName = "slanted_triangular"
+    """shape of the learning rate over the stage"""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """update rule"""
+    b1: float = 0.7
+    """Adam's decay of the first moment"""
+    b2: float = 0.99
+    """Adam's decay of the second moment"""
+    weight_decay: float = 0.0
+    """decoupled weight decay per unit of learning rate"""
+    clip_norm: float = 0.25
+    """largest norm of the gradients; longer gradients are scaled down to it"""
+    dropout: Dropouts = field(default_factory=Dropouts)
+    """AWD-LSTM's five dropout probabilities"""
+    drop_mult: float = 1.0
+    """multiplier of all five dropout probabilities"""
+    activation_penalty: float = 2.0
+    """weight of AR, the mean square of the outputs, in the loss"""
+    temporal_penalty: float = 1.0
+    """weight of TAR, the mean square of the change of the outputs from one token to the next, in the loss"""
+    average: Literal["none", "ema", "swa", "nt-asgd"] = "none"
+    """average of the weights to evaluate and to keep"""
+    ema_decay: float = 0.999
+    """decay per step of --lm.average ema"""
+    swa_start: float = 0.75
+    """share of the steps after which --lm.average swa begins"""
+    patience: int = 5
+    """evaluations without a lower loss after which --lm.average nt-asgd begins"""
+    valid_fraction: float = 0.05
+    """share of the texts to hold out for the perplexity, at most 1,000 texts"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelSettings(RunSettings):
+    """Settings that every job with a language-model stage has; the settings of a job inherit them."""
+
+    checkpoint_minutes: float = 2.0
+    """minutes between two checkpoints"""
+    direction: Directions = "forward"
+    """direction in which the model reads; both trains a forward and a backward model"""
+    text: Text = field(default_factory=Text)
+    model: Model = field(default_factory=Model)
+    lm: LanguageModelStage = field(default_factory=LanguageModelStage)
+
+
+OPTIMIZER_RANGES: dict[str, Range] = {
+    "peak_rate": POSITIVE,
+    "divisor": POSITIVE,
+    "b1": BELOW_1,
+    "b2": BELOW_1,
+    "weight_decay": AT_LEAST_0,
+    "clip_norm": POSITIVE,
+    "batch_size": AT_LEAST_1,
+    "drop_mult": AT_LEAST_0,
+}
+"""ranges of the settings that every stage with an AWD-LSTM has"""
+LANGUAGE_MODEL_RANGES: dict[str, Range] = {
+    **RUN_RANGES,
+    **ranges_of("text", {"min_count": AT_LEAST_1, "max_vocab": (lambda x: x >= 10, "at least 10")}),
+    **ranges_of("model", dict.fromkeys(("embedding_size", "hidden_size", "num_layers"), AT_LEAST_1)),
+    **ranges_of("lm", OPTIMIZER_RANGES),
+    **ranges_of("lm", dict.fromkeys(("epochs", "activation_penalty", "temporal_penalty"), AT_LEAST_0)),
+    **ranges_of("lm", {"bptt": AT_LEAST_1, "patience": AT_LEAST_1, "valid_fraction": FRACTION}),
+    **ranges_of("lm", {"ema_decay": BELOW_1, "swa_start": BELOW_1}),
+}
+"""ranges of `LanguageModelSettings`"""
+
+
+def check_dropouts(stage: str, settings: Any) -> None:
+    """Refuses dropouts that are no probabilities below 1, alone or times their multiplier.
+
+    Args:
+        stage: name of the stage's settings, for the flags.
+        settings: with the fields `dropout` and `drop_mult`.
+
+    Raises:
+        InputError: naming both flags.
+
+    Examples:
+        >>> check_dropouts("lm", LanguageModelStage(drop_mult=5.0))
+        Traceback (most recent call last):
+        jaxft.errors.InputError: --lm.dropout.input 0.25 times --lm.drop-mult 5.0 is no probability below 1: lower one
+    """
+    for name, probability in vars(settings.dropout).items():
+        if not 0 <= probability < 1 or not probability * settings.drop_mult < 1:
+            dropout, multiplier = flag(f"{stage}.dropout.{name}"), flag(f"{stage}.drop_mult")
+            raise InputError(
+                f"{dropout} {probability} times {multiplier} {settings.drop_mult} is no probability below 1: lower one"
+            )

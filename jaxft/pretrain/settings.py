@@ -1,0 +1,84 @@
+"""Settings, presets and command line of `python -m jaxft.pretrain`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from jaxft.errors import InputError
+from jaxft.language_model import presets
+from jaxft.language_model.settings import LANGUAGE_MODEL_RANGES, LanguageModelSettings, check_dropouts
+from jaxft.training import command_line
+
+WIKITEXT = "wikitext-2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(LanguageModelSettings):
+    """Trains an AWD-LSTM language model on plain text."""
+
+    files: Annotated[tuple[Path, ...], tyro.conf.arg(name="text")] = ()
+    """UTF-8 text files, plain or compressed, tars of them, or folders of both"""
+    data: str | None = None
+    """wikitext-2 (downloaded once), or a folder with train.txt, valid.txt and test.txt whose words stand between spaces
+    and are taken as they are"""
+    preset: Literal["small", "fastai", "awd-lstm-lm"] = "small"
+    """settings to start from"""
+    out: Path = Path("runs/pretrain")
+    """folder of the run; has to be new or empty"""
+
+
+PRESETS = {
+    "small": Settings(preset="small", **vars(presets.SMALL)),
+    "fastai": Settings(preset="fastai", **vars(presets.FASTAI)),
+    "awd-lstm-lm": Settings(preset="awd-lstm-lm", seed=1882, **vars(presets.AWD_LSTM_LM)),
+}
+
+
+def check(settings: Settings) -> None:
+    """Refuses flags that contradict each other.
+
+    Raises:
+        InputError: no text or two sources of it, nothing to train, or dropouts that are no probabilities.
+    """
+    check_dropouts("lm", settings.lm)
+    if bool(settings.files) == (settings.data is not None):
+        raise InputError("give either --text FILE_OR_FOLDER... or --data wikitext-2")
+    if not settings.lm.epochs:
+        raise InputError("--lm.epochs 0 leaves nothing to train: give at least 1")
+
+
+COMMAND = command_line.Command(
+    job="pretrain",
+    presets=PRESETS,
+    choose_preset=lambda settings: settings.preset,
+    ranges=LANGUAGE_MODEL_RANGES,
+    check=check,
+    examples=("--text books/ --out runs/books", "--data wikitext-2 --preset awd-lstm-lm --out runs/wikitext"),
+    usual_flags={
+        "learning-rate": "lm.peak_rate",
+        "lr": "lm.peak_rate",
+        "batch-size": "lm.batch_size",
+        "epochs": "lm.epochs",
+        "warmup": ("lm.schedule",),
+        "weight-decay": "lm.weight_decay",
+        "max-length": ("lm.bptt",),
+        "output-dir": "out",
+    },
+)
+
+
+def parse(arguments: Sequence[str] | None = None) -> Settings:
+    """Reads the command line: the preset that it names, changed by its other flags.
+
+    Raises:
+        InputError: no text, or a value out of its range.
+        SystemExit: with status 2, for a flag that does not exist or a value of another type.
+
+    Examples:
+        >>> parse(["--text", "book.txt", "--preset", "awd-lstm-lm"]).lm.peak_rate
+        30.0
+    """
+    return command_line.parse(COMMAND, arguments)
