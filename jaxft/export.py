@@ -1,6 +1,7 @@
-"""Takes a finished model elsewhere: `python -m jaxft.export RUN --output FOLDER` writes it in the format of fastai 2.
+"""Exports a finished model to another library: `python -m jaxft.export RUN --output FOLDER` writes files for fastai 2.
 
-A model needs no export to be used with jaxft: its folder holds safetensors, and `jaxft.load` reads it.
+To use a model with jaxft no export is needed: `jaxft.load` loads it. Modules that are slow to import are imported where
+they are used, so that help appears at once.
 """
 
 import pickle
@@ -13,53 +14,68 @@ import tyro
 
 from jaxft.errors import InputError, run_job
 from jaxft.files import is_empty
-from jaxft.inference.ensemble import Ensemble
-from jaxft.inference.language_model import TextLanguageModel
-from jaxft.inference.load import LANGUAGE_MODELS, MODEL, load
-from jaxft.inference.text_classifier import TextClassifier
-from jaxft.models.fastai_export import classifier_state, language_model_state
-from jaxft.models.torch_writer import write_state
+
+HELP = """Writes the models of a finished run in the format of another library.
+
+Examples:
+  python -m jaxft.export runs/imdb --output for_fastai
+  python -m jaxft.export runs/imdb/language_model --output for_fastai
+"""
 
 
 @dataclass(frozen=True)
 class Request:
-    """Writes the models of a finished run in the format of another library."""
+    """What the command line asks for."""
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """folder of the run"""
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of the run, or of a saved model."""
     output: Path
-    """folder to write; has to be new or empty"""
+    """Folder for the files; it must be new or empty."""
     format: Literal["fastai"] = "fastai"
-    """fastai: language_model.pth and classifier.pth as fastai 2 saves them, and itos.pkl with their tokens; of a model
-    that reads backward in a folder of its own"""
+    """fastai: .pth files and their tokens in itos.pkl, as fastai 2 saves them; a backward model in its own folder."""
 
 
 def fastai_files(model: Any) -> dict[str, Any]:
-    """What fastai 2 would save of a model: a state dict for each .pth file, a list of tokens for each .pkl file.
+    """The content of the files that fastai 2 saves of a model: a state dict per .pth file, a list of tokens per .pkl.
 
     Args:
-        model: from `jaxft.load`, of an AWD-LSTM.
+        model: a `TextLanguageModel`, a `TextClassifier` or an `Ensemble` of classifiers, from `jaxft.load`.
 
     Raises:
-        InputError: the model is another one, or cannot be expressed.
+        InputError: the model is another one, or fastai cannot express it.
     """
-    if not isinstance(model, TextClassifier | Ensemble | TextLanguageModel):
-        raise InputError("fastai knows no such model: name a run of jaxft.ulmfit or jaxft.pretrain")
+    from jaxft.inference.ensemble import Ensemble
+    from jaxft.inference.language_model import TextLanguageModel
+    from jaxft.inference.text_classifier import TextClassifier
+    from jaxft.models.fastai_export import classifier_state, language_model_state
+
     if isinstance(model, Ensemble):
-        return {name: content for member in model.models.values() for name, content in fastai_files(member).items()}
-    place = "" if model.direction == "forward" else "backward/"
-    tokens = {f"{place}itos.pkl": list(model.vocabulary.tokens)}
+        return {name: content for each in model.models.values() for name, content in fastai_files(each).items()}
+    if not isinstance(model, TextClassifier | TextLanguageModel):
+        raise InputError("fastai has no such model: name a run of jaxft.ulmfit or jaxft.pretrain")
+    folder = "" if model.direction == "forward" else "backward/"
+    tokens = {f"{folder}itos.pkl": list(model.vocabulary.tokens)}
     if isinstance(model, TextLanguageModel):
-        return {**tokens, f"{place}language_model.pth": language_model_state(model.params)}
-    return {**tokens, f"{place}classifier.pth": classifier_state(model.params, model.statistics)}
+        return {**tokens, f"{folder}language_model.pth": language_model_state(model.params)}
+    return {**tokens, f"{folder}classifier.pth": classifier_state(model.params, model.statistics)}
+
+
+def load_models(run: Path) -> list[Any]:
+    """Loads the language models and the classifier of a run, or the one model whose folder `run` is.
+
+    Raises:
+        InputError: there is no finished model, or one is damaged.
+    """
+    from jaxft.inference.load import LANGUAGE_MODELS, MODEL, load
+
+    folders = [run / name for name in (*LANGUAGE_MODELS.values(), MODEL)]
+    return [load(folder) for folder in folders if folder.is_dir()] or [load(run)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    request = tyro.cli(Request, prog="python -m jaxft.export", args=arguments)
-    folders = [request.run / name for name in (*LANGUAGE_MODELS.values(), MODEL)]
-    models = [load(folder) for folder in folders if folder.is_dir()] or [load(request.run)]
-    files = {name: content for model in models for name, content in fastai_files(model).items()}
+    """Runs the command line."""
+    request = tyro.cli(Request, prog="python -m jaxft.export", description=HELP, args=arguments)
+    files = {name: content for model in load_models(request.run) for name, content in fastai_files(model).items()}
     if request.output.is_dir() and not is_empty(request.output):
         raise InputError(f"{request.output} is not empty: name another folder with --output")
     for name, content in files.items():
@@ -68,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _write(path: Path, content: Any) -> None:
+    from jaxft.models.torch_writer import write_state
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, dict):

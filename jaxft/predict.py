@@ -1,71 +1,163 @@
-"""Uses a finished model: `python -m jaxft.predict RUN --text "..."`, or `jaxft.load(RUN)` from Python.
+"""Predicts with a finished model: `python -m jaxft.predict RUN --text "..."`.
 
-A model is a folder with `model.safetensors`, `model.json` and its vocabulary or tokenizer; a run keeps what answers in
-`RUN/model` and its language models in `RUN/language_model` and `RUN/language_model_backward`. Nothing else of the run,
-and no cache, is needed to use it.
+From Python, `jaxft.load(RUN)` loads the same model. Modules that are slow to import are imported where they are used,
+so that help appears at once.
 """
 
 import csv
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import IO, Annotated, Any
 
 import tyro
 
-from jaxft.data.files import decompressed, text_lines
-from jaxft.data.table import SURROGATE, rows, table_suffix, text_field
 from jaxft.errors import InputError, run_job
-from jaxft.inference.answers import table_row
-from jaxft.inference.language_model import TextLanguageModel
-from jaxft.inference.load import LANGUAGE_MODELS, load
-from jaxft.inference.tagger import EntityTagger
-from jaxft.training.process import set_up
+from jaxft.files import replacing
 
 STANDARD_INPUT = Path("-")
 TEXTS_AT_ONCE = 4096
-"""texts of an input file that are read, sorted by length and classified together"""
+"""Texts of an input file that are read, sorted by length and given to the model together."""
+HELP = """Predicts labels, numbers or entities of texts with the model of a finished run, or continues a text.
+
+Examples:
+  python -m jaxft.predict runs/imdb --text "A lovely, warm film."
+  python -m jaxft.predict runs/imdb --input reviews.csv --output labels.csv
+"""
 
 
 @dataclass(frozen=True)
 class Request:
-    """Uses the model of a finished run: classifies one text, or a file of them, or continues a text."""
+    """What the command line asks for."""
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """folder of the run"""
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of the run, or of a saved model."""
     text: str | None = None
-    """one text; prints what the model says of it, such as its label and the probability of every class"""
+    """One text; the answer is printed as JSON."""
     pair: str | None = None
-    """the second text, for a model of pairs"""
+    """The second text, with --text, for a model that reads pairs."""
     input: Path | None = None
-    """CSV, TSV or JSONL file with a column of texts; or a .txt file, or - for standard input, with a text a line"""
+    """File of texts: a CSV, TSV or JSONL table, or a .txt file with a text per line; - reads standard input."""
     output: Path | None = None
-    """file to write: what the model says of the texts, in the order of --input; standard output by default"""
+    """File for the answers to --input, in the order of its texts. Without it they go to standard output."""
     json_lines: bool = False
-    """write a JSON object for every text, instead of CSV"""
+    """Write the answers to --input as JSON, an object per line, instead of CSV."""
     text_column: str = "text"
-    """column of the texts in --input"""
+    """Column of the texts in a table."""
     pair_column: str | None = None
-    """column of the second texts, for a model of pairs"""
+    """Column of the second texts in a table, for a model that reads pairs."""
     generate: str | None = None
-    """how a text begins that the run's language model continues"""
+    """Beginning of a text that the run's language model continues; the end of it for a backward model."""
     words: int = 50
-    """words that --generate adds at most"""
+    """The most words that --generate adds, from 1 to 10,000."""
     temperature: float = 0.8
-    """1 draws from the language model's own distribution, less keeps to likely words, 0 takes the likeliest"""
+    """Randomness of --generate, from 0 to 100: 1 samples as the model predicts, less prefers likely words."""
     seed: int = 0
-    """seed of the draws of --generate"""
+    """Seed of the sampling of --generate, from 0 to 2147483647."""
 
 
-def _texts(path: Path, *columns: str) -> Iterator[str | tuple[str, ...]]:
+def check(request: Request) -> None:
+    """Checks that the flags go together.
+
+    Raises:
+        InputError: they do not.
+    """
+    if [request.text, request.input, request.generate].count(None) != 2:
+        raise InputError("the flags do not say what to predict: give one of --text, --input and --generate")
+    if request.pair is not None and request.text is None:
+        raise InputError("--pair goes with --text: give the first text as well")
+    if request.pair_column is not None and request.input is None:
+        raise InputError("--pair-column goes with --input: give a table as well")
+    if request.json_lines and request.input is None:
+        raise InputError("--json-lines goes with --input: leave it out, as --text always prints JSON")
+    if request.output is None:
+        return
+    if request.input is None or not request.output.name:
+        raise InputError("--output names the file for the answers to --input: give both, and the name of a file")
+    if request.output.resolve() == request.input.resolve():
+        raise InputError(f"--output {request.output} is --input itself: give it another name")
+
+
+def generate(request: Request) -> None:
+    """Continues the text of --generate and prints it.
+
+    Raises:
+        InputError: the run has no language model, or a number is out of range.
+    """
+    from jaxft.inference.language_model import TextLanguageModel
+    from jaxft.inference.load import LANGUAGE_MODELS, load
+
+    folders = [request.run / name for name in LANGUAGE_MODELS.values()]
+    model = load(next((folder for folder in folders if folder.is_dir()), request.run))
+    if not isinstance(model, TextLanguageModel):
+        raise InputError(f"{request.run} holds no language model for --generate: name a run that trained one")
+    print(model.generate(request.generate or "", request.words, request.temperature, request.seed))
+
+
+def predict(request: Request) -> None:
+    """Prints or writes the answers to --text or --input.
+
+    Raises:
+        InputError: there is no finished model, the flags do not fit it, or a text cannot be read.
+    """
+    from jaxft.data.table import SURROGATE
+    from jaxft.inference.language_model import TextLanguageModel
+    from jaxft.inference.load import load
+
+    model = load(request.run)
+    if isinstance(model, TextLanguageModel):
+        raise InputError(f"{request.run} holds a language model and no classifier: give --generate instead")
+    if not model.pairs and (request.pair is not None or request.pair_column is not None):
+        raise InputError(f"{request.run} reads single texts: leave out --pair and --pair-column")
+    if request.text is None:
+        with _answers_file(request.output) as file:
+            write_answers(model, request, file)
+        return
+    if any(SURROGATE.search(part) for part in (request.text, request.pair or "")):
+        raise InputError("--text or --pair is not UTF-8: encode it as UTF-8, or give it in a file")
+    text = request.text if request.pair is None else (request.text, request.pair)
+    print(json.dumps(model.answers([text])[0], ensure_ascii=False))
+
+
+def write_answers(model: Any, request: Request, file: IO[Any]) -> None:
+    """Writes the answers to --input: JSON lines, or a table with a row per text, or per entity for a tagger.
+
+    Raises:
+        InputError: a text cannot be read, or the model refuses it.
+    """
+    from jaxft.inference.tagger import EntityTagger
+
+    columns = [name for name in (request.text_column, request.pair_column) if name is not None]
+    answered = _answered(model, read_texts(request.input or STANDARD_INPUT, *columns))
+    if request.json_lines:
+        file.writelines(json.dumps({"text": text, **answer}, ensure_ascii=False) + "\n" for text, answer in answered)
+    elif isinstance(model, EntityTagger):
+        _write_entities((answer for _, answer in answered), file)
+    else:
+        _write_table((answer for _, answer in answered), file)
+
+
+def read_texts(path: Path, *columns: str) -> Iterator[str | tuple[str, ...]]:
+    """Streams the texts of a file: the lines of plain text, or the given columns of a table.
+
+    Args:
+        path: a table, a .txt file, or `STANDARD_INPUT`.
+        columns: the column of the texts, and that of the second texts where they are pairs.
+
+    Raises:
+        InputError: the file, or a text in it, cannot be read; the sentence names the line or row.
+    """
+    from jaxft.data.files import decompressed, text_lines
+    from jaxft.data.table import rows, table_suffix, text_field
+
     if path == STANDARD_INPUT or table_suffix(path) == ".txt":
         if path == STANDARD_INPUT and sys.stdin is None:
-            raise InputError("--input - reads standard input, which is closed: open it, or name a file")
+            raise InputError("standard input is closed, which --input - reads: open it, or name a file")
         with decompressed(path) if path != STANDARD_INPUT else nullcontext(sys.stdin.buffer) as stream:
             for line in text_lines(stream, path if path != STANDARD_INPUT else Path("standard input")):
                 yield line.rstrip("\r\n")
@@ -76,87 +168,57 @@ def _texts(path: Path, *columns: str) -> Iterator[str | tuple[str, ...]]:
         yield tuple(texts) if len(columns) > 1 else texts[0]
 
 
-def _write_answers(model: Any, texts: Iterator[Any], file: TextIO, json_lines: bool) -> None:
-    """Writes what the model says of every text; in CSV a row for each, or for a tagger a row for each entity."""
-    writer, number = None, 0
-    if isinstance(model, EntityTagger) and not json_lines:
-        writer = csv.DictWriter(file, ["row", "type", "start", "end", "text"])
-        writer.writeheader()
+def _answered(model: Any, texts: Iterator[Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Each text with the model's answer, in order."""
     while chunk := list(islice(texts, TEXTS_AT_ONCE)):
-        for text, answer in zip(chunk, model.answers(chunk), strict=True):
-            number += 1
-            if json_lines:
-                file.write(json.dumps({"text": text, **answer}, ensure_ascii=False) + "\n")
-            elif writer is not None and isinstance(model, EntityTagger):
-                writer.writerows({"row": number, **entity} for entity in answer["entities"])
-            else:
-                row = table_row(answer)
-                if writer is None:
-                    writer = csv.DictWriter(file, list(row))
-                    writer.writeheader()
-                writer.writerow(row)
+        yield from zip(chunk, model.answers(chunk), strict=True)
 
 
-def _predict_file(model: Any, request: Request, source: Path, columns: Sequence[str]) -> None:
-    target, texts = request.output, _texts(source, *columns)
-    temporary = None if target is None else target.with_name(f".{target.name}.tmp")
+def _write_table(answers: Iterable[dict[str, Any]], file: IO[Any]) -> None:
+    from jaxft.inference.answers import table_row
+
+    writer = None
+    for row in map(table_row, answers):
+        if writer is None:
+            writer = csv.DictWriter(file, list(row))
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def _write_entities(answers: Iterable[dict[str, Any]], file: IO[Any]) -> None:
+    writer = csv.DictWriter(file, ["row", "type", "start", "end", "text"])
+    writer.writeheader()
+    for number, answer in enumerate(answers, 1):
+        writer.writerows({"row": number, **entity} for entity in answer["entities"])
+
+
+@contextmanager
+def _answers_file(path: Path | None) -> Iterator[IO[Any]]:
+    """Opens the file for the answers, which is whole or absent, or standard output."""
+    if path is not None:
+        with replacing(path, newline="") as file:
+            yield file
+        return
     try:
-        with (
-            open(temporary, "w", newline="", encoding="utf-8")
-            if temporary
-            else os.fdopen(os.dup(sys.stdout.fileno()), "w", newline="", encoding="utf-8") as file
-        ):
-            _write_answers(model, texts, file, request.json_lines)
-        if temporary and target:
-            os.replace(temporary, target)
+        with os.fdopen(os.dup(sys.stdout.fileno()), "w", newline="", encoding="utf-8") as file:
+            yield file
     except BrokenPipeError:  # the reader has enough, which is no error
         raise
     except OSError as error:
-        raise InputError(
-            f"cannot write {target or 'to standard output'} ({error.strerror}): name a writable file with --output"
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        raise InputError(f"cannot write to standard output ({error.strerror}): name a file with --output") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    request = tyro.cli(Request, prog="python -m jaxft.predict", args=arguments)
-    if [request.text, request.input, request.generate].count(None) != 2:
-        raise InputError("give one of --text, --input and --generate")
-    if (request.pair is not None and request.text is None) or (
-        request.pair_column is not None and request.input is None
-    ):
-        raise InputError("--pair goes with --text, and --pair-column with --input")
-    if request.json_lines and request.input is None:
-        raise InputError("--json-lines goes with --input; --text prints JSON anyway")
-    if request.output is not None and (request.input is None or not request.output.name):
-        raise InputError("--output names the file that the labels of --input are written to: give it a file's name")
-    if request.input is not None and request.output is not None and request.output.resolve() == request.input.resolve():
-        raise InputError(f"--output {request.output} is --input itself: give it another name")
+    """Runs the command line."""
+    request = tyro.cli(Request, prog="python -m jaxft.predict", description=HELP, args=arguments)
+    check(request)
+    from jaxft.training.process import set_up
+
     set_up()
     if request.generate is not None:
-        folders = [request.run / name for name in LANGUAGE_MODELS.values()]
-        generator = load(next((folder for folder in folders if folder.is_dir()), request.run))
-        if not isinstance(generator, TextLanguageModel):
-            raise InputError(f"{request.run} holds no language model to --generate with: name a run that trained one")
-        print(generator.generate(request.generate, request.words, request.temperature, request.seed))
-        return
-    model = load(request.run)
-    if isinstance(model, TextLanguageModel):
-        raise InputError(f"{request.run} holds a language model and no classifier: give --generate instead")
-    paired = request.pair is not None or request.pair_column is not None
-    if paired and not getattr(model, "pairs", False):
-        raise InputError(f"{request.run} reads single texts: leave out --pair and --pair-column")
-    if request.text is not None:
-        if any(SURROGATE.search(part) for part in (request.text, request.pair or "")):
-            raise InputError("the text is not UTF-8: write it as such, or give it in a file")
-        text = request.text if request.pair is None else (request.text, request.pair)
-        print(json.dumps(model.answers([text])[0], ensure_ascii=False))
-    elif request.input is not None:
-        columns = [name for name in (request.text_column, request.pair_column) if name is not None]
-        _predict_file(model, request, request.input, columns)
+        generate(request)
+    else:
+        predict(request)
 
 
 if __name__ == "__main__":

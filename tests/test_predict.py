@@ -131,11 +131,23 @@ def test_a_bad_row_leaves_no_output(folder, tmp_path):
         ([], "give one of --text"),
         (["--text", "a", "--input", "b.csv"], "give one of --text"),
         (["--text", "a", "--output", "b.csv"], "--output names the file"),
+        (["--text", "a", "--json-lines"], "--json-lines goes with --input"),
+        (["--text", "a", "--pair", "b"], "reads single texts: leave out --pair"),
+        (["--text", "a", "--pair-column", "b"], "--pair-column goes with --input"),
+        (["--generate", "a"], "holds no language model for --generate"),
     ],
 )
 def test_flags_that_do_not_go_together_are_refused(folder, arguments, message):
     with pytest.raises(InputError, match=message):
         predict.main([str(folder), *arguments])
+
+
+def test_help_begins_with_two_examples_on_lines_of_their_own(capsys):
+    with pytest.raises(SystemExit):
+        predict.main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index("Examples:")
+    assert all(line.startswith("  python -m jaxft.predict runs/imdb --") for line in lines[start + 1 : start + 3])
 
 
 def test_the_file_that_is_read_is_not_written_over(folder, tmp_path):
