@@ -10,6 +10,9 @@ from typing import Literal
 Split = Literal["train", "test", "unlabelled", "valid"]
 SPLITS: tuple[Split, ...] = ("train", "test", "unlabelled", "valid")
 
+Task = Literal["classification", "regression", "multilabel"]
+"""what a label is: one of several classes, a number, or a set of labels"""
+
 Direction = Literal["forward", "backward"]
 """in which a model reads a text: from its first word to its last, or from its last to its first"""
 

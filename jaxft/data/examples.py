@@ -8,16 +8,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from jaxft.data.corpus import open_corpus
+from jaxft.data.document import Task
 from jaxft.data.files import expanded, file_hash
 from jaxft.data.table import TABLE_SUFFIXES, rows, table_suffix, text_field
 from jaxft.errors import InputError
 
-Task = Literal["classification", "regression", "multilabel"]
 Text = tuple[str, ...]
 """one text, or two"""
 

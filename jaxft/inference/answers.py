@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, softmax
 
-from jaxft.data.examples import Task
+from jaxft.data.document import Task
 from jaxft.errors import InputError
 
 

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxft.data.examples import Task, Text
+from jaxft.data.document import Task
+from jaxft.data.examples import Text
 from jaxft.data.pieces import encode, load_tokenizer
 from jaxft.data.streams import LengthBatches
 from jaxft.errors import InputError

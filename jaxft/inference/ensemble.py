@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from jaxft.data.examples import Task
+from jaxft.data.document import Task
 from jaxft.files import read_json, write_json
 from jaxft.inference.answers import as_answers, predictions
 from jaxft.inference.encoder import EncoderModel

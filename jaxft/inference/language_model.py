@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxft import tensor_files
 from jaxft.data.detokenize import detokenize
 from jaxft.data.document import Direction
 from jaxft.data.text import BOS, EOS, FLD, PAD, SPECIALS, UNK, tokenize
@@ -20,6 +19,7 @@ from jaxft.errors import InputError
 from jaxft.files import write_json
 from jaxft.models.awd_lstm import AWDLSTMConfig, LanguageModel, initial_carry
 from jaxft.models.options import NO_DROPOUT
+from jaxft.tensor_files import load_params, save_params
 
 LANGUAGE_MODEL_KIND = "language-model"
 """Kind, in model.json, of a language model."""
@@ -108,7 +108,7 @@ class TextLanguageModel:
             "pretokenized": self.pretokenized,
         }
         write_json(folder / "model.json", description)
-        tensor_files.save_params(folder / "model.safetensors", self.params, {"kind": LANGUAGE_MODEL_KIND})
+        save_params(folder / "model.safetensors", self.params, {"kind": LANGUAGE_MODEL_KIND})
 
     @classmethod
     def restore(cls, folder: Path, description: Mapping[str, Any]) -> Self:
@@ -121,7 +121,7 @@ class TextLanguageModel:
         return cls(
             config=AWDLSTMConfig(**description["encoder"]),
             vocabulary=Vocabulary.load(folder / "vocabulary.json"),
-            params=tensor_files.load_params(folder / "model.safetensors"),
+            params=load_params(folder / "model.safetensors"),
             direction=description["direction"],
             pretokenized=description["pretokenized"],
         )

@@ -14,9 +14,8 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxft import tensor_files
 from jaxft.data.document import Direction
-from jaxft.data.examples import Task
+from jaxft.data.document import Task
 from jaxft.data.streams import LengthBatches, length_widths
 from jaxft.data.text import tokenize
 from jaxft.data.vocabulary import Vocabulary
@@ -26,6 +25,7 @@ from jaxft.inference.batches import prediction_batch_size
 from jaxft.models.awd_lstm import AWDLSTMConfig
 from jaxft.models.heads import Classifier
 from jaxft.models.options import NO_DROPOUT
+from jaxft.tensor_files import load_params, save_params
 
 CLASSIFIER_KIND = "ulmfit-classifier"
 """Kind, in model.json, of a classifier."""
@@ -137,7 +137,7 @@ class TextClassifier:
         }
         write_json(folder / "model.json", description)
         tree = {"params": self.params, "statistics": self.statistics}
-        tensor_files.save_params(folder / "model.safetensors", tree, {"kind": CLASSIFIER_KIND})
+        save_params(folder / "model.safetensors", tree, {"kind": CLASSIFIER_KIND})
 
     @classmethod
     def restore(cls, folder: Path, description: Mapping[str, Any]) -> Self:
@@ -154,7 +154,7 @@ class TextClassifier:
             direction=description["direction"],
             batch_size=int(description.get("batch_size", 64)),
             vocabulary=Vocabulary.load(folder / "vocabulary.json"),
-            **tensor_files.load_params(folder / "model.safetensors"),
+            **load_params(folder / "model.safetensors"),
         )
 
 
