@@ -1,6 +1,19 @@
 """The command `python -m jaxft.finetune`."""
 
-from jaxft.errors import run_job
-from jaxft.finetune.job import main
+from collections.abc import Sequence
 
-run_job(main)
+from jaxft.errors import run_job
+from jaxft.finetune.settings import parse
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the command line, and then loads what the job needs, so that help and refusals are fast."""
+    settings = parse(arguments)
+    from jaxft.finetune.job import JOB
+    from jaxft.training.job import run_command
+
+    run_command(JOB, settings)
+
+
+if __name__ == "__main__":
+    run_job(main)

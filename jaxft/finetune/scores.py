@@ -31,10 +31,8 @@ def task_scores(task: Task, targets: np.ndarray, outputs: np.ndarray, classes: S
         >>> round(scores["rmse"], 4)
         0.3536
     """
-    match task:
-        case "regression":
-            return regression_scores(targets, outputs[:, 0])
-        case "multilabel":
-            return multilabel_scores(targets, outputs >= 0.5, classes)
-        case "classification":
-            return classification_scores(targets.tolist(), outputs.argmax(axis=1).tolist(), classes)
+    if task == "regression":
+        return regression_scores(targets, outputs[:, 0])
+    if task == "multilabel":
+        return multilabel_scores(targets, outputs >= 0.5, classes)
+    return classification_scores(targets.tolist(), outputs.argmax(axis=1).tolist(), classes)

@@ -1,7 +1,4 @@
-"""What a tagging job reads: files, sentences, the encoder or a vocabulary, and all of it as ids.
-
-`jaxft.ner` calls `read_inputs`, and `jaxft.ner.stages` trains with the result.
-"""
+"""What a tagging job reads: files of sentences, and the encoder or a vocabulary, which turn tokens into ids."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -37,13 +34,13 @@ class Inputs:
     """What every model of a run starts from.
 
     Attributes:
-        name: of the data.
-        fingerprint: of the files.
-        sentences: of train, dev and test; test may be empty.
+        name: name of the data.
+        fingerprint: hash of the files.
+        sentences: those of train, dev and test; test may be empty.
         pieces: the same as ids.
         tokenizer: a `Vocabulary`, or the tokenizer of the encoder's checkpoint.
         fns: the model's pure functions.
-        folder: of the encoder's checkpoint, if there is one.
+        folder: the folder of the encoder's checkpoint, if there is one.
     """
 
     name: str
@@ -55,39 +52,39 @@ class Inputs:
     folder: Path | None
 
     @property
-    def scored(self) -> tuple[str, ...]:
+    def scored_parts(self) -> tuple[str, ...]:
         """The parts that a finished model is scored on."""
         return ("dev", "test") if self.sentences["test"] else ("dev",)
 
     @property
     def unit(self) -> Unit:
-        """What a raw text has to be split into."""
+        """The unit that a raw text is split into: words or characters."""
         return guess_unit([sentence.tokens for sentence in self.sentences["train"]])
 
 
 def find_files(settings: Settings) -> dict[str, Path]:
-    """The files of train, dev and test that the settings name or mean; the latter two may be missing.
+    """The files of train, dev and test that the settings name; dev and test may be missing.
 
     Raises:
         InputError: there is no training file.
     """
-    own = {name: path for name, path in (("dev", settings.dev), ("test", settings.test)) if path is not None}
+    named = {name: path for name, path in (("dev", settings.dev), ("test", settings.test)) if path is not None}
     path = expanded(settings.data)
     if path.is_file():
-        return {"train": path, **own}
+        return {"train": path, **named}
     starts = [f"{path}/"] if path.is_dir() else [f"{path}."]
-    found = {}
+    files = {}
     for part in PARTS:
-        places = (Path(f"{start}{part}{suffix}") for start in starts for suffix in SUFFIXES)
-        file = own.get(part) or next((place for place in places if place.is_file()), None)
+        candidates = (Path(f"{start}{part}{suffix}") for start in starts for suffix in SUFFIXES)
+        file = named.get(part) or next((candidate for candidate in candidates if candidate.is_file()), None)
         if file is not None:
-            found[part] = file
-    if "train" not in found:
+            files[part] = file
+    if "train" not in files:
         raise InputError(
             f"{settings.data} is no file, and there is no {starts[0]}train, as it is or with .txt, .conll or another "
             "suffix of --data: name the training file, or what the names of the files begin with"
         )
-    return found
+    return files
 
 
 def read_inputs(settings: Settings) -> Inputs:
@@ -112,20 +109,20 @@ def read_inputs(settings: Settings) -> Inputs:
         encoder = open_checkpoint(folder, precision=settings.precision, seed=settings.seed)
         if settings.max_length > encoder.config.longest:
             raise InputError(
-                f"--max-length {settings.max_length} is beyond what the encoder reads: give at most "
+                f"--max-length {settings.max_length} is more than the encoder reads: give at most "
                 f"{encoder.config.longest}"
             )
     maker = PieceMaker(tokenizer)
     pieces = {
         part: tag_pieces(
-            [sentence.tokens for sentence in own],
-            [sentence.tags for sentence in own],
+            [sentence.tokens for sentence in part_sentences],
+            [sentence.tags for sentence in part_sentences],
             names,
             settings.scheme,
             maker,
             settings.max_length,
         )
-        for part, own in sentences.items()
+        for part, part_sentences in sentences.items()
     }
     return Inputs(
         name=settings.data,
@@ -164,7 +161,7 @@ def tag_names(sentences: Sequence[Sentence], settings: Settings) -> tuple[str, .
 
 
 def tagger_config(settings: Settings, names: tuple[str, ...], tokenizer: Any, encoder: Encoder | None) -> TaggerConfig:
-    """The sizes of what stands on the vectors of tokens."""
+    """The sizes of the BiLSTM-CRF over the features of the tokens."""
     return TaggerConfig(
         tags=names,
         features=settings.model.embedding_size if encoder is None else encoder.config.hidden_size,

@@ -1,7 +1,4 @@
-"""Every setting of sequence labelling: dataclasses whose fields are the flags of `python -m jaxft.ner`.
-
-The presets fill them, and the stages in `jaxft.ner.stages` read them.
-"""
+"""Settings of `python -m jaxft.ner`: dataclasses whose fields are the flags, ranges, presets and command line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,9 +7,18 @@ from typing import Literal
 
 from jaxft.data.spans import Scheme
 from jaxft.errors import InputError
-from jaxft.models.options import Precision
-from jaxft.ulmfit.presets import parse_with_preset
-from jaxft.ulmfit.settings import AT_LEAST_0, BELOW_1, COUNT, POSITIVE, SEED, SHARE, Range, check
+from jaxft.training import command_line
+from jaxft.training.settings import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    BELOW_1,
+    FRACTION,
+    POSITIVE,
+    RUN_RANGES,
+    Range,
+    RunSettings,
+    ranges_of,
+)
 
 NO_ENCODER = "none"
 Schedule = Literal["keras_bert", "plateau", "linear", "cosine", "constant", "slanted_triangular"]
@@ -20,20 +26,20 @@ Schedule = Literal["keras_bert", "plateau", "linear", "cosine", "constant", "sla
 
 @dataclass(frozen=True)
 class Model:
-    """Sizes of what stands on the vectors of tokens."""
+    """Sizes of the BiLSTM-CRF."""
 
     embedding_size: int = 128
     """features of a token, with --encoder none"""
     min_count: int = 2
-    """occurrences that a token needs to get a vector of its own, with --encoder none"""
+    """occurrences that a token needs to get an embedding of its own, with --encoder none"""
     bigrams: int = 0
-    """vectors for pairs of neighbouring tokens, found by a hash, with --encoder none; 0 leaves them out"""
+    """hashed embeddings for pairs of neighbouring tokens, with --encoder none; 0 leaves them out"""
     lstm_size: int = 64
     """units of each direction of the BiLSTM; 0 leaves it out"""
     head: Literal["crf", "softmax"] = "crf"
-    """a conditional random field over the tags, or each tag for itself"""
+    """how tags are chosen: together by a conditional random field, or each for itself"""
     dropout: float = 0.5
-    """of the vectors of tokens and of the BiLSTM's outputs"""
+    """dropout of the token features and of the BiLSTM's outputs"""
 
 
 @dataclass(frozen=True)
@@ -47,78 +53,66 @@ class Training:
     eval_batch_size: int = 128
     """sentences per step of evaluation and prediction"""
     peak_rate: float = 1e-4
-    """learning rate at the peak of the schedule, and at the start of the plateau's"""
+    """learning rate at the peak of the schedule; --schedule plateau starts with it"""
     head_rate: float | None = None
-    """learning rate of what stands on the encoder; None takes --train.peak-rate"""
+    """learning rate of BiLSTM and CRF; by default --train.peak-rate"""
     warmup: float = 0.2
-    """share of the steps in which the rate rises; plateau and constant have no such steps"""
+    """share of the steps in which the rate rises; plateau and constant have no warm-up"""
     min_rate: float = 1e-7
-    """learning rate that keras_bert's schedule ends at"""
+    """learning rate at the end of --schedule keras_bert"""
     plateau_factor: float = 0.1
-    """what the rate is multiplied with where the dev F1 stands still (--schedule plateau)"""
+    """multiplier of the rate when the dev F1 does not improve, with --schedule plateau"""
     plateau_patience: int = 2
-    """epochs without a better dev F1 before that"""
+    """epochs without a better dev F1 before the rate is lowered"""
     plateau_min_delta: float = 4e-4
-    """least gain in F1 that counts as better"""
+    """smallest gain in F1 that counts as better"""
     plateau_min_rate: float = 1e-6
-    """learning rate that the plateau goes down to"""
+    """lowest learning rate of --schedule plateau"""
     weight_decay: float = 0.0
-    """decoupled weight decay per unit of learning rate, of all but biases and norms"""
+    """decoupled weight decay per unit of learning rate, of all parameters but biases and norms"""
     clip_norm: float = 5.0
-    """largest norm of the whole gradient"""
+    """largest norm of the gradients; longer gradients are scaled down to it"""
     fgm: float = 0.0
-    """adversarial training: norm of the step by which the token embeddings are moved (FGM); 0 leaves it out"""
+    """adversarial training: norm of the perturbation of the token embeddings (FGM); 0 leaves it out"""
     ema_decay: float | None = None
-    """decay per step of an exponential moving average of the weights, which is then what is evaluated and kept"""
+    """decay per step of an exponential moving average of the weights, which is evaluated and kept"""
     patience: int | None = None
-    """epochs without a better dev F1 after which training stops; None never stops early"""
+    """epochs without a better dev F1 after which training stops; by default it never stops early"""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Trains a BiLSTM-CRF tagger, with or without a pretrained encoder, on tagged sentences."""
+@dataclass(frozen=True, kw_only=True)
+class Settings(RunSettings):
+    """Trains a BiLSTM-CRF tagger of entities, with or without a pretrained encoder."""
 
     data: str = ""
-    """the training file, or what the names of the files begin with: PREFIX.train, PREFIX.dev and PREFIX.test, or a
-    folder that holds train, dev and test, each perhaps with .txt, .tsv, .conll, .json or .jsonl after its name; columns
-    as in CoNLL, or CLUENER's JSON lines"""
+    """the training file; or PREFIX, where the files are PREFIX.train, PREFIX.dev and PREFIX.test; or a folder with the
+    files train, dev and test; names may end in .txt, .tsv, .conll, .json or .jsonl; columns as in CoNLL, or JSON lines
+    as in CLUENER"""
     dev: Path | None = None
-    """file of dev sentences; without one, and without PREFIX.dev, some of train are held out"""
+    """file of dev sentences; without one, some training sentences are held out"""
     test: Path | None = None
     """file of test sentences"""
     tag_column: int = -1
-    """column of the tags, counted from 0, or from the end if negative; the first has the tokens"""
+    """column of the tags, counted from 0, or from the end if negative; tokens are in the first column"""
     scheme: Scheme = "BIO"
-    """tags that the model learns; whatever the files have is converted"""
+    """tags that the model learns; those of the files are converted"""
     encoder: str = NO_ENCODER
-    """folder of a Hugging Face checkpoint, or its name on the hub; none learns vectors of tokens from the data"""
+    """folder of a Hugging Face checkpoint, or its name on the hub; none learns token embeddings from the data"""
     preset: Literal["auto", "plain", "encoder"] = "auto"
-    """settings to start from; auto takes plain for --encoder none and encoder for all others: the article's,
-    but for a head that learns faster"""
+    """settings to start from; auto is plain for --encoder none and encoder for all others"""
     schedule: Schedule = "keras_bert"
-    """learning rate over the steps: keras_bert's warm-up and decay, or lowered where the dev F1 stands still"""
+    """learning rate over the steps: keras_bert's warm-up and decay, plateau (lowered when the dev F1 does not improve),
+    or another shape"""
     repeats: int = 1
-    """runs with other seeds, of which the best on dev is kept"""
+    """number of runs with different seeds; the best on dev is kept"""
     compare: bool = False
-    """train with --schedule plateau, with keras_bert, and with keras_bert and FGM, and compare them in a table"""
+    """compare three schedules in a table: plateau, keras_bert, and keras_bert with FGM"""
     out: Path = Path("runs/ner")
     """folder of the run; has to be new or empty"""
-    resume: bool = False
-    """continue the run in --out where it stopped"""
-    precision: Precision = "f32"
-    """operands of products with weights: f32, or bf16 (sums and weights stay f32), faster on hardware made for it"""
-    seed: int = 0
-    """seed of splits, weights, order and dropout"""
     max_length: int = 128
-    """word pieces of a sentence that are read at once; a longer one is read in windows that overlap"""
+    """largest number of word pieces that are read at once; a longer sentence is read in overlapping windows"""
     dev_fraction: float = 0.1
-    """share of the training sentences held out to choose an epoch, where there is no dev file"""
-    log_every: int = 20
-    """steps between two lines of metrics.jsonl"""
-    checkpoint_minutes: float = 5.0
-    """minutes between two checkpoints"""
-    dry_run: bool = False
-    """print the settings and the plan, and train nothing"""
+    """share of the training sentences to hold out as dev, where there is no dev file"""
     model: Model = field(default_factory=Model)
     train: Training = field(default_factory=Training)
 
@@ -133,41 +127,34 @@ PRESETS = {"plain": PLAIN, "encoder": ENCODER}
 FGM_EPSILON = 0.5
 
 RANGES: dict[str, Range] = {
-    "seed": SEED,
-    "repeats": COUNT,
+    **RUN_RANGES,
+    "repeats": AT_LEAST_1,
     "max_length": (lambda x: x >= 16, "at least 16"),
-    "dev_fraction": SHARE,
-    "log_every": COUNT,
-    "checkpoint_minutes": AT_LEAST_0,
-    **{f"model.{name}": COUNT for name in ("embedding_size", "min_count")},
-    **{f"model.{name}": AT_LEAST_0 for name in ("bigrams", "lstm_size")},
-    "model.dropout": BELOW_1,
-    **{f"train.{name}": COUNT for name in ("epochs", "batch_size", "eval_batch_size", "plateau_patience", "patience")},
-    **{f"train.{name}": POSITIVE for name in ("peak_rate", "head_rate", "clip_norm")},
-    **{f"train.{name}": AT_LEAST_0 for name in ("min_rate", "plateau_min_rate", "plateau_min_delta", "fgm")},
-    "train.weight_decay": AT_LEAST_0,
-    **{f"train.{name}": BELOW_1 for name in ("warmup", "ema_decay")},
-    "train.plateau_factor": SHARE,
+    "dev_fraction": FRACTION,
+    **ranges_of("model", dict.fromkeys(("embedding_size", "min_count"), AT_LEAST_1)),
+    **ranges_of("model", {"bigrams": AT_LEAST_0, "lstm_size": AT_LEAST_0, "dropout": BELOW_1}),
+    **ranges_of(
+        "train",
+        dict.fromkeys(("epochs", "batch_size", "eval_batch_size", "plateau_patience", "patience"), AT_LEAST_1),
+    ),
+    **ranges_of("train", dict.fromkeys(("peak_rate", "head_rate", "clip_norm"), POSITIVE)),
+    **ranges_of(
+        "train",
+        dict.fromkeys(("min_rate", "plateau_min_rate", "plateau_min_delta", "fgm", "weight_decay"), AT_LEAST_0),
+    ),
+    **ranges_of("train", {"warmup": BELOW_1, "ema_decay": BELOW_1, "plateau_factor": FRACTION}),
 }
 
 
-def parse(arguments: Sequence[str] | None = None) -> Settings:
-    """Reads the command line: the preset that it names, changed by its other flags.
+def check(settings: Settings) -> None:
+    """Refuses flags that contradict each other.
 
     Raises:
-        InputError: a value out of its range, or flags that contradict each other.
-        SystemExit: with status 2, for a flag that does not exist or a value of another type.
-
-    Examples:
-        >>> settings = parse(["--data", "cluener", "--schedule", "plateau"])
-        >>> settings.preset, settings.model.lstm_size, settings.train.peak_rate
-        ('plain', 256, 0.003)
+        InputError: naming the flags.
     """
-    settings = parse_with_preset(Settings, "python -m jaxft.ner", arguments, _preset, Settings())
-    check(settings, RANGES)
     train = settings.train
     if not settings.data:
-        raise InputError("give --data FILE, or what the names of the files begin with")
+        raise InputError("--data is empty: give a file, or what the names of the files begin with")
     for flag, rate in (("min-rate", train.min_rate), ("plateau-min-rate", train.plateau_min_rate)):
         if rate > train.peak_rate:
             raise InputError(f"--train.{flag} {rate} is above --train.peak-rate {train.peak_rate}: give less")
@@ -175,28 +162,67 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         raise InputError("--compare has schedules of its own, plateau and keras_bert: leave out --schedule")
     if settings.compare and train.fgm:
         raise InputError("--compare has a row with FGM of its own: leave out --train.fgm")
-    return settings
 
 
-def _preset(settings: Settings) -> Settings:
-    name = settings.preset
-    if name == "auto":
-        name = "plain" if settings.encoder == NO_ENCODER else "encoder"
-    return PRESETS[name]
-
-
-def rows(settings: Settings) -> dict[str, Settings]:
-    """What is trained, by the name of its row: the settings alone, or with `compare` one technique after another.
+def choose_preset(settings: Settings) -> str:
+    """The name of the preset that settings ask for; "auto" depends on the encoder.
 
     Examples:
-        >>> list(rows(Settings(compare=True)))
+        >>> choose_preset(Settings()), choose_preset(Settings(encoder="bert-base-cased"))
+        ('plain', 'encoder')
+    """
+    if settings.preset != "auto":
+        return settings.preset
+    return "plain" if settings.encoder == NO_ENCODER else "encoder"
+
+
+COMMAND = command_line.Command(
+    job="ner",
+    presets=PRESETS,
+    choose_preset=choose_preset,
+    ranges=RANGES,
+    check=check,
+    examples=("--data cluener --out runs/cluener", "--data conll/ --encoder bert-base-cased --out runs/conll"),
+    required=("data",),
+    usual_flags={
+        "learning-rate": "train.peak_rate",
+        "lr": "train.peak_rate",
+        "batch-size": "train.batch_size",
+        "epochs": "train.epochs",
+        "warmup": "train.warmup",
+        "weight-decay": "train.weight_decay",
+        "output-dir": "out",
+    },
+)
+
+
+def parse(arguments: Sequence[str] | None = None) -> Settings:
+    """Reads the command line: the preset that it names, changed by its other flags.
+
+    Raises:
+        InputError: a value out of its range, or flags that contradict each other.
+        SystemExit: with status 2, for a flag that does not exist, a missing one, or a value of another type.
+
+    Examples:
+        >>> settings = parse(["--data", "cluener", "--schedule", "plateau"])
+        >>> settings.preset, settings.model.lstm_size, settings.train.peak_rate
+        ('plain', 256, 0.003)
+    """
+    return command_line.parse(COMMAND, arguments)
+
+
+def comparison_settings(settings: Settings) -> dict[str, Settings]:
+    """The settings of every row: the ones given, or with `compare` one schedule after another.
+
+    Examples:
+        >>> list(comparison_settings(Settings(compare=True)))
         ['plateau', 'keras_bert', 'keras_bert + FGM']
     """
     if not settings.compare:
         return {settings.schedule: settings}
-    warm = replace(settings, schedule="keras_bert")
+    keras_bert = replace(settings, schedule="keras_bert")
     return {
         "plateau": replace(settings, schedule="plateau"),
-        "keras_bert": warm,
-        "keras_bert + FGM": replace(warm, train=replace(settings.train, fgm=FGM_EPSILON)),
+        "keras_bert": keras_bert,
+        "keras_bert + FGM": replace(keras_bert, train=replace(settings.train, fgm=FGM_EPSILON)),
     }

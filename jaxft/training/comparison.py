@@ -31,7 +31,7 @@ def train_rows(
     rows: Mapping[str, Row],
     repeats: Sequence[str],
     train: Callable[[Row, str, str], StageResult],
-) -> Iterator[tuple[str, str, dict[str, Any]]]:
+) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
     """Trains every row as often as there are repeats; finished stages are read from the run.
 
     Args:
@@ -41,13 +41,13 @@ def train_rows(
         train: makes the result of a row, a repeat and a stage.
 
     Yields:
-        The name of the row, the name of the stage, and the report of its result.
+        The name of the row, the repeat, the name of the stage, and the report of its result.
     """
     for number, (name, row) in enumerate(rows.items()):
         for repeat in repeats:
             stage = stage_of(number, repeat)
             result = run.run_once(stage, lambda row=row, repeat=repeat, stage=stage: train(row, repeat, stage))
-            yield name, stage, result.report
+            yield name, repeat, stage, result.report
 
 
 def comparison_row(name: str, score: str, scores: Sequence[float], seconds: Sequence[float]) -> dict[str, Any]:

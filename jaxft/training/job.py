@@ -30,7 +30,7 @@ class Prepared:
         fingerprints: hashes of what was read: `corpus`, and `checkpoint` where there is one.
         data: what the summary says of the data: `name`, `sizes`, `classes` and more.
         tokens: how many were read.
-        lines: what `--dry-run` says of the data.
+        lines: what a run prints of the data before it trains.
         files: what writes each file that the run keeps from its start, by name.
         estimate: gives the seconds of each stage, for `--dry-run`; None where nobody knows.
     """
@@ -64,8 +64,15 @@ class Job:
     repeat: str = "run"
 
 
-def run_training(job: Job, settings: Any) -> dict[str, Any]:
+def run_training(
+    job: Job, settings: Any, on_prepared: Callable[[Prepared], None] = lambda prepared: None
+) -> dict[str, Any]:
     """Runs a job in the folder `settings.out` and returns the content of its summary.json.
+
+    Args:
+        job: what to run.
+        settings: of the job.
+        on_prepared: called before training, with what was read.
 
     Raises:
         InputError: bad data, flags or folder; nothing is left behind.
@@ -80,6 +87,7 @@ def run_training(job: Job, settings: Any) -> dict[str, Any]:
         for name, write in prepared.files.items():
             if not (folder / name).exists():
                 write(folder / name)
+    on_prepared(prepared)
     with Run(folder, log_every=settings.log_every, checkpoint_seconds=60 * settings.checkpoint_minutes) as run:
         trained = job.train(prepared, run)
     result = {
@@ -116,7 +124,7 @@ def run_command(job: Job, settings: Any) -> None:
         seconds = None if prepared.estimate is None else prepared.estimate()
         print(preview(prepared.settings, prepared.lines, prepared.plans, seconds))
         return
-    result = run_training(job, settings)
+    result = run_training(job, settings, on_prepared=lambda prepared: print("\n".join(prepared.lines), flush=True))
     if "comparison" in result:
         print(comparison_table(result["comparison"], job.repeat) + "\n")
     print(summary.summary_table(result))

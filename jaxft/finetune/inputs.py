@@ -1,0 +1,146 @@
+"""What a fine-tuning job reads: examples and checkpoint, as ids, and their splits."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxft.data.examples import (
+    DEV,
+    TEST,
+    TRAIN,
+    Examples,
+    carve,
+    read_examples,
+    strata,
+    stratified_folds,
+    stratified_sample,
+)
+from jaxft.data.hub import checkpoint_folder
+from jaxft.data.pieces import Pieces, encode, load_tokenizer
+from jaxft.errors import InputError
+from jaxft.finetune.settings import Settings
+from jaxft.models.bert import Encoder, open_checkpoint
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What every model of a run starts from.
+
+    Attributes:
+        examples: with train, dev and test where there are any.
+        pieces: of the texts of all examples.
+        folder: of the checkpoint.
+        encoder: the checkpoint, with a new head for the task.
+        tokenizer: that of the checkpoint.
+    """
+
+    examples: Examples
+    pieces: Pieces
+    folder: Path
+    encoder: Encoder
+    tokenizer: Any
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of the examples to train with, to choose weights by, and to score with."""
+
+    train: np.ndarray
+    dev: np.ndarray
+    test: np.ndarray
+
+
+def read_inputs(settings: Settings) -> Inputs:
+    """Reads examples and checkpoint, and carves the splits that the data do not have.
+
+    Raises:
+        InputError: bad data or no checkpoint, or one that does not fit the flags; the sentence names file and row, or
+            the flag.
+    """
+    examples = read_examples(
+        settings.data,
+        settings.task,
+        text_column=settings.text_column,
+        pair_column=settings.pair_column,
+        label_column=settings.label_column,
+        split_column=settings.split_column,
+    )
+    examples = carve(
+        examples,
+        dev=0.0 if settings.folds else settings.dev_fraction,
+        test=0.0 if settings.folds else settings.test_fraction,
+        limit=settings.limit_labels,
+        seed=settings.seed,
+    )
+    folder = checkpoint_folder(settings.model)
+    tokenizer = load_tokenizer(folder)
+    encoder = open_checkpoint(
+        folder,
+        max(1, len(examples.classes)),
+        precision=settings.precision,
+        seed=settings.seed,
+        dropout=settings.train.dropout,
+        new_head=True,
+    )
+    _check_sizes(settings, encoder)
+    pieces = encode(tokenizer, examples.texts, settings.max_length)
+    if pieces.ids.max() >= encoder.config.vocab_size:
+        raise InputError(
+            f"the tokenizer in {folder} has the piece {pieces.ids.max()} and the model only "
+            f"{encoder.config.vocab_size} pieces: name a folder in which both belong together"
+        )
+    return Inputs(examples, pieces, folder, encoder, tokenizer)
+
+
+def _check_sizes(settings: Settings, encoder: Encoder) -> None:
+    """Refuses flags that ask for more than the encoder has."""
+    config = encoder.config
+    if settings.train.reinit_layers > config.num_layers:
+        raise InputError(
+            f"--train.reinit-layers {settings.train.reinit_layers} is more than the {config.num_layers} layers of the "
+            "model: give fewer"
+        )
+    if settings.max_length > config.longest:
+        raise InputError(
+            f"--max-length {settings.max_length} is more than the model reads: give at most {config.longest}"
+        )
+
+
+def split_examples(examples: Examples, settings: Settings) -> dict[str, Split]:
+    """The split of each model of the run, by the name of its stage: `train`, or `fold_1` and so on.
+
+    In a cross-validation, every fold is the test of one model, whose dev texts come from the other folds.
+
+    Raises:
+        InputError: too few examples, or a batch that --train.accumulation does not divide.
+    """
+    if settings.folds:
+        splits = _fold_splits(examples, settings)
+    else:
+        splits = {"train": Split(examples.of(TRAIN), examples.of(DEV), examples.of(TEST))}
+    for split in splits.values():
+        if not len(split.train) or not len(split.dev) or (settings.folds and not len(split.test)):
+            raise InputError(
+                f"{len(examples.texts)} examples are too few: give more, or fewer --folds, or a smaller --dev-fraction"
+            )
+        size = min(settings.train.batch_size, len(split.train))
+        if size % settings.train.accumulation:
+            raise InputError(
+                f"--train.accumulation {settings.train.accumulation} does not divide a batch of {size} texts, which is "
+                "all that there are: give a number that does"
+            )
+    return splits
+
+
+def _fold_splits(examples: Examples, settings: Settings) -> dict[str, Split]:
+    labelled = np.flatnonzero(examples.splits != TEST)
+    groups, rng = strata(examples.targets[labelled]), np.random.default_rng(settings.seed)
+    folds, splits = stratified_folds(groups, settings.folds, rng), {}
+    for fold in range(settings.run_folds or settings.folds):
+        others = np.flatnonzero(folds != fold)
+        count = max(1, round(settings.dev_fraction * len(others)))
+        dev = stratified_sample(groups[others], min(count, len(others)), rng)
+        splits[f"fold_{fold + 1}"] = Split(labelled[others[~dev]], labelled[others[dev]], labelled[folds == fold])
+    return splits
