@@ -1,1 +1,1 @@
-"""Finished models: their folders, and what they predict."""
+"""Finished models: how they predict, and how they are saved and loaded."""

@@ -1,6 +1,6 @@
-"""Batches of encoded texts, padded on the right, for encoders and taggers: for training and for prediction.
+"""Batches of encoded texts for encoders and taggers, padded on the right.
 
-The training jobs use them as well, so that a model sees the same batches there and here.
+Finished models and the jobs that train them make their batches here.
 """
 
 from collections.abc import Sequence

@@ -28,7 +28,7 @@ from jaxft.models.options import Precision
 from jaxft.tensor_files import save_params
 
 ENCODER_KIND = "encoder"
-"""Kind, in model.json, of a fine-tuned encoder."""
+"""The kind of a fine-tuned encoder in model.json."""
 PROBLEMS: dict[Task, str] = {
     "classification": "single_label_classification",
     "regression": "regression",

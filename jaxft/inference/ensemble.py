@@ -21,7 +21,7 @@ ENSEMBLE_KINDS: dict[type[TextClassifier] | type[EncoderModel], str] = {
     TextClassifier: "ulmfit-ensemble",
     EncoderModel: "encoder-ensemble",
 }
-"""Kind, in model.json, of an ensemble of each class of model."""
+"""The kind, in model.json, of an ensemble of models of each class."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,7 @@ class Ensemble:
     """Models of the same task and classes, whose scores are averaged.
 
     Attributes:
-        models: one or more of one class, by the name of their folder in the ensemble's, in the order in which they are
-            averaged.
+        models: one or more models of one class. The keys name their folders in the ensemble's folder.
     """
 
     models: Mapping[str, TextClassifier | EncoderModel]

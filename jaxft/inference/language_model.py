@@ -22,7 +22,7 @@ from jaxft.models.options import NO_DROPOUT
 from jaxft.tensor_files import load_params, save_params
 
 LANGUAGE_MODEL_KIND = "language-model"
-"""Kind, in model.json, of a language model."""
+"""The kind of a language model in model.json."""
 
 
 @dataclass(frozen=True)

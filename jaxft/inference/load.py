@@ -19,10 +19,10 @@ from jaxft.inference.tagger import TAGGER_KIND, EntityTagger
 from jaxft.inference.text_classifier import CLASSIFIER_KIND, TextClassifier
 
 MODEL = "model"
-"""Folder, in a run's, of the model that predicts."""
+"""Name of the folder, in a run, of the model that predicts."""
 LANGUAGE_MODELS: dict[Direction, str] = {"forward": "language_model", "backward": "language_model_backward"}
-"""Folders, in a run's, of its language models."""
-CLASSES: dict[str, Any] = {
+"""Names of the folders, in a run, of its language models."""
+MODEL_CLASSES: dict[str, Any] = {
     CLASSIFIER_KIND: TextClassifier,
     ENCODER_KIND: EncoderModel,
     TAGGER_KIND: EntityTagger,
@@ -39,7 +39,8 @@ def load(run: str | os.PathLike[str]) -> Any:
         run: the run's folder, or the model's folder itself.
 
     Returns:
-        An instance of one of `CLASSES`; of a run that trained only language models, the forward one if there is one.
+        An instance of one of `MODEL_CLASSES`. For a run with language models only it is the forward one, or else the
+        backward one.
 
     Raises:
         InputError: there is no finished model, or it is damaged.
@@ -55,9 +56,9 @@ def load(run: str | os.PathLike[str]) -> Any:
         raise InputError(f"{run} holds no finished model: {remedy}")
     description = read_json(folder / "model.json")
     try:
-        if description["kind"] not in CLASSES:
+        if description["kind"] not in MODEL_CLASSES:
             raise ValueError(f"the kind {description['kind']!r}")
-        return CLASSES[description["kind"]].restore(folder, description)
+        return MODEL_CLASSES[description["kind"]].restore(folder, description)
     except InputError:  # it names the file that is damaged
         raise
     except (KeyError, TypeError, ValueError) as error:

@@ -25,9 +25,9 @@ from jaxft.models.tagger import TaggerConfig, TaggerFns
 from jaxft.tensor_files import load_params, save_params
 
 TAGGER_KIND = "tagger"
-"""Kind, in model.json, of a tagger."""
+"""The kind of a tagger in model.json."""
 ENCODER = "encoder"
-"""Folder, in the model's, of its encoder."""
+"""Name of the encoder's folder in the model's folder."""
 WIDTHS = (16, 32, 64, 128, 256)
 """Widths in ids that windows are padded to for prediction: always the same, so that few shapes are compiled."""
 

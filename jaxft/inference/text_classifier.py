@@ -28,7 +28,7 @@ from jaxft.models.options import NO_DROPOUT
 from jaxft.tensor_files import load_params, save_params
 
 CLASSIFIER_KIND = "ulmfit-classifier"
-"""Kind, in model.json, of a classifier."""
+"""The kind of a classifier in model.json."""
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,16 @@ from jaxft.models.awd_lstm import initial_carry
 def main(run: Path, folder: Path) -> None:
     """Writes the export and expected.json."""
     export.main([str(run), "--output", str(folder)])
-    generator, classifier = jaxft.load(run / "language_model"), jaxft.load(run)
-    assert isinstance(generator, TextLanguageModel)
+    language_model, classifier = jaxft.load(run / "language_model"), jaxft.load(run)
+    assert isinstance(language_model, TextLanguageModel)
     assert isinstance(classifier, TextClassifier)
-    rng, words = np.random.default_rng(0), generator.config.vocabulary_size
+    rng, words = np.random.default_rng(0), language_model.config.vocabulary_size
     windows = rng.integers(2, words, (2, 4, 7))
-    model, carry, logits = nnx.merge(generator.graphdef, generator.params), initial_carry(generator.config, 4), []
+    model, carry, logits = (
+        nnx.merge(language_model.graphdef, language_model.params),
+        initial_carry(language_model.config, 4),
+        [],
+    )
     for window in windows:
         answer, carry = model(jnp.asarray(window), carry)
         logits.append(np.asarray(answer).tolist())
@@ -36,9 +40,9 @@ def main(run: Path, folder: Path) -> None:
     batch = {"tokens": tokens, "lengths": np.array([len(document) for document in documents])}
     answers = classifier.logits(classifier.params, classifier.statistics, batch)
     expected = {
-        "embedding_size": generator.config.embedding_size,
-        "hidden_size": generator.config.hidden_size,
-        "num_layers": generator.config.num_layers,
+        "embedding_size": language_model.config.embedding_size,
+        "hidden_size": language_model.config.hidden_size,
+        "num_layers": language_model.config.num_layers,
         "head_hidden": classifier.head_hidden,
         "windows": windows.tolist(),
         "logits": logits,
