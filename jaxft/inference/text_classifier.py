@@ -14,8 +14,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxft.data.document import Direction
-from jaxft.data.document import Task
+from jaxft.data.document import Direction, Task
 from jaxft.data.streams import LengthBatches, length_widths
 from jaxft.data.text import tokenize
 from jaxft.data.vocabulary import Vocabulary
