@@ -1,14 +1,12 @@
 """Fine-tuning for JAX: schedules, layer-wise optimizers and parameter averages for any pytree.
 
-Everything here works with any optax training loop and any pytree of parameters: dicts, Linen parameters, NNX states,
-Equinox modules. Nothing imports a model, a tokenizer or plotting code. In order: a schedule says how the learning rate
-moves, labels and rates say which parameters learn how fast, `discriminative` makes one optimizer of them, an average
-follows the weights, a plan of phases says what is frozen when, monitors watch the evaluations, and a train step puts
-them together. `help` of each name gives arguments, units, errors, sources and an example.
+The functions work in any optax training loop and with any pytree of parameters: dicts, Linen parameters, NNX states,
+Equinox modules. A name loads its module when it is first used, and no name but `load` loads a model, a tokenizer or
+plotting code. `help` of each name gives arguments, units, errors, sources and an example.
 
 Schedules: an `optax.Schedule` is a function from a step, counted from 0 in optimizer updates, to a () float32. Ours are
 never negative, NaN or above their peak, hold their last value after the end, and start at the peak without a warm-up.
-With a peak of 1 they are what the rate of each group is multiplied with.
+With a peak of 1 a schedule multiplies the rate of each group.
 
     slanted_triangular_schedule   ULMFiT's short rise and long decay
     warmup_linear_decay_schedule  linear warm-up, then linear decay from the peak, as transformers' "linear"
@@ -31,12 +29,12 @@ Optimizers: optax transformations; states are pytrees of arrays that can be jitt
 
     discriminative             an optax optimizer with a rate per group, one clip, and steps that are not finite skipped
     DiscriminativeState        its state
-    applied_metrics            what it did last: `lr/<group>`, `grad_norm` if known, `skipped`, `skipped_in_a_row`
+    applied_metrics            metrics of its last update: `lr/<group>`, `grad_norm`, `skipped`, `skipped_in_a_row`
     rescale                    sets a factor on all its rates, for `plateau`, without recompiling
     bert_adamw                 BERT's AdamW: no bias correction unless told, epsilon in its place
     adam_warmup                keras-bert's AdamWarmup, schedule included
-    scale_by_uncorrected_adam  what both are made of
-    accumulate_gradients       a large batch in slices, weighted by tokens, with the same result
+    scale_by_uncorrected_adam  the scaling that both use
+    accumulate_gradients       gradients of a large batch, computed slice by slice and weighted by tokens
 
 Averages: of parameters, kept in float32 beside the optimizer state; evaluate `value`, go on training the raw weights.
 
@@ -49,9 +47,9 @@ Monitors: fed once per evaluation, never per step; a state of arrays, to be save
 
     Monitor             `init(...)` and `update(state, value)`
     plateau             lowers a rate when evaluations stop improving, as Keras' ReduceLROnPlateau
-    PlateauState        its state: `rate` is what to train with
+    PlateauState        its state; `rate` is the rate to train with
     early_stopping      says when to stop, as Keras' EarlyStopping
-    EarlyStoppingState  its state: `stop` says whether to, `best_evaluation` which weights to keep
+    EarlyStoppingState  its state; `stop` says whether to stop, `best_evaluation` which weights to keep
 
 Plans: tuples of phases, plain data to print, draw and save before there is a model.
 
@@ -67,7 +65,7 @@ Plans: tuples of phases, plain data to print, draw and save before there is a mo
     phase_at            the phase that a step of the run falls in, for a run that resumes
     migrate             the optimizer state for the next phase: groups that trained on keep their moments
 
-The train step: `loss_fn(params, carry, batch, key) -> (loss, (carry, metrics))` is all that it knows of a model.
+The train step: it knows of a model only `loss_fn(params, carry, batch, key) -> (loss, (carry, metrics))`.
 
     TrainState       step, parameters, optimizer state, carry, average and key: a pytree to donate and save
     make_train_step  the pure step `(state, batch) -> (state, metrics)`, for the caller to jit
@@ -103,102 +101,14 @@ All of it, on two phases of ten steps per epoch:
     >>> float(loss_fn(weights, (), jnp.eye(2), None)[0]) < 0.1  # it was 1
     True
 
-The jobs are modules, `python -m jaxft.ulmfit` and `python -m jaxft.predict`:
+The jobs are modules: `python -m jaxft` lists them.
 
     load  the finished model of a run, ready to predict
 """
 
-import os
-from typing import Any
+import lazy_loader
 
-from jaxft.optim.accumulation import accumulate_gradients
-from jaxft.optim.adam import adam_warmup, bert_adamw, scale_by_uncorrected_adam
-from jaxft.optim.averaging import Average, ema, nt_asgd, swa
-from jaxft.optim.discriminative import DiscriminativeState, applied_metrics, discriminative, rescale
-from jaxft.optim.groups import decay_mask, describe, discriminative_rates, label_params, layerwise_decay_rates
-from jaxft.optim.monitors import EarlyStoppingState, Monitor, PlateauState, early_stopping, plateau
-from jaxft.optim.named_schedules import SCHEDULE_NAMES, schedule_by_name
-from jaxft.optim.phases import Phase, format_plan, learning_rates, migrate, phase_at, phase_schedule
-from jaxft.optim.schedules import (
-    bert_warmup_schedule,
-    keras_bert_warmup_schedule,
-    slanted_triangular_schedule,
-    swa_schedule,
-    train_steps,
-    warmup_linear_decay_schedule,
-)
-from jaxft.optim.unfreezing import chain_thaw, fastai_unfreezing, full, gradual_unfreezing, last_layer
-from jaxft.training.train_step import TrainState, make_train_step
+__version__ = "0.2.0"
 
-
-def load(run: str | os.PathLike[str]) -> Any:
-    """The finished model of a run, ready to use.
-
-    Args:
-        run: the folder of a finished run, or the model's own folder.
-
-    Returns:
-        What the run trained: a `TextClassifier`, an `EncoderModel`, an `Ensemble` of several of one of the two, an
-        `EntityTagger` or, without any of these, a `TextLanguageModel`; all are classes of `jaxft.inference`.
-
-    Raises:
-        jaxft.errors.InputError: there is no finished model, or it is damaged.
-
-    Examples:
-        A finished run answers `load(run).predict(["A lovely film."])`; anything else is refused:
-
-        >>> load("runs/of-tomorrow")
-        Traceback (most recent call last):
-        jaxft.errors.InputError: there is no folder runs/of-tomorrow: name that of a run that has ended
-    """
-    from jaxft.inference.load import load as load_model  # brings in models and tokenizer
-
-    return load_model(run)
-
-
-__all__ = [
-    "SCHEDULE_NAMES",
-    "Average",
-    "DiscriminativeState",
-    "EarlyStoppingState",
-    "Monitor",
-    "Phase",
-    "PlateauState",
-    "TrainState",
-    "accumulate_gradients",
-    "adam_warmup",
-    "applied_metrics",
-    "bert_adamw",
-    "bert_warmup_schedule",
-    "chain_thaw",
-    "decay_mask",
-    "describe",
-    "discriminative",
-    "discriminative_rates",
-    "early_stopping",
-    "ema",
-    "fastai_unfreezing",
-    "format_plan",
-    "full",
-    "gradual_unfreezing",
-    "keras_bert_warmup_schedule",
-    "label_params",
-    "last_layer",
-    "layerwise_decay_rates",
-    "learning_rates",
-    "load",
-    "make_train_step",
-    "migrate",
-    "nt_asgd",
-    "phase_at",
-    "phase_schedule",
-    "plateau",
-    "rescale",
-    "scale_by_uncorrected_adam",
-    "schedule_by_name",
-    "slanted_triangular_schedule",
-    "swa",
-    "swa_schedule",
-    "train_steps",
-    "warmup_linear_decay_schedule",
-]
+# The names and their modules stand in __init__.pyi.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

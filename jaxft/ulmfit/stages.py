@@ -1,7 +1,4 @@
-"""The stages of ULMFiT as plain functions: `read_texts`, `train_classifier` and `predict`.
-
-The stage between them, the language model's, is in `jaxft.language_model.stage`. Without a run folder the functions
-keep nothing, which suits a notebook.
+"""The stages of ULMFiT as plain functions; without a run folder they keep nothing, which suits a notebook.
 
 References:
     Howard & Ruder, Universal Language Model Fine-tuning for Text Classification, ACL 2018.
@@ -29,8 +26,10 @@ from jaxft.language_model.stage import (
     adam,
     directions,
     encoder_config,
+    fine_tune_lm,
     lm_plan,
     lm_stream,
+    pretrain_lm,
     stage_name,
 )
 from jaxft.models.heads import Classifier, classification_loss, classifier_rules
@@ -41,6 +40,9 @@ from jaxft.training.run import Run, StageResult
 from jaxft.training.selection import Selection, within_standard_error
 from jaxft.training.stage import Batches, Stage, run_stage
 from jaxft.ulmfit.settings import Settings
+
+__all__ = ["fine_tune_lm", "lm_plan", "plans", "predict", "pretrain_lm", "read_texts", "test_probabilities"]
+__all__ += ["train_classifier"]
 
 CLASSIFIER = "classifier"
 """the stage in logs and file names; see `stage_name`"""
