@@ -1,4 +1,4 @@
-"""Imports point one way: jobs use the trainer, models and data; those use nothing above them; leaf modules nothing."""
+"""The walls between the rooms: each test names one, and reads every import of the package, also those in functions."""
 
 import ast
 import importlib.metadata
@@ -13,33 +13,37 @@ import pytest
 import jaxft
 
 PACKAGE = Path(jaxft.__file__).parent
-TRAINER = {"train", "checkpoint", "report", "summary", "plots", "stage"}
-OPTIMISATION = {"schedules", "named_schedules", "groups", "transforms", "adam", "accumulation", "averaging", "monitors"}
-OPTIMISATION |= {"phases", "unfreezing", "commit", "adversarial"}
-LEAVES = {"errors"}
-TOKENS = {"data.vocabulary", "data.text", "data.words"}
-"""what tokens are, which readers of other people's models need as much as readers of texts"""
-NOTHING_OF_OURS = {"schedules", "groups", "averaging", "monitors", "errors"}
+TRAINING_JOBS = ("ulmfit", "finetune", "ner", "pretrain")
+JOBS = (*TRAINING_JOBS, "predict", "export")
+FOR_ALL = {"errors", "files", "tensor_files"}
+VOCABULARY = {"data.vocabulary", "data.text", "data.words"}
+"""tokens and their ids, which come with other libraries' weights"""
+MAY_IMPORT = {
+    "optim": {"optim"},
+    "models": {"models"},
+    "data": {"data"},
+    "training": {"training", "optim"},
+    "inference": {"inference", "models", "data"},
+    "language_model": {"language_model", "training", "inference", "models", "data", "optim"},
+    "jobs": {"language_model", "training", "inference", "models", "data", "optim"},
+}
+"""rooms that a room may import, besides the modules for all; what is not listed is a wall"""
 
 
 def imported(path: Path) -> set[str]:
-    """Everything that a file imports anywhere, also inside functions, as dotted names."""
-    found: set[str] = set()
+    """Everything that a file imports, as dotted names; relative imports are resolved."""
+    names: set[str] = set()
+    package = list(path.relative_to(PACKAGE.parent).parent.parts)
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
             # `from jaxft.data import text` names a module, `from jaxft.errors import InputError` a thing in one.
-            dotted = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {whole if is_module(whole) else str(node.module) for whole in dotted.values()}
-    return found
-
-
-def imports(path: Path) -> set[str]:
-    """Modules of the package that a file imports, as dotted names below `jaxft`."""
-    ours = {name for name in imported(path) if name.partition(".")[0] == "jaxft"}
-    return {name.removeprefix("jaxft").lstrip(".") or "__init__" for name in ours}
+            dotted = {alias.name: f"{module}.{alias.name}" for alias in node.names}
+            names |= {whole if is_module(whole) else module for whole in dotted.values()}
+    return names
 
 
 def is_module(name: str) -> bool:
@@ -47,47 +51,122 @@ def is_module(name: str) -> bool:
     return path.is_dir() or path.with_suffix(".py").exists()
 
 
-MODULES = {
-    str(path.relative_to(PACKAGE).with_suffix("")).replace("/", "."): imports(path) for path in PACKAGE.rglob("*.py")
-}
+def imports(path: Path) -> set[str]:
+    """Modules of the package that a file imports, as dotted names below `jaxft`."""
+    ours = {name for name in imported(path) if name.partition(".")[0] == "jaxft"}
+    return {name.removeprefix("jaxft").lstrip(".") for name in ours} - {""}
 
 
-def layer(module: str) -> str:
-    if module in TOKENS:
-        return "tokens"
-    top = module.partition(".")[0]
-    layers = {
-        "trainer": TRAINER,
-        "optimisation": OPTIMISATION,
-        "models": {"models"},
-        "data": {"data"},
-        "leaf": LEAVES,
-        "public": {"__init__"},
-    }
-    return next((name for name, modules in layers.items() if top in modules), "job")
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
 
 
-MAY_IMPORT = {
-    "job": {"job", "trainer", "models", "data", "tokens", "optimisation", "leaf"},
-    "trainer": {"trainer", "optimisation", "leaf"},
-    "models": {"models", "tokens", "leaf"},
-    "data": {"data", "tokens", "leaf"},
-    "tokens": {"tokens", "leaf"},
-    "optimisation": {"optimisation", "leaf"},
-    "public": {"optimisation", "trainer", "job"},  # a job inside a function: see what importing the package loads
-    "leaf": set(),
-}
+MODULES = {module_name(path): imports(path) for path in PACKAGE.rglob("*.py")}
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_imports_point_one_way(module):
-    wrong = {other for other in MODULES[module] if layer(other) not in MAY_IMPORT[layer(module)]}
-    assert not wrong, f"{module} ({layer(module)}) imports {sorted(wrong)}"
+def room(module: str) -> str:
+    return module.partition(".")[0]
 
 
-@pytest.mark.parametrize("module", sorted(NOTHING_OF_OURS & MODULES.keys()))
-def test_the_lowest_modules_import_nothing_of_ours(module):
-    assert MODULES[module] == set()
+def modules_of(name: str) -> dict[str, set[str]]:
+    rooms = JOBS if name == "jobs" else (name,)
+    return {module: found for module, found in MODULES.items() if room(module) in rooms}
+
+
+def violations(name: str, forbidden: set[str]) -> list[str]:
+    """Imports from a room into one of the forbidden ones."""
+    return sorted(
+        f"{module} imports {other}"
+        for module, found in modules_of(name).items()
+        for other in found
+        if room(other) in forbidden
+    )
+
+
+def test_every_module_has_a_room():
+    top = {"__init__", "__main__", *FOR_ALL, "predict", "export"}
+    rooms = {*(MAY_IMPORT.keys() - {"jobs"}), *TRAINING_JOBS}
+    assert {room(module) for module in MODULES if "." in module} <= rooms
+    assert {module for module in MODULES if "." not in module} - rooms - {"jaxft"} <= top
+
+
+def test_optim_imports_nothing_of_ours():
+    assert violations("optim", {room(module) for module in MODULES} - {"optim"}) == []
+
+
+def test_models_know_no_optimizer_no_training_and_no_job():
+    assert violations("models", {"optim", "training", "inference", "language_model", *JOBS}) == []
+
+
+def test_models_know_no_data_set_but_the_vocabulary_of_others_weights():
+    found = {other for others in modules_of("models").values() for other in others if room(other) == "data"}
+    assert found <= VOCABULARY
+
+
+def test_data_knows_no_model():
+    assert violations("data", {"models"}) == []
+
+
+def test_data_knows_no_optimizer_no_training_and_no_job():
+    assert violations("data", {"optim", "training", "inference", "language_model", *JOBS}) == []
+
+
+def test_training_knows_no_model():
+    assert violations("training", {"models", "inference"}) == []
+
+
+def test_training_knows_no_data_set():
+    assert violations("training", {"data"}) == []
+
+
+def test_training_knows_no_job():
+    assert violations("training", {"language_model", *JOBS}) == []
+
+
+def test_inference_knows_no_optimizer():
+    assert violations("inference", {"optim"}) == []
+
+
+def test_inference_knows_no_training_and_no_job():
+    assert violations("inference", {"training", "language_model", *JOBS}) == []
+
+
+def test_the_language_model_stage_knows_no_job():
+    assert violations("language_model", set(JOBS)) == []
+
+
+def test_only_ulmfit_and_pretrain_use_the_language_model_stage():
+    users = {room(module) for module, found in MODULES.items() if any(room(o) == "language_model" for o in found)}
+    assert users <= {"language_model", "ulmfit", "pretrain"}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_jobs_never_import_each_other(job):
+    assert violations(job, set(JOBS) - {job}) == []
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_nothing_imports_a_job_but_its_own_package(job):
+    users = {room(module) for module, found in MODULES.items() if any(room(other) == job for other in found)}
+    assert users <= {job}
+
+
+@pytest.mark.parametrize("job", TRAINING_JOBS)
+def test_nothing_imports_a_jobs_command_line(job):
+    assert not [module for module, found in MODULES.items() if f"{job}.__main__" in found]
+
+
+@pytest.mark.parametrize("name", sorted(FOR_ALL))
+def test_modules_for_all_import_no_room(name):
+    assert MODULES[name] <= FOR_ALL
+
+
+@pytest.mark.parametrize("module", sorted(module for module in MODULES if "." in module))
+def test_a_module_imports_only_rooms_that_its_room_may(module):
+    name = "jobs" if room(module) in JOBS else room(module)
+    allowed = {*MAY_IMPORT[name], room(module), *FOR_ALL}
+    wrong = {other for other in MODULES[module] if room(other) not in allowed}
+    assert not wrong - (VOCABULARY if name == "models" else set())
 
 
 def test_no_import_goes_in_a_circle():
@@ -104,14 +183,31 @@ def test_no_import_goes_in_a_circle():
         visit(module, ())
 
 
+def loaded_by(code: str) -> set[str]:
+    run = subprocess.run([sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"], capture_output=True)
+    assert run.returncode == 0, run.stderr.decode()
+    return set(run.stdout.decode().split())
+
+
 def test_the_optimisation_half_loads_no_model_tokenizer_or_plotting_code():
-    code = "import sys, jaxft; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    names = [name for name in jaxft.__all__ if name != "load"]
+    loaded = loaded_by("import jaxft\n" + "\n".join(f"jaxft.{name}" for name in names))
     ours = {name.removeprefix("jaxft.") for name in loaded if name.startswith("jaxft.")}
-    assert {layer(name) for name in ours - {"train"}} <= {"optimisation", "leaf"}, ours
+    assert {room(name) for name in ours} <= {"optim", "training"}
+    assert {name for name in ours if room(name) == "training"} <= {"training", "training.train_step"}
     heavy = {"flax", "matplotlib", "orbax", "regex", "safetensors", "sklearn", "tokenizers", "torch", "tqdm"}
-    heavy |= {"transformers", "tyro"}
-    assert not heavy & set(loaded)
+    assert not (heavy | {"transformers", "tyro"}) & loaded
+
+
+@pytest.mark.parametrize("job", TRAINING_JOBS)
+def test_a_command_line_is_read_without_jax_and_numpy(job):
+    loaded = loaded_by(f"import jaxft.{job}.__main__")
+    assert not {"jax", "flax", "numpy", "optax", "transformers", "matplotlib", "requests"} & loaded
+
+
+@pytest.mark.parametrize("job", ["predict", "export"])
+def test_help_of_a_small_job_needs_no_jax(job):
+    assert not {"jax", "flax", "numpy", "transformers"} & loaded_by(f"import jaxft.{job}")
 
 
 def test_what_is_imported_is_declared():
@@ -120,4 +216,5 @@ def test_what_is_imported_is_declared():
     names = {name.partition(".")[0] for path in PACKAGE.rglob("*.py") for name in imported(path)}
     distributions = importlib.metadata.packages_distributions()
     third_party = names - sys.stdlib_module_names - {"jaxft"}
-    assert {distributions.get(name, [name])[0].lower() for name in third_party} == declared
+    found = {distributions.get(name, [name])[0].lower() for name in third_party}
+    assert {name.replace("-", "_") for name in found} == {name.replace("-", "_") for name in declared}
