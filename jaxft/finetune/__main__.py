@@ -10,9 +10,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the command line, and then loads what the job needs, so that help and refusals are fast."""
     settings = parse(arguments)
     from jaxft.finetune.job import JOB
-    from jaxft.training.job import run_command
 
-    run_command(JOB, settings)
+    JOB.run_command(settings)
 
 
 if __name__ == "__main__":

@@ -180,23 +180,11 @@ def _describe_inputs(inputs: Inputs, splits: Splits) -> list[str]:
     ]
 
 
-def _next_step(settings: Settings) -> str:
+def _hint(settings: Settings) -> str:
     if settings.ladder:
         return f"{settings.out}: summary.json, metrics.jsonl, comparison.md and plots/comparison.png"
-    return (
-        f"{settings.out}: summary.json, metrics.jsonl, plots/ and model/; use it on a text of your own with\n"
-        f"python -m jaxft.predict {settings.out} --text '...'"
-    )
+    return job.predict_hint(settings)
 
 
-JOB = job.Job(prepare, train_stages, _next_step, repeat="fold")
-
-
-def train(settings: Settings) -> dict[str, Any]:
-    """Runs the whole job in the folder `settings.out` and returns its summary.
-
-    Raises:
-        InputError: bad data, checkpoint, flags or folder; nothing is left behind.
-        Stopped: the run was asked to stop; `settings.resume` goes on with it.
-    """
-    return job.run_training(JOB, settings)
+JOB = job.Job(prepare, train_stages, _hint, repeat="fold")
+train = JOB.run

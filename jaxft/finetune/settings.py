@@ -1,6 +1,5 @@
 """Settings of `python -m jaxft.finetune`: dataclasses whose fields are the flags, ranges, presets and command line."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -223,28 +222,8 @@ COMMAND = command_line.Command(
         "--model roberta-base --data train.csv --preset commonlit --out runs/reading",
     ),
     required=("model", "data"),
-    usual_flags={
-        "learning-rate": "train.peak_rate",
-        "lr": "train.peak_rate",
-        "batch-size": "train.batch_size",
-        "epochs": "train.epochs",
-        "warmup": "train.warmup",
-        "weight-decay": "train.weight_decay",
-        "output-dir": "out",
-    },
+    usual_flags={**command_line.usual_flags("train"), "warmup": "train.warmup"},
 )
 
 
-def parse(arguments: Sequence[str] | None = None) -> Settings:
-    """Reads the command line: the preset that it names, changed by its other flags.
-
-    Raises:
-        InputError: a value out of its range, or flags that contradict each other.
-        SystemExit: with status 2, for a flag that does not exist, a missing one, or a value of another type.
-
-    Examples:
-        >>> settings = parse(["--model", "roberta-base", "--data", "train.csv", "--preset", "commonlit"])
-        >>> settings.task, settings.train.layer_rates
-        ('regression', 'decay')
-    """
-    return command_line.parse(COMMAND, arguments)
+parse = COMMAND.parse

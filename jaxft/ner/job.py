@@ -109,21 +109,5 @@ def _describe_sentences(data: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _next_step(settings: Settings) -> str:
-    return (
-        f"{settings.out}: summary.json, metrics.jsonl, plots/ and model/; use it on a text of your own with\n"
-        f"python -m jaxft.predict {settings.out} --text '...'"
-    )
-
-
-JOB = job.Job(prepare, train_stages, _next_step)
-
-
-def train(settings: Settings) -> dict[str, Any]:
-    """Runs the whole job in the folder `settings.out` and returns its summary.
-
-    Raises:
-        InputError: bad data, checkpoint, flags or folder; nothing is left behind.
-        Stopped: the run was asked to stop; `settings.resume` goes on with it.
-    """
-    return job.run_training(JOB, settings)
+JOB = job.Job(prepare, train_stages)
+train = JOB.run

@@ -1,6 +1,5 @@
 """Settings of `python -m jaxft.ner`: dataclasses whose fields are the flags, ranges, presets and command line."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -184,31 +183,11 @@ COMMAND = command_line.Command(
     check=check,
     examples=("--data cluener --out runs/cluener", "--data conll/ --encoder bert-base-cased --out runs/conll"),
     required=("data",),
-    usual_flags={
-        "learning-rate": "train.peak_rate",
-        "lr": "train.peak_rate",
-        "batch-size": "train.batch_size",
-        "epochs": "train.epochs",
-        "warmup": "train.warmup",
-        "weight-decay": "train.weight_decay",
-        "output-dir": "out",
-    },
+    usual_flags={**command_line.usual_flags("train"), "warmup": "train.warmup"},
 )
 
 
-def parse(arguments: Sequence[str] | None = None) -> Settings:
-    """Reads the command line: the preset that it names, changed by its other flags.
-
-    Raises:
-        InputError: a value out of its range, or flags that contradict each other.
-        SystemExit: with status 2, for a flag that does not exist, a missing one, or a value of another type.
-
-    Examples:
-        >>> settings = parse(["--data", "cluener", "--schedule", "plateau"])
-        >>> settings.preset, settings.model.lstm_size, settings.train.peak_rate
-        ('plain', 256, 0.003)
-    """
-    return command_line.parse(COMMAND, arguments)
+parse = COMMAND.parse
 
 
 def comparison_settings(settings: Settings) -> dict[str, Settings]:

@@ -133,21 +133,12 @@ def _scores(texts: Texts, settings: Settings, trained: StageResult, direction: D
     return scores
 
 
-def _next_step(settings: Settings) -> str:
+def _hint(settings: Settings) -> str:
     return (
         f"{settings.out}: summary.json, metrics.jsonl, plots/ and the language model; go on with\n"
         f"python -m jaxft.ulmfit --pretrained {settings.out} --data ..."
     )
 
 
-JOB = job.Job(prepare, train_stages, _next_step)
-
-
-def train(settings: Settings) -> dict[str, Any]:
-    """Runs the whole job in the folder `settings.out` and returns its summary.
-
-    Raises:
-        InputError: bad data, flags or folder; nothing is left behind.
-        Stopped: the run was asked to stop; `settings.resume` goes on with it.
-    """
-    return job.run_training(JOB, settings)
+JOB = job.Job(prepare, train_stages, _hint)
+train = JOB.run

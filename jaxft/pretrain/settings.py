@@ -1,6 +1,5 @@
 """Settings, presets and command line of `python -m jaxft.pretrain`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -57,28 +56,8 @@ COMMAND = command_line.Command(
     ranges=LANGUAGE_MODEL_RANGES,
     check=check,
     examples=("--text books/ --out runs/books", "--data wikitext-2 --preset awd-lstm-lm --out runs/wikitext"),
-    usual_flags={
-        "learning-rate": "lm.peak_rate",
-        "lr": "lm.peak_rate",
-        "batch-size": "lm.batch_size",
-        "epochs": "lm.epochs",
-        "warmup": ("lm.schedule",),
-        "weight-decay": "lm.weight_decay",
-        "max-length": ("lm.bptt",),
-        "output-dir": "out",
-    },
+    usual_flags={**command_line.usual_flags("lm"), "warmup": ("lm.schedule",), "max-length": ("lm.bptt",)},
 )
 
 
-def parse(arguments: Sequence[str] | None = None) -> Settings:
-    """Reads the command line: the preset that it names, changed by its other flags.
-
-    Raises:
-        InputError: no text, or a value out of its range.
-        SystemExit: with status 2, for a flag that does not exist or a value of another type.
-
-    Examples:
-        >>> parse(["--text", "book.txt", "--preset", "awd-lstm-lm"]).lm.peak_rate
-        30.0
-    """
-    return command_line.parse(COMMAND, arguments)
+parse = COMMAND.parse

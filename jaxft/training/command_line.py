@@ -38,32 +38,52 @@ class Command(Generic[S]):
     required: tuple[str, ...] = ()
     usual_flags: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
 
+    def parse(self, arguments: Sequence[str] | None = None) -> S:
+        """Reads a command line: the preset that it names, changed by its other flags.
 
-def parse(command: Command[S], arguments: Sequence[str] | None = None) -> S:
-    """Reads a command line: the preset that it names, changed by its other flags.
+        The arguments are read twice, first to learn which preset they mean, then to change the values of that preset.
 
-    The arguments are read twice, first to learn which preset they mean, then to change the values of that preset.
+        Args:
+            arguments: of the command line; None takes those of this process.
 
-    Args:
-        command: the job's.
-        arguments: of the command line; None takes those of this process.
+        Returns:
+            The settings; their `preset` is the one that was chosen.
 
-    Returns:
-        The settings; their `preset` is the one that was chosen.
+        Raises:
+            InputError: a value out of its range, flags that contradict each other, or a usual flag of several stages.
+            SystemExit: with status 2, for a flag that does not exist, a missing one, or a value of another type.
+        """
+        arguments = sys.argv[1:] if arguments is None else arguments
+        arguments = [_usual_flag(self, argument) for argument in arguments]
+        start: Any = next(iter(self.presets.values()))
+        asked = _read(self, arguments, replace(start, preset=type(start)().preset))
+        name = self.choose_preset(asked)
+        chosen: Any = self.presets[name]
+        settings = replace(_read(self, arguments, replace(chosen, preset=asked.preset)), preset=name)
+        check_ranges(settings, self.ranges)
+        self.check(settings)
+        return settings
 
-    Raises:
-        InputError: a value out of its range, flags that contradict each other, or a usual flag of several stages.
-        SystemExit: with status 2, for a flag that does not exist, a missing one, or a value of another type.
+
+def usual_flags(*stages: str) -> dict[str, str | tuple[str, ...]]:
+    """The usual flags of every job, for the settings of its training stages.
+
+    Examples:
+        >>> usual_flags("train")["lr"], usual_flags("lm", "classifier")["epochs"]
+        ('train.peak_rate', ('lm.epochs', 'classifier.epochs'))
     """
-    arguments = [_usual_flag(command, argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
-    start: Any = next(iter(command.presets.values()))
-    asked = _read(command, arguments, replace(start, preset=type(start)().preset))
-    name = command.choose_preset(asked)
-    chosen: Any = command.presets[name]
-    settings = replace(_read(command, arguments, replace(chosen, preset=asked.preset)), preset=name)
-    check_ranges(settings, command.ranges)
-    command.check(settings)
-    return settings
+    names = {
+        "learning-rate": "peak_rate",
+        "lr": "peak_rate",
+        "batch-size": "batch_size",
+        "epochs": "epochs",
+        "weight-decay": "weight_decay",
+    }
+    meant: dict[str, str | tuple[str, ...]] = {"output-dir": "out"}
+    for usual, name in names.items():
+        choices = tuple(f"{stage}.{name}" for stage in stages)
+        meant[usual] = choices[0] if len(choices) == 1 else choices
+    return meant
 
 
 def _read(command: Command[Any], arguments: Sequence[str], default: Any) -> Any:

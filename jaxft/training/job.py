@@ -46,6 +46,14 @@ class Prepared:
     estimate: Callable[[], Mapping[str, float]] | None = None
 
 
+def predict_hint(settings: Any) -> str:
+    """What the folder of a run holds, and how to use its model."""
+    return (
+        f"{settings.out}: summary.json, metrics.jsonl, plots/ and model/; use the model on a text of your own with\n"
+        f"python -m jaxft.predict {settings.out} --text '...'"
+    )
+
+
 @dataclass(frozen=True)
 class Job:
     """A training job.
@@ -54,53 +62,63 @@ class Job:
         prepare: reads what the settings name, and checks that it can be trained with.
         train: trains, saves the model in the run's folder, and returns entries of the summary, among them `stages`,
             rows as `summary.stage_row` makes them, and `comparison` where rows were compared.
-        next_step: says, given the settings, what the folder holds and how to use it.
+        hint: says, given the settings, what the folder of the run holds and how to go on.
         repeat: what the repeats of a comparison are called.
     """
 
     prepare: Callable[[Any], Prepared]
     train: Callable[[Prepared, Run], dict[str, Any]]
-    next_step: Callable[[Any], str]
+    hint: Callable[[Any], str] = predict_hint
     repeat: str = "run"
 
+    def run(self, settings: Any, on_prepared: Callable[[Prepared], None] = lambda prepared: None) -> dict[str, Any]:
+        """Runs the whole job in the folder `settings.out` and returns the content of its summary.json.
 
-def run_training(
-    job: Job, settings: Any, on_prepared: Callable[[Prepared], None] = lambda prepared: None
-) -> dict[str, Any]:
-    """Runs a job in the folder `settings.out` and returns the content of its summary.json.
+        Args:
+            settings: of the job.
+            on_prepared: called before training, with what was read.
 
-    Args:
-        job: what to run.
-        settings: of the job.
-        on_prepared: called before training, with what was read.
+        Raises:
+            InputError: bad data, flags or folder; nothing is left behind.
+            Stopped: the run was asked to stop; `settings.resume` goes on with it.
+        """
+        with new_run_folder(settings.out, settings.resume) as folder:
+            started = time.monotonic()
+            prepared = self.prepare(settings)
+            text_row = summary.stage_row("text", time.monotonic() - started, prepared.tokens)
+            config = run_config(prepared.settings, prepared.fingerprints)
+            record_config(folder, settings.resume, config)
+            for name, write in prepared.files.items():
+                if not (folder / name).exists():
+                    write(folder / name)
+        on_prepared(prepared)
+        with Run(folder, log_every=settings.log_every, checkpoint_seconds=60 * settings.checkpoint_minutes) as run:
+            trained = self.train(prepared, run)
+        result = {
+            "data": prepared.data,
+            **trained,
+            "stages": [text_row, *trained["stages"]],
+            "peak_memory_mb": summary.peak_memory_mb(),
+            "environment": summary.environment(),
+            "config": config,
+        }
+        write_json(folder / "summary.json", result)
+        _draw(folder, prepared.plans, result)
+        return result
 
-    Raises:
-        InputError: bad data, flags or folder; nothing is left behind.
-        Stopped: the run was asked to stop; `settings.resume` goes on with it.
-    """
-    with new_run_folder(settings.out, settings.resume) as folder:
-        started = time.monotonic()
-        prepared = job.prepare(settings)
-        text_row = summary.stage_row("text", time.monotonic() - started, prepared.tokens)
-        config = run_config(prepared.settings, prepared.fingerprints)
-        record_config(folder, settings.resume, config)
-        for name, write in prepared.files.items():
-            if not (folder / name).exists():
-                write(folder / name)
-    on_prepared(prepared)
-    with Run(folder, log_every=settings.log_every, checkpoint_seconds=60 * settings.checkpoint_minutes) as run:
-        trained = job.train(prepared, run)
-    result = {
-        "data": prepared.data,
-        **trained,
-        "stages": [text_row, *trained["stages"]],
-        "peak_memory_mb": summary.peak_memory_mb(),
-        "environment": summary.environment(),
-        "config": config,
-    }
-    write_json(folder / "summary.json", result)
-    _draw(folder, prepared.plans, result)
-    return result
+    def run_command(self, settings: Any) -> None:
+        """Trains and prints the summary, or with `--dry-run` prints what the job would do."""
+        set_up()
+        if settings.dry_run:
+            prepared = self.prepare(settings)
+            seconds = None if prepared.estimate is None else prepared.estimate()
+            print(preview(prepared.settings, prepared.lines, prepared.plans, seconds))
+            return
+        result = self.run(settings, on_prepared=lambda prepared: print("\n".join(prepared.lines), flush=True))
+        if "comparison" in result:
+            print(comparison_table(result["comparison"], self.repeat) + "\n")
+        print(summary.summary_table(result))
+        print(f"\n{self.hint(settings)}")
 
 
 def _draw(folder: Path, plans: Plans, result: Mapping[str, Any]) -> None:
@@ -114,18 +132,3 @@ def _draw(folder: Path, plans: Plans, result: Mapping[str, Any]) -> None:
         plots.plot_learning_rates(curves, boundaries, folder / f"plots/learning_rates_{stage}.png")
     if "confusion_matrix" in (test := result.get("test", {})):
         plots.plot_confusion(test["confusion_matrix"], result["data"]["classes"], folder / "plots/confusion.png")
-
-
-def run_command(job: Job, settings: Any) -> None:
-    """Trains and prints the summary, or with `--dry-run` prints what the job would do."""
-    set_up()
-    if settings.dry_run:
-        prepared = job.prepare(settings)
-        seconds = None if prepared.estimate is None else prepared.estimate()
-        print(preview(prepared.settings, prepared.lines, prepared.plans, seconds))
-        return
-    result = run_training(job, settings, on_prepared=lambda prepared: print("\n".join(prepared.lines), flush=True))
-    if "comparison" in result:
-        print(comparison_table(result["comparison"], job.repeat) + "\n")
-    print(summary.summary_table(result))
-    print(f"\n{job.next_step(settings)}")

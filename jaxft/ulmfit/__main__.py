@@ -9,10 +9,9 @@ from jaxft.ulmfit.presets import parse
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the command line, and then loads what the job needs, so that help and refusals are fast."""
     settings = parse(arguments)
-    from jaxft.training.job import run_command
     from jaxft.ulmfit.job import JOB
 
-    run_command(JOB, settings)
+    JOB.run_command(settings)
 
 
 if __name__ == "__main__":

@@ -158,21 +158,5 @@ def _stage_rows(
     ]
 
 
-def _next_step(settings: Settings) -> str:
-    return (
-        f"{settings.out}: summary.json, metrics.jsonl, plots/ and model/; classify a text of your own with\n"
-        f"python -m jaxft.predict {settings.out} --text '...'"
-    )
-
-
-JOB = job.Job(prepare, train_stages, _next_step)
-
-
-def train(settings: Settings) -> dict[str, Any]:
-    """Runs the whole job in the folder `settings.out` and returns its summary.
-
-    Raises:
-        InputError: bad data, flags or folder; nothing is left behind.
-        Stopped: the run was asked to stop; `settings.resume` goes on with it.
-    """
-    return job.run_training(JOB, settings)
+JOB = job.Job(prepare, train_stages)
+train = JOB.run

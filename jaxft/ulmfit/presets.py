@@ -4,7 +4,6 @@ A preset is a complete configuration. Sources of published values: [P] Howard & 
 [F7] the authors' scripts in fastai 0.7, [F1] fastai 1's ULMFiT notebook, [F2] the defaults of fastai 2.8.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from jaxft.language_model import presets
@@ -114,28 +113,11 @@ COMMAND = command_line.Command(
     check=check,
     examples=("--data demo", "--data reviews.csv --out runs/reviews"),
     usual_flags={
-        "learning-rate": ("lm.peak_rate", "classifier.peak_rate"),
-        "lr": ("lm.peak_rate", "classifier.peak_rate"),
-        "batch-size": ("lm.batch_size", "classifier.batch_size"),
-        "epochs": ("lm.epochs", "classifier.epochs"),
+        **command_line.usual_flags("lm", "classifier"),
         "warmup": ("lm.schedule", "classifier.schedule"),
-        "weight-decay": ("lm.weight_decay", "classifier.weight_decay"),
         "max-length": "classifier.max_length",
-        "output-dir": "out",
     },
 )
 
 
-def parse(arguments: Sequence[str] | None = None) -> Settings:
-    """Reads the command line: the preset that it names, changed by its other flags.
-
-    Raises:
-        InputError: a value out of its range, or a flag that several stages have.
-        SystemExit: with status 2, for a flag that does not exist or a value of another type.
-
-    Examples:
-        >>> settings = parse(["--data", "demo", "--lm.epochs", "1"])
-        >>> settings.preset, settings.lm.epochs
-        ('demo', 1)
-    """
-    return command_line.parse(COMMAND, arguments)
+parse = COMMAND.parse
