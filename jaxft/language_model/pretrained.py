@@ -1,7 +1,4 @@
-"""Language models to start from: fastai's published ones, a file that fastai has saved, or a run of ours.
-
-The jobs call `open_pretrained` with what `--pretrained` names.
-"""
+"""Pretrained language models: those that fastai publishes, files that fastai saves, and runs of jaxft."""
 
 from pathlib import Path
 
@@ -29,39 +26,41 @@ FASTAI_FILES: dict[Direction, tuple[str, int, str]] = {
 """name, size in bytes and md5 of the first 2**20 bytes, from `fastai/datasets.py` of fastai 1"""
 
 
-def open_pretrained(source: str, direction: Direction) -> TextLanguageModel:
-    """The language model that `source` names, for reading in `direction`.
+def open_pretrained(name_or_path: str, direction: Direction) -> TextLanguageModel:
+    """The language model that `name_or_path` names, for one direction.
 
     Args:
-        source: "fastai" (its models trained on WikiText-103, from the cache or downloaded); or the path of a run of
-            ours, of a tar or folder with one `.pth` and one `.pkl` file, or of a `.pth` file with its `itos` pickle
+        name_or_path: "fastai" (its models trained on WikiText-103, from the cache or downloaded); or the path of a
+            run of jaxft, of a tar or folder with one `.pth` and one `.pkl` file, or of a `.pth` file with its `itos` pickle
             beside it.
-        direction: of the model that is wanted. What is in a file of fastai is up to whoever names it.
+        direction: direction of the model; a file of fastai does not say its own, so it is taken as it is.
 
     Raises:
         InputError: a failed download, a missing file, a file that is damaged or holds anything but tensors, or a model
             of the other direction.
     """
-    if source == "fastai":
+    if name_or_path == "fastai":
         name, size, md5 = FASTAI_FILES[direction]
         instead = "--pretrained PATH for your own copy"
         return _from_archive(fetch(FASTAI_URL.format(name), md5, name=name, size=size, instead=instead), direction)
-    path = expanded(source)
+    path = expanded(name_or_path)
     if path.is_dir() and not any(path.glob("*.pth")):
         return _from_run(path, direction)
     if path.is_dir():
         return _from_file(_only(path, ".pth"), _only(path, ".pkl"), direction)
     if not path.exists():
-        raise InputError(f"{source} does not exist; --pretrained takes fastai, a run, a tar, a folder or a .pth file")
+        raise InputError(
+            f"{name_or_path} does not exist; --pretrained takes fastai, a run, a tar, a folder or a .pth file"
+        )
     if is_archive(path):
         return _from_archive(path, direction)
     return _from_file(path, _itos_beside(path), direction)
 
 
-def is_one_direction(source: str) -> bool:
-    """Whether `--pretrained` names a model of fastai, which reads in the one direction that its user knows."""
-    path = expanded(source)
-    return source != "fastai" and (path.is_file() or any(path.glob("*.pth")))
+def is_one_direction(name_or_path: str) -> bool:
+    """Whether `--pretrained` names a file of fastai, which holds a model of one direction."""
+    path = expanded(name_or_path)
+    return name_or_path != "fastai" and (path.is_file() or any(path.glob("*.pth")))
 
 
 def _from_run(path: Path, direction: Direction) -> TextLanguageModel:
@@ -81,18 +80,18 @@ def _from_run(path: Path, direction: Direction) -> TextLanguageModel:
 
 def _from_archive(path: Path, direction: Direction) -> TextLanguageModel:
     """The one .pth and the one .pkl file of a tar."""
-    found: dict[str, tuple[str, bytes]] = {}
+    files: dict[str, tuple[str, bytes]] = {}
     for member, content in members(path):
         suffix = Path(member.name).suffix
         if suffix in (".pth", ".pkl") and not Path(member.name).name.startswith("."):
-            if suffix in found:
+            if suffix in files:
                 raise InputError(f"{path} holds several {suffix} files: name a tar with one .pth and one .pkl")
             _refuse_larger(member.size, f"{path}: {member.name}", LARGEST_FILE if suffix == ".pth" else LARGEST_PICKLE)
-            found[suffix] = f"{path}: {member.name}", content.read()
-    if len(found) < 2:
-        missing = " and ".join({".pth", ".pkl"} - set(found))
+            files[suffix] = f"{path}: {member.name}", content.read()
+    if len(files) < 2:
+        missing = " and ".join({".pth", ".pkl"} - set(files))
         raise InputError(f"{path} holds no {missing} file: name a tar with the weights and their itos")
-    return _model(*found[".pth"], *found[".pkl"], direction)
+    return _model(*files[".pth"], *files[".pkl"], direction)
 
 
 def _from_file(weights: Path, itos: Path, direction: Direction) -> TextLanguageModel:
@@ -117,16 +116,16 @@ def _itos_beside(weights: Path) -> Path:
     if len(candidates) > 1:
         candidates = [path for path in candidates if weights.stem in path.stem]
     if len(candidates) != 1:
-        found = "no" if not candidates else "several"
-        raise InputError(f"{weights} has {found} .pkl files of tokens beside it: put its itos there, named like it")
+        count = "no" if not candidates else "several"
+        raise InputError(f"{weights} has {count} .pkl files of tokens beside it: put its itos there, named like it")
     return candidates[0]
 
 
 def _only(folder: Path, suffix: str) -> Path:
-    found = sorted(folder.glob(f"*{suffix}"))
-    if len(found) != 1:
-        raise InputError(f"{folder} holds {len(found)} {suffix} files: name the .pth file itself, its itos beside it")
-    return found[0]
+    files = sorted(folder.glob(f"*{suffix}"))
+    if len(files) != 1:
+        raise InputError(f"{folder} holds {len(files)} {suffix} files: name the .pth file itself, its itos beside it")
+    return files[0]
 
 
 def _refuse_larger(size: int, name: str, largest: int) -> None:

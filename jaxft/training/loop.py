@@ -1,4 +1,4 @@
-"""The loop around a train step: the next batch is made while the device computes, and metrics are reported per step."""
+"""The loop around a train step: it makes the next batch while the device computes, and reports metrics per step."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor

@@ -1,8 +1,8 @@
-"""The pictures of a run, written as PNG files: training curves, learning rates over the plan, confusion matrix.
+"""The pictures of a run as PNG files: training curves, learning rates over the plan, confusion matrix, comparison.
 
-The jobs and the notebooks call it. Matplotlib loads inside the functions, so that importing this module is cheap, and
-figures are drawn without pyplot, so that neither a display nor a notebook's own settings play a part. Colours are those
-of Okabe & Ito, which readers with any colour vision can tell apart, and an ordered scale where groups have an order.
+Matplotlib loads inside the functions, so importing this module is cheap. Figures are drawn without pyplot, so they
+depend neither on a display nor on the settings of a notebook. Colours are those of Okabe & Ito, which readers with any
+colour vision can tell apart; groups that have an order get an ordered scale.
 """
 
 import os
@@ -24,7 +24,7 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b6b6b"
 
 
 MOST_READABLE = 30
-"""classes of a confusion matrix whose names and counts are written"""
+"""largest number of classes of a confusion matrix whose names and counts are written"""
 
 
 def plot_training(metrics: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
@@ -284,7 +284,7 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _styled() -> AbstractContextManager[None]:
-    """The look of every figure, for as long as it is drawn and saved; the caller's own settings stay as they are."""
+    """The style of every figure while it is drawn and saved; the caller's settings stay as they are."""
     import matplotlib
 
     return matplotlib.rc_context(

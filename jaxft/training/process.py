@@ -1,4 +1,4 @@
-"""What a command sets up in its process before it computes: compiled programs are kept, and so is freed memory."""
+"""Set-up of a command's process: a cache of compiled programs, and an allocator that keeps freed memory."""
 
 import ctypes
 import sys
@@ -14,11 +14,11 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 def set_up() -> None:
     """Sets up the process of a job; call it before anything is computed.
 
-    Compiled programs are kept in the cache folder, so that a second run starts at once. And with the GNU C library,
-    memory that is freed stays with the process: XLA asks for all of a step's memory anew at every step, and without
-    this the kernel would clear each page of it every time, which is a tenth of a step on a CPU. There a step is also
-    computed by the thread that asks for it: another thread would give the memory of a step back only after the next one
-    has asked for its own, and the job would hold twice as much.
+    Compiled programs are kept in the cache folder, so a second run starts at once. With the GNU C library, freed memory
+    stays with the process: XLA allocates all of a step's memory at every step, and the kernel would clear each page of
+    it every time, which takes a tenth of a step on a CPU. A CPU also computes a step in the thread that asks for it:
+    with another thread, the memory of a step is freed only after the next step has allocated its memory, and the job
+    holds twice as much.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))

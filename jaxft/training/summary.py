@@ -141,8 +141,8 @@ def _scores(numbers: Mapping[str, Any]) -> str:
     for name, value in numbers.items():
         if name == "accuracy":
             interval = numbers.get("accuracy_interval")
-            around = f" (95 % interval {100 * interval[0]:.2f} to {100 * interval[1]:.2f})" if interval else ""
-            parts.append(f"accuracy {100 * value:.2f} %{around}")
+            interval_text = f" (95 % interval {100 * interval[0]:.2f} to {100 * interval[1]:.2f})" if interval else ""
+            parts.append(f"accuracy {100 * value:.2f} %{interval_text}")
         elif (kind := name.split("_")[-1]) in PERCENT_SCORES:
             words = [*name.split("_")[:-1], "F1" if kind == "f1" else kind]
             parts.append(f"{('-' if kind == 'f1' else ' ').join(words)} {100 * value:.2f} %")
