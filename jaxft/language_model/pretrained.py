@@ -31,8 +31,8 @@ def open_pretrained(name_or_path: str, direction: Direction) -> TextLanguageMode
 
     Args:
         name_or_path: "fastai" (its models trained on WikiText-103, from the cache or downloaded); or the path of a
-            run of jaxft, of a tar or folder with one `.pth` and one `.pkl` file, or of a `.pth` file with its `itos` pickle
-            beside it.
+            run of jaxft, of a tar or folder with one `.pth` and one `.pkl` file, or of a `.pth` file with its `itos`
+            pickle beside it.
         direction: direction of the model; a file of fastai does not say its own, so it is taken as it is.
 
     Raises:
