@@ -1,39 +1,37 @@
-"""One optimizer for fine-tuning: a learning rate per group of parameters, frozen groups that cost nothing, safe steps.
+"""Discriminative fine-tuning as an optax transformation: a learning rate per group, frozen groups, one clip, a guard.
 
-`discriminative` wraps any optax optimizer; `jaxft.training.train_step` and every job use it, and so can any loop that knows
-`optax.apply_updates`. It guards the update as well: one clip over the trainable gradients, and, unless told otherwise,
-a step whose gradients are not finite changes nothing and is counted. `applied_metrics` reads the rates that were
-applied back from the optimizer state.
+`discriminative` wraps any optax optimizer, for the jobs and for any loop that calls `optax.apply_updates`. It skips a
+step whose gradients are not finite. `applied_metrics` reads the applied learning rates from the optimizer state, and
+`rescale` multiplies all of them by a factor.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxft.optim.commit import commit_if
 from jaxft.optim.schedules import lenient
 
 PyTree = Any
 
 
 class DiscriminativeState(NamedTuple):
-    """The state of `discriminative`: counters, what was applied last, and the optimizer state of each group.
+    """The state of `discriminative`: counters, the last learning rates, and the optimizer state of each group.
 
     Attributes:
-        step: () int32, updates applied since `init` or `migrate`, which is the step of the schedule.
+        step: () int32, updates applied since `init` or `migrate`: the step of the schedule.
         skipped: () int32, updates skipped because a gradient was not finite.
-        skipped_in_a_row: () int32, of these, the ones since the last applied update.
+        skipped_in_a_row: () int32, updates skipped since the last applied one.
         scale: () float32, factor on all learning rates, 1 unless `rescale` changed it.
-        rates: () float32 for each group, the learning rates of the last update: 0 for frozen groups, and for all where
-            it was skipped.
+        rates: () float32 for each group, the learning rates of the last update: 0 for a frozen group, and for all
+            groups on a skipped update.
         grad_norm: () float32, global norm of the last trainable gradients, before clipping; None with
             `skip_not_finite=False` and no clip.
-        inner: the state of `optax.multi_transform`; `inner.inner_states` maps the label of a group to its own
-            optimizer state, an empty one for a frozen group.
+        inner: the state of `optax.multi_transform`; `inner.inner_states` maps the label of a group to its
+            optimizer state, which is empty for a frozen group.
     """
 
     step: jax.Array
@@ -56,41 +54,39 @@ def discriminative(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Discriminative fine-tuning: one optimizer, a learning rate per group of parameters, and frozen groups.
 
-    For every parameter $\theta$ of group $g$ at step $t$, with $u$ the update that `optimizer` makes of the gradients,
+    For every parameter $\theta$ of group $g$ at step $t$, with $u$ the update that `optimizer` computes,
 
     $$\theta \leftarrow \theta + \eta_g \, s(t) \, u.$$
 
-    The order of things: gradients of frozen groups become zero first, so that they count for nothing below and the
-    compiler drops the backward pass that made them; then the global norm of what trains; then the clip; then
-    `optimizer`, per group (`optax.multi_transform`); then the rates, after Adam's scaling, which would undo a factor on
-    the gradients. A frozen group has no optimizer state and no weight decay, and inside one jitted step its bytes do
-    not change.
+    The gradients of frozen groups become zero first: they add nothing to the norm, and the compiler drops the backward
+    pass that computes them. Then come the clip, `optimizer` for each group (`optax.multi_transform`), and the learning
+    rates. The rates multiply the updates, because Adam's scaling would cancel a factor on the gradients. A frozen group
+    has no optimizer state and no weight decay, and its bytes do not change.
 
-    Where the norm is not finite, parameters, moments and schedule stay as they are, however often that happens, and
-    `skipped` counts it. This looks at gradients alone, not at what `optimizer` makes of finite ones: an Adam with an
-    epsilon of 0 makes NaN of a gradient that is always 0. The guard reads all gradients once more, on two CPU cores
-    about a fifth of a donated step of Adam. `skip_not_finite=False` leaves it to the loop, for example to
-    `optax.apply_if_finite` around this transform; nothing is counted here then, and an average that
-    `jaxft.make_train_step` keeps does not know which steps were skipped.
+    If the norm of the trainable gradients is not finite, parameters, optimizer state and schedule stay as they are, and
+    `skipped` counts the step; there is no limit. The guard does not look at the updates: an Adam with an epsilon of 0
+    makes NaN of a gradient that is always 0. `tests/benchmarks/update_overhead.py` measures what the guard costs. With
+    `skip_not_finite=False` the loop has to handle NaN, for example with `optax.apply_if_finite` around this
+    transformation; the state counts nothing then, so that `jaxft.make_train_step` averages over skipped steps as well.
 
     Args:
         optimizer: a complete optax optimizer with learning rate 1, for example `optax.adam(1.0)` or
-            `optax.adamw(1.0, weight_decay=0.01, mask=decay_mask())`: its updates are what the rates multiply. A
-            mapping gives each group its own.
+            `optax.adamw(1.0, weight_decay=0.01, mask=decay_mask())`; the learning rates multiply its updates. A
+            mapping gives each group its own optimizer.
         labels: a pytree of group names with the structure of the parameters, as from `label_params`.
-        rates: the learning rate $\eta_g$ of each group; `None` freezes it.
-        schedule: $s$, a dimensionless schedule of the number of applied updates, or one per group; constant 1 where
-            not given.
-        clip_norm: the largest global norm of the trainable gradients; longer ones are scaled down to it.
-        skip_not_finite: whether a step whose gradients are not finite changes nothing; without it, NaN goes on into
-            parameters and moments, with a clip into those of all trainable groups.
+        rates: the learning rate $\eta_g$ of each group; `None` freezes the group.
+        schedule: $s$, a dimensionless schedule of the number of applied updates, or one per group; by default constant
+            1.
+        clip_norm: the largest global norm of the trainable gradients; longer gradients are scaled down to it.
+        skip_not_finite: whether to skip a step whose gradients are not finite. If False, NaN reaches the parameters
+            and the optimizer state; with a clip, those of all trainable groups.
 
     Returns:
         An optax transformation; its state is a `DiscriminativeState`.
 
     Raises:
-        ValueError: where groups and rates (or optimizers, or schedules) do not name the same groups, a number is out
-            of its range, or the parameters given to `init` differ in structure from `labels`.
+        ValueError: if groups and rates (or optimizers, or schedules) do not name the same groups, a number is out of
+            its range, or the parameters given to `init` and `labels` differ in structure.
 
     Examples:
         >>> params = {"body": jnp.array([1.0, 1.0]), "head": jnp.array([1.0])}
@@ -106,92 +102,85 @@ def discriminative(
         Howard and Ruder, `Universal Language Model Fine-tuning for Text Classification
         <https://arxiv.org/abs/1801.06146>`_, 2018, section 3.2.
     """
-    groups = sorted(set(jax.tree.leaves(labels)))  # the order of a set, and of a program made by it, changes every run
-    _check_names("rates", rates, groups, groups)
-    frozen = {group for group, rate in rates.items() if rate is None}
-    trained = [group for group in groups if group not in frozen]
-    for group, rate in rates.items():
-        if rate is not None and not (rate >= 0.0 and math.isfinite(rate)):
-            raise ValueError(f"the rate of group {group!r} is finite and not negative, or None, not {rate}")
-    if clip_norm is not None and not clip_norm > 0.0:
-        raise ValueError(f"clip_norm is a positive norm, not {clip_norm}")
-    optimizers = optimizer if isinstance(optimizer, Mapping) else dict.fromkeys(groups, optimizer)
-    _check_names("optimizers", optimizers, trained, groups)
+    groups = sorted(set(jax.tree.leaves(labels)))  # sorted, because the order of a set differs between processes
     schedule = optax.constant_schedule(1.0) if schedule is None else schedule
     schedules = schedule if isinstance(schedule, Mapping) else dict.fromkeys(groups, schedule)
-    _check_names("schedules", schedules, trained, groups)
-    schedules = {group: lenient(schedule) for group, schedule in schedules.items()}
-    measured = skip_not_finite or clip_norm is not None
+    optimizers = optimizer if isinstance(optimizer, Mapping) else dict.fromkeys(groups, optimizer)
+    _check_arguments(groups, rates, optimizers, schedules, clip_norm)
+    frozen = {group for group, rate in rates.items() if rate is None}
+    needs_norm = skip_not_finite or clip_norm is not None
     inner = optax.multi_transform(
         {group: optax.set_to_zero() if group in frozen else optimizers[group] for group in groups},
-        lambda _: labels,  # not the labels themselves: those of an Equinox model would be callable
+        lambda _: labels,  # a function, because optax would call the labels of a callable Equinox module
     )
-
-    def training(tree: PyTree) -> list[tuple[jax.Array, str]]:
-        pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(labels), strict=True)
-        return [(leaf, group) for leaf, group in pairs if group not in frozen]
 
     def init(params: PyTree) -> PyTree:
         if jax.tree.structure(params) != jax.tree.structure(labels):
-            raise ValueError("the parameters and their labels differ in structure")
-        return DiscriminativeState(
-            step=jnp.zeros((), jnp.int32),
-            skipped=jnp.zeros((), jnp.int32),
-            skipped_in_a_row=jnp.zeros((), jnp.int32),
-            scale=jnp.ones((), jnp.float32),
-            rates={group: jnp.zeros((), jnp.float32) for group in groups},
-            grad_norm=jnp.zeros((), jnp.float32) if measured else None,
-            inner=inner.init(params),
-        )
+            raise ValueError("the parameters and their labels differ in structure: label these parameters anew")
+        return _initial_state(groups, needs_norm, inner.init(params))
 
     def update(
         updates: PyTree, state: PyTree, params: PyTree | None = None, **extra_args: Any
     ) -> tuple[PyTree, PyTree]:
         grads = jax.tree.map(lambda g, group: jnp.zeros_like(g) if group in frozen else g, updates, labels)
-        grad_norm = _norm([g for g, _ in training(grads)] if measured else [])
-        finite = jnp.isfinite(grad_norm) if skip_not_finite else jnp.array(True)
-        scale = jnp.where(finite, state.scale, 0.0)  # so that a skipped step reports rates of 0
-        learning_rates = {
-            group: jnp.zeros((), jnp.float32) if rate is None else rate * schedules[group](state.step) * scale
-            for group, rate in rates.items()
-        }
+        grad_norm = _norm(grads, labels, frozen) if needs_norm else None
+        finite = jnp.isfinite(grad_norm) if grad_norm is not None and skip_not_finite else jnp.array(True)
+        if grad_norm is not None and clip_norm is not None:
+            grads = jax.tree.map(lambda g: _scaled(g, clip_norm / jnp.maximum(grad_norm, clip_norm)), grads)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, which strict promotion refuses
+            updates, new_inner = inner.update(grads, state.inner, params, **extra_args)
+            chosen_inner = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new_inner, state.inner)
+        applied_rates = _learning_rates(rates, schedules, state.step, scale=jnp.where(finite, state.scale, 0.0))
 
-        # With a guard and no clip the factor is 1, which a compiler cannot know: it would share the squares of the norm
-        # with Adam, and store them.
-        factor = jnp.where(finite, 1.0, 0.0) if clip_norm is None else clip_norm / jnp.maximum(grad_norm, clip_norm)
+        def applied(u: jax.Array, group: str) -> jax.Array:
+            kept = _no_change(u)
+            return kept if group in frozen else jnp.where(finite, _scaled(u, applied_rates[group]), kept)
 
-        def move(state: PyTree) -> tuple[PyTree, PyTree]:
-            scaled = jax.tree.map(lambda g: _times(g, factor), grads)
-            with jax.numpy_dtype_promotion("standard"):  # strict callers may use optax, which is not strict inside
-                updates, state = inner.update(scaled, state, params, **extra_args)
-            return state, updates
-
-        new_inner, moved = commit_if(finite, move, state.inner)
-        moving = iter([jnp.where(finite, _times(u, learning_rates[group]), _still(u)) for u, group in training(moved)])
-        updates = jax.tree.map(lambda g, group: _still(g) if group in frozen else next(moving), grads, labels)
-        return updates, DiscriminativeState(
+        return jax.tree.map(applied, updates, labels), DiscriminativeState(
             step=jnp.where(finite, optax.safe_increment(state.step), state.step),
             skipped=jnp.where(finite, state.skipped, optax.safe_increment(state.skipped)),
             skipped_in_a_row=jnp.where(finite, 0, optax.safe_increment(state.skipped_in_a_row)),
             scale=state.scale,
-            rates=learning_rates,
-            grad_norm=grad_norm if measured else None,
-            inner=new_inner,
+            rates=applied_rates,
+            grad_norm=grad_norm,
+            inner=chosen_inner,
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _initial_state(groups: Sequence[str], needs_norm: bool, inner: PyTree) -> DiscriminativeState:
+    return DiscriminativeState(
+        step=jnp.zeros((), jnp.int32),
+        skipped=jnp.zeros((), jnp.int32),
+        skipped_in_a_row=jnp.zeros((), jnp.int32),
+        scale=jnp.ones((), jnp.float32),
+        rates={group: jnp.zeros((), jnp.float32) for group in groups},
+        grad_norm=jnp.zeros((), jnp.float32) if needs_norm else None,
+        inner=inner,
+    )
+
+
+def _learning_rates(
+    rates: Mapping[str, float | None], schedules: Mapping[str, optax.Schedule], step: jax.Array, scale: jax.Array
+) -> dict[str, jax.Array]:
+    """The learning rate of each group at a step, () float32: 0 for a frozen group."""
+    return {
+        group: jnp.zeros((), jnp.float32) if rate is None else rate * lenient(schedules[group])(step) * scale
+        for group, rate in rates.items()
+    }
+
+
 def applied_metrics(opt_state: PyTree) -> dict[str, jax.Array]:
-    """What `discriminative` did on the last update, for a log: works on any optimizer state, inside jit or out.
+    """Reads from any optimizer state what `discriminative` did on the last update; works inside and outside jit.
 
     Args:
-        opt_state: an optimizer state, with a `DiscriminativeState` anywhere in it or not.
+        opt_state: an optimizer state, with or without a `DiscriminativeState` in it.
 
     Returns:
-        `lr/<group>` (0 for a frozen group, and for all on a skipped update), `grad_norm` (trainable gradients, before
-        clipping; only where it was measured), `skipped` and `skipped_in_a_row` (updates, so far); nothing for another
-        optimizer.
+        `lr/<group>` (0 for a frozen group, and for all groups on a skipped update), `grad_norm` (of the trainable
+        gradients, before clipping; absent with `skip_not_finite=False` and no clip), `skipped` and `skipped_in_a_row`
+        (counts of updates). Empty without a `DiscriminativeState`.
 
     Examples:
         >>> params = {"body": jnp.ones(2), "head": jnp.ones(1)}
@@ -210,17 +199,17 @@ def applied_metrics(opt_state: PyTree) -> dict[str, jax.Array]:
 
 
 def rescale(opt_state: PyTree, scale: jax.typing.ArrayLike) -> PyTree:
-    """Sets the factor on all learning rates of `discriminative`: how `plateau` lowers them, without recompiling.
+    """Sets the factor on all learning rates of `discriminative`; `plateau` lowers them this way without recompiling.
 
     Args:
         opt_state: an optimizer state with a `DiscriminativeState` anywhere in it.
-        scale: the factor from the next update on; it replaces the one before.
+        scale: the factor, from the next update on; it replaces the factor before.
 
     Returns:
-        The optimizer state with that factor.
+        The optimizer state with the new factor.
 
     Raises:
-        ValueError: where there is no `DiscriminativeState`.
+        ValueError: if there is no `DiscriminativeState`.
 
     Examples:
         >>> tx = discriminative(optax.sgd(1.0), {"w": "all"}, {"all": 0.1})
@@ -232,9 +221,26 @@ def rescale(opt_state: PyTree, scale: jax.typing.ArrayLike) -> PyTree:
 
 
 def map_discriminative(function: Callable[..., DiscriminativeState], opt_state: PyTree, *others: PyTree) -> PyTree:
-    """The optimizer state with every `DiscriminativeState` in it mapped, beside those of other states of its kind."""
+    """Maps a function over every `DiscriminativeState` in an optimizer state.
+
+    Args:
+        function: takes a `DiscriminativeState` and the state at the same place in each of `others`.
+        opt_state: an optimizer state with a `DiscriminativeState` anywhere in it.
+        *others: optimizer states of the same structure.
+
+    Returns:
+        `opt_state` with the results of `function`; everything else in it stays.
+
+    Raises:
+        ValueError: if there is no `DiscriminativeState`.
+
+    Examples:
+        >>> state = discriminative(optax.sgd(1.0), {"w": "all"}, {"all": 0.1}).init({"w": jnp.ones(1)})
+        >>> int(map_discriminative(lambda state: state._replace(step=state.step + 5), (state,))[0].step)
+        5
+    """
     if not any(map(_is_discriminative, jax.tree.leaves(opt_state, is_leaf=_is_discriminative))):
-        raise ValueError("only the state of a discriminative optimizer can be rescaled or migrated, and here is none")
+        raise ValueError("there is no DiscriminativeState in this optimizer state: make it with discriminative")
     return jax.tree.map(
         lambda state, *others: function(state, *others) if _is_discriminative(state) else state,
         opt_state,
@@ -243,29 +249,57 @@ def map_discriminative(function: Callable[..., DiscriminativeState], opt_state: 
     )
 
 
-def _norm(leaves: Sequence[jax.Array]) -> jax.Array:
-    """The global norm in float32, by dot products: XLA would share the squares of a sum with Adam, and store them."""
-    squares = (jnp.vdot(x, x, precision="highest", preferred_element_type=jnp.float32) for x in leaves)
+def _check_arguments(
+    groups: Sequence[str],
+    rates: Mapping[str, float | None],
+    optimizers: Mapping[str, Any],
+    schedules: Mapping[str, Any],
+    clip_norm: float | None,
+) -> None:
+    """Raises a ValueError for arguments of `discriminative` that do not fit together or are out of range."""
+    _check_names("rates", rates, groups, groups)
+    trainable = [group for group in groups if rates[group] is not None]
+    _check_names("optimizers", optimizers, trainable, groups)
+    _check_names("schedules", schedules, trainable, groups)
+    for group, rate in rates.items():
+        if rate is not None and not (rate >= 0.0 and math.isfinite(rate)):
+            raise ValueError(f"the rate of group {group!r} is {rate}: give a finite rate from 0, or None to freeze it")
+    if clip_norm is not None and not clip_norm > 0.0:
+        raise ValueError(f"clip_norm is {clip_norm}: give a positive norm, or None for no clipping")
+
+
+def _check_names(argument: str, given: Mapping[str, Any], needed: Sequence[str], allowed: Sequence[str]) -> None:
+    if missing := sorted(set(needed) - set(given)):
+        raise ValueError(f"{argument} miss the groups {', '.join(missing)}: give one entry per group")
+    if unknown := sorted(set(given) - set(allowed)):
+        names = ", ".join(allowed)
+        raise ValueError(f"{argument} name groups that label no parameter: {', '.join(unknown)}; choose from {names}")
+
+
+def _norm(grads: PyTree, labels: PyTree, frozen: Container[str]) -> jax.Array:
+    """The global norm of the trainable gradients, () float32.
+
+    It is a sum of dot products, because XLA would store the squares of a plain sum and share them with Adam.
+    """
+    pairs = zip(jax.tree.leaves(grads), jax.tree.leaves(labels), strict=True)
+    squares = [
+        jnp.vdot(g, g, precision="highest", preferred_element_type=jnp.float32)
+        for g, group in pairs
+        if group not in frozen
+    ]
     return jnp.sqrt(sum(squares, jnp.zeros((), jnp.float32)))
 
 
-def _still(x: jax.Array) -> jax.Array:
-    """The update that changes nothing: adding -0.0 keeps every bit, while adding 0.0 turns -0.0 into 0.0."""
+def _no_change(x: jax.Array) -> jax.Array:
+    """The update that keeps every bit: x + -0.0 is x, while -0.0 + 0.0 is 0.0."""
     return jnp.full_like(x, -0.0)
 
 
-def _times(x: jax.Array, factor: jax.Array) -> jax.Array:
-    """The product in the dtype of `x`, made in float32 at least as the factor is: one in bfloat16 has two digits."""
+def _scaled(x: jax.Array, factor: jax.Array) -> jax.Array:
+    """The product, computed at least in float32 and returned in the dtype of `x`."""
     with jax.numpy_dtype_promotion("standard"):
         return (x * factor).astype(x.dtype)
 
 
 def _is_discriminative(state: PyTree) -> bool:
     return isinstance(state, DiscriminativeState)
-
-
-def _check_names(what: str, given: Mapping[str, Any], needed: Sequence[str], allowed: Sequence[str]) -> None:
-    if missing := sorted(set(needed) - set(given)):
-        raise ValueError(f"{what} miss the groups {', '.join(missing)}")
-    if unknown := sorted(set(given) - set(allowed)):
-        raise ValueError(f"{what} name groups that label no parameter: {', '.join(unknown)}")
