@@ -1,6 +1,6 @@
-"""The cache folder, and downloads into it: hash-checked, continued where they broke off, moved into place only when
-whole. Called by whoever offers data or weights to download; pooch checks and moves, the downloader here adds resuming
-and time limits.
+"""Downloads into the cache folder: checked by hash, resumed after a break, and moved into place only when whole.
+
+The readers of data and weights call `fetch`. pooch checks and moves; the downloader here adds resuming and time limits.
 """
 
 import hashlib
@@ -14,15 +14,11 @@ import urllib3
 from tqdm import tqdm
 
 from jaxft.errors import InputError
+from jaxft.files import cache_folder
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0  # without a single byte
 CHUNK = 2**16  # bytes
-
-
-def cache_folder() -> Path:
-    """`$JAXFT_CACHE`, else the platform's user cache for "jaxft"; it need not exist yet."""
-    return Path(os.environ.get("JAXFT_CACHE") or pooch.os_cache("jaxft")).expanduser()
 
 
 def fetch(url: str, md5: str, *, name: str, instead: str, size: int | None = None) -> Path:
