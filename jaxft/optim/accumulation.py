@@ -31,7 +31,7 @@ def accumulate_gradients(
 
     which is the mean over all tokens of the batch, and likewise for the gradient; the mean of means is neither where
     slices differ in padding. Sums are in float32. At any time one slice's activations are in memory. For a step that
-    accumulates: `make_train_step(..., gradient=functools.partial(accumulate_gradients, num_microbatches=4))`.
+    accumulates: `make_train_step(..., value_and_grad=functools.partial(accumulate_gradients, num_microbatches=4))`.
 
     Args:
         loss_fn: `loss_fn(params, carry, batch, key) -> (loss, (carry, metrics))` with a loss that is a mean over

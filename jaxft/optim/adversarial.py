@@ -1,6 +1,7 @@
-"""Adversarial training: a second gradient where the embeddings are moved a little towards a larger loss.
+"""Adversarial training with the fast gradient method (FGM), on the embeddings.
 
-A maker of gradients for `jaxft.make_train_step`, beside `jaxft.accumulate_gradients`.
+`fast_gradient_method` takes the place of `jax.value_and_grad` in `jaxft.make_train_step`, as
+`jaxft.accumulate_gradients` does.
 """
 
 import re
@@ -17,52 +18,60 @@ PyTree = Any
 
 
 def fast_gradient_method(loss_fn: LossFn, epsilon: float = 0.5, pattern: str = "embedding") -> GradFn:
-    """The gradient of the loss plus that at the nearby parameters where it grows fastest (FGM).
+    r"""Adds the gradients at adversarial parameters to the gradients of the loss (FGM).
 
-    The parameters whose path matches `pattern` are moved by `epsilon` times their gradient over its norm; the second
-    gradient is taken there, of the same batch with the same dropout. It costs one more pass forward and backward.
+    With $g$ the gradient of the perturbed parameters $\theta$, those whose path matches `pattern`, the second gradients
+    are taken at
+
+    $$\theta + \epsilon \, g / \lVert g \rVert,$$
+
+    with the same batch and the same dropout. A step costs one more forward and backward pass.
 
     Args:
         loss_fn: `(params, carry, batch, key) -> (loss, (carry, metrics))`.
-        epsilon: norm of the step, in the unit of the parameters.
-        pattern: a regular expression, searched for in `a/b/c` paths.
+        epsilon: $\epsilon$, the norm of the perturbation, in the unit of the parameters.
+        pattern: a regular expression that is searched for in `a/b/c` paths.
 
     Returns:
         `(params, carry, batch, key) -> ((loss, (carry, metrics)), gradients)`; loss, carry and metrics are those of the
-        parameters as they are.
+        unperturbed parameters.
 
     Raises:
-        ValueError: on the first call, where no path matches.
+        ValueError: on the first call, if no path matches.
 
     Examples:
         >>> def loss_fn(params, carry, batch, key):
         ...     return jnp.sum(params["embedding"] ** 2), (carry, {})
-        >>> gradient_fn = fast_gradient_method(loss_fn, epsilon=1.0)
-        >>> (loss, _), gradients = gradient_fn({"embedding": jnp.ones(1)}, (), None, None)
-        >>> float(loss), gradients["embedding"].tolist()  # 2 at 1, and 4 at 2
+        >>> value_and_grad = fast_gradient_method(loss_fn, epsilon=1.0)
+        >>> (loss, _), grads = value_and_grad({"embedding": jnp.ones(1)}, (), None, None)
+        >>> float(loss), grads["embedding"].tolist()  # a gradient of 2 at 1, and of 4 at 2
         (1.0, [6.0])
 
     References:
-        Miyato, Dai & Goodfellow, Adversarial Training Methods for Semi-Supervised Text Classification, ICLR 2017,
-        equation 5, for the matrix of embeddings as a whole instead of those of one text.
+        Miyato, Dai and Goodfellow, `Adversarial Training Methods for Semi-Supervised Text Classification
+        <https://arxiv.org/abs/1605.07725>`_, 2017, equation 5, with the embedding matrix in place of the embeddings of
+        one text.
     """
     value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
 
-    def gradients(params: PyTree, carry: PyTree, batch: PyTree, key: jax.Array | None) -> Any:
-        result, gradient = value_and_grad(params, carry, batch, key)
-        moves = [re.search(pattern, path) is not None for path in path_names(params)]
-        leaves, structure = jax.tree.flatten(params)
-        slopes = jax.tree.leaves(gradient)
-        chosen = [slope for slope, moved in zip(slopes, moves, strict=True) if moved]
-        if not chosen:
-            raise ValueError(f"no parameter's path matches {pattern!r}")
-        norm = optax.tree.norm(chosen)
-        step = epsilon / jnp.where(norm > 0, norm, jnp.ones_like(norm))
-        nearby = [
-            leaf + (step * slope).astype(leaf.dtype) if moved else leaf
-            for leaf, slope, moved in zip(leaves, slopes, moves, strict=True)
-        ]
-        _, adversarial = value_and_grad(structure.unflatten(nearby), carry, batch, key)
-        return result, jax.tree.map(jnp.add, gradient, adversarial)
+    def adversarial_value_and_grad(params: PyTree, carry: PyTree, batch: PyTree, key: jax.Array | None) -> Any:
+        result, grads = value_and_grad(params, carry, batch, key)
+        _, adversarial_grads = value_and_grad(_perturbed(params, grads, epsilon, pattern), carry, batch, key)
+        return result, jax.tree.map(jnp.add, grads, adversarial_grads)
 
-    return gradients
+    return adversarial_value_and_grad
+
+
+def _perturbed(params: PyTree, grads: PyTree, epsilon: float, pattern: str) -> PyTree:
+    """The parameters, those that match the pattern moved by `epsilon` along their gradient."""
+    matches = [re.search(pattern, path) is not None for path in path_names(params)]
+    if not any(matches):
+        raise ValueError(f"no parameter's path matches {pattern!r}: give a pattern that occurs in a path")
+    leaves, structure = jax.tree.flatten(params)
+    grad_leaves = jax.tree.leaves(grads)
+    norm = optax.tree.norm([grad for grad, match in zip(grad_leaves, matches, strict=True) if match])
+    step = epsilon / jnp.where(norm > 0, norm, jnp.ones_like(norm))
+    return structure.unflatten(
+        leaf + (step * grad).astype(leaf.dtype) if match else leaf
+        for leaf, grad, match in zip(leaves, grad_leaves, matches, strict=True)
+    )

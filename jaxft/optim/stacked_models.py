@@ -1,4 +1,7 @@
-"""Several models of the same shapes trained in one program: each array of theirs is stacked along a new first axis."""
+"""Several models of the same shapes trained in one program: their arrays are stacked along a new first axis.
+
+`jaxft.language_model` trains the forward and the backward language model this way.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +17,16 @@ PyTree = Any
 
 
 def stack(trees: Sequence[PyTree]) -> PyTree:
-    """Trees of the same structure and shapes as one, of NumPy arrays with a first axis more.
+    """Stacks trees of the same structure and shapes along a new first axis.
+
+    Args:
+        trees: pytrees of arrays, one per model.
+
+    Returns:
+        A pytree of NumPy arrays, (models, ...) each.
+
+    Raises:
+        ValueError: if the trees differ in structure or shapes.
 
     Examples:
         >>> stack([{"w": np.zeros(3)}, {"w": np.ones(3)}])["w"].shape
@@ -23,52 +35,63 @@ def stack(trees: Sequence[PyTree]) -> PyTree:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
-def unstack(tree: PyTree, index: int) -> PyTree:
-    """One of the trees that `stack` made one.
+def unstack(models: PyTree, index: int) -> PyTree:
+    """Takes one model out of a tree that `stack` made.
+
+    Args:
+        models: a pytree of arrays, (models, ...) each.
+        index: position of the model, from 0.
+
+    Returns:
+        A pytree of arrays without the first axis.
+
+    Raises:
+        IndexError: if NumPy arrays have no such index; a JAX array gives its last model instead.
 
     Examples:
         >>> unstack(stack([{"w": np.zeros(3)}, {"w": np.ones(3)}]), 1)
         {'w': array([1., 1., 1.])}
     """
-    return jax.tree.map(lambda leaf: leaf[index], tree)
+    return jax.tree.map(lambda leaf: leaf[index], models)
 
 
 def stacked_value_and_grad(loss_fn: LossFn, names: Sequence[str], clip_norm: float | None = None) -> GradFn:
-    """The value and gradient of every member's own loss, for `jaxft.make_train_step`'s `gradient`.
+    """Computes the loss and gradients of every model of a stack, for `value_and_grad` of `jaxft.make_train_step`.
 
-    No member sees another. Only a loss or gradient that is not finite concerns all of them: none moves then.
+    The models do not affect each other, with one exception: if a gradient of one model is not finite,
+    `jaxft.discriminative` skips the step for all of them.
 
     Args:
-        loss_fn: of one member.
-        names: of the members, in the order of their stack.
-        clip_norm: largest norm of each member's gradient.
+        loss_fn: the loss function of one model, `(params, carry, batch, key) -> (loss, (carry, metrics))`.
+        names: a name for each model, in the order of the stack.
+        clip_norm: the largest global norm of the gradients of each model; None for no clipping.
 
     Returns:
-        A function like `jax.value_and_grad(loss_fn, has_aux=True)` of stacked parameters, carries and batches, and one
-        key, with which every member draws the same. Its loss and metrics, `grad_norm` before clipping among them, are
-        means; those of the member `x` are metrics too, as `loss_x` and so on.
+        A function like `jax.value_and_grad(loss_fn, has_aux=True)` that takes stacked parameters, carries and batches,
+        and one key, which all models share. Its loss and metrics are means over the models. The metrics include
+        `grad_norm`, before clipping, and every metric of each model, for example `loss_x` for the model `x`.
 
     Examples:
         >>> def loss_fn(params, carry, batch, key):
         ...     return (params * batch).sum(), (carry, {})
-        >>> gradients = stacked_value_and_grad(loss_fn, ["a", "b"], clip_norm=2.0)
-        >>> (loss, (_, metrics)), slopes = gradients(jnp.ones((2, 1)), (), jnp.array([[1.0], [4.0]]), None)
-        >>> float(loss), float(metrics["loss_b"]), slopes.tolist()
+        >>> value_and_grad = stacked_value_and_grad(loss_fn, ["a", "b"], clip_norm=2.0)
+        >>> (loss, (_, metrics)), grads = value_and_grad(jnp.ones((2, 1)), (), jnp.array([[1.0], [4.0]]), None)
+        >>> float(loss), float(metrics["loss_b"]), grads.tolist()
         (2.5, 4.0, [[1.0], [2.0]])
     """
-    value_and_gradient = jax.value_and_grad(loss_fn, has_aux=True)
+    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
 
-    def one(params: PyTree, carry: PyTree, batch: PyTree, key: jax.Array | None) -> Any:
-        (loss, (carry, metrics)), slopes = value_and_gradient(params, carry, batch, key)
-        metrics = {"loss": loss, "grad_norm": optax.tree.norm(slopes), **metrics}
+    def of_one_model(params: PyTree, carry: PyTree, batch: PyTree, key: jax.Array | None) -> Any:
+        (loss, (carry, metrics)), grads = value_and_grad(params, carry, batch, key)
+        metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), **metrics}
         if clip_norm is not None:
-            slopes, _ = optax.clip_by_global_norm(clip_norm).update(slopes, optax.EmptyState())
-        return carry, metrics, slopes
+            grads, _ = optax.clip_by_global_norm(clip_norm).update(grads, optax.EmptyState())
+        return carry, metrics, grads
 
-    def gradients(params: PyTree, carry: PyTree, batch: PyTree, key: jax.Array | None) -> Any:
-        carry, metrics, slopes = jax.vmap(one, in_axes=(0, 0, 0, None))(params, carry, batch, key)
+    def of_all_models(params: PyTree, carry: PyTree, batch: PyTree, key: jax.Array | None) -> Any:
+        carry, metrics, grads = jax.vmap(of_one_model, in_axes=(0, 0, 0, None))(params, carry, batch, key)
         each = {f"{metric}_{name}": values[i] for metric, values in metrics.items() for i, name in enumerate(names)}
         means = {metric: jnp.mean(values) for metric, values in metrics.items()}
-        return (means.pop("loss"), (carry, {**means, **each})), slopes
+        return (means.pop("loss"), (carry, {**means, **each})), grads
 
-    return gradients
+    return of_all_models
