@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.data.streams import quantile_widths
+from jaxft.data.length_batches import quantile_widths
 from jaxft.errors import InputError
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")

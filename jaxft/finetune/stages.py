@@ -12,7 +12,7 @@ import optax
 
 from jaxft.data.document import Task
 from jaxft.data.examples import Examples
-from jaxft.data.streams import LengthBatches
+from jaxft.data.length_batches import LengthBatches
 from jaxft.finetune.inputs import Inputs, Split
 from jaxft.finetune.plan import finetune_plan
 from jaxft.finetune.scores import CHOOSING_SCORES, task_scores

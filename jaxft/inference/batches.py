@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxft.data.length_batches import LengthBatches
 from jaxft.data.pieces import Pieces
-from jaxft.data.streams import LengthBatches
 from jaxft.data.tag_pieces import TagPieces
 
 

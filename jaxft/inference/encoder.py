@@ -15,8 +15,8 @@ import numpy as np
 
 from jaxft.data.document import Task
 from jaxft.data.examples import Text
+from jaxft.data.length_batches import LengthBatches
 from jaxft.data.pieces import encode, load_tokenizer
-from jaxft.data.streams import LengthBatches
 from jaxft.errors import InputError
 from jaxft.files import write_json
 from jaxft.inference.answers import as_answers, as_scores, predictions, refuse_empty

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from jaxft.data.document import Direction, Task
-from jaxft.data.streams import LengthBatches, length_widths
+from jaxft.data.length_batches import LengthBatches, length_widths
 from jaxft.data.text import tokenize
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.files import write_json

@@ -16,7 +16,7 @@ from flax import nnx
 
 from jaxft.data.document import Direction
 from jaxft.data.splits import Texts
-from jaxft.data.streams import WindowStream
+from jaxft.data.windows import WindowStream
 from jaxft.errors import InputError
 from jaxft.inference.language_model import TextLanguageModel
 from jaxft.language_model.settings import Directions, LanguageModelSettings, LanguageModelStage

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import optax
 
+from jaxft.data.length_batches import quantile_widths
 from jaxft.data.spans import entity_scores
-from jaxft.data.streams import quantile_widths
 from jaxft.inference.batches import window_batches
 from jaxft.inference.tagger import EntityTagger, decode_tags
 from jaxft.models.bert import Encoder

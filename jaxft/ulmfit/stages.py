@@ -14,10 +14,10 @@ import optax
 from flax import nnx
 
 from jaxft.data.corpus import open_corpus
-from jaxft.data.document import Direction
-from jaxft.data.splits import UNLABELLED, Texts, split_texts
+from jaxft.data.document import UNLABELLED, Direction
+from jaxft.data.length_batches import LengthBatches, length_widths
+from jaxft.data.splits import Texts, split_texts
 from jaxft.data.store import build_store
-from jaxft.data.streams import LengthBatches, length_widths
 from jaxft.files import cache_folder
 from jaxft.inference.ensemble import Ensemble
 from jaxft.inference.text_classifier import TextClassifier, classifier_logits_fn, predict_logits
