@@ -1,14 +1,30 @@
-"""What every reader yields: documents, and the corpus they stream from. A leaf module, so that the readers (`table`,
-`imdb`, `demo`) and `open_corpus`, which chooses among them, all share it. Called by the readers; everyone else takes
-both names from `jaxft.data.corpus`.
+"""Documents, the corpus that they stream from, and the names of splits, tasks and reading directions.
+
+Every reader yields these types, so this module imports the standard library alone.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-Split = Literal["train", "test", "unlabelled", "valid"]
-SPLITS: tuple[Split, ...] = ("train", "test", "unlabelled", "valid")
+Split = Literal["train", "test", "unlabelled", "dev"]
+SPLITS: tuple[Split, ...] = ("train", "test", "unlabelled", "dev")
+"""the splits in the order of their numbers, which stores on disk hold"""
+TRAIN, TEST, UNLABELLED, DEV = range(len(SPLITS))
+
+SPLIT_NAMES: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "dev": "dev",
+    "valid": "dev",
+    "validation": "dev",
+    "val": "dev",
+    "test": "test",
+    "unlabelled": "unlabelled",
+    "unlabeled": "unlabelled",
+    "unsupervised": "unlabelled",
+}
+"""the split that each name in a data file stands for"""
 
 Task = Literal["classification", "regression", "multilabel"]
 """what a label is: one of several classes, a number, or a set of labels"""
@@ -19,7 +35,13 @@ Direction = Literal["forward", "backward"]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text; `label` is None where `split` is "unlabelled", and in a corpus for language models alone."""
+    """One text with its label and its split.
+
+    Attributes:
+        text: the raw text.
+        label: its class; None where `split` is "unlabelled", and in a corpus for language models alone.
+        split: the split that it belongs to.
+    """
 
     text: str
     label: str | None
@@ -28,13 +50,13 @@ class Document:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A named source of documents that can be streamed again and again.
+    """A named collection of documents that can be streamed several times.
 
     Attributes:
         name: "imdb", "demo" or the name of the file or folder, for reports.
         fingerprint: hexadecimal sha256 that changes when the documents may have changed; the key for caches.
-        open_stream: starts a fresh stream; callers use `documents()`.
-        pretokenized: whether the texts are tokens with spaces between them, to be taken as they are.
+        open_stream: starts a new stream; callers use `documents()`.
+        pretokenized: whether the texts are tokens separated by spaces, to be used as they are.
 
     Examples:
         >>> corpus = Corpus("one", "0" * 64, lambda: iter([Document("Fine.", "pos", "train")]))
@@ -48,7 +70,7 @@ class Corpus:
     pretokenized: bool = False
 
     def documents(self) -> Iterator[Document]:
-        """A fresh stream over all documents, in the same order each time, one document in memory at a time.
+        """Streams all documents from the first, always in the same order, with one in memory at a time.
 
         Raises:
             InputError: while streaming, at the first bad row, line or archive member.

@@ -1,32 +1,29 @@
-"""Examples for fine-tuning: texts or pairs of texts with a class, a number or a set of labels each, and their splits.
+"""Examples for fine-tuning: texts or pairs of texts, each with a class, a number or a set of labels, and their splits.
 
-Called by `jaxft.finetune`; everything is in memory, as fine-tuning needs few examples.
+`jaxft.finetune` reads its data with it. All examples are in memory, because fine-tuning needs few.
 """
 
-import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from itertools import compress
 from typing import Any
 
 import numpy as np
 
 from jaxft.data.corpus import open_corpus
-from jaxft.data.document import Task
+from jaxft.data.document import DEV, SPLITS, TEST, TRAIN, Task
 from jaxft.data.files import expanded, file_hash
-from jaxft.data.table import TABLE_SUFFIXES, rows, table_suffix, text_field
+from jaxft.data.table import TABLE_SUFFIXES, class_label, labelled_rows, table_suffix
 from jaxft.errors import InputError
 
 Text = tuple[str, ...]
 """one text, or two"""
 
-TRAIN, DEV, TEST = range(3)
-_SPLITS = {"train": TRAIN, "dev": DEV, "valid": DEV, "validation": DEV, "test": TEST}
-LARGEST = 1e18
-"""numbers from here on have squares that float32 cannot hold"""
+MAX_NUMBER = 1e18
+"""the square of a larger number does not fit into float32"""
 SEPARATOR = "|"
-"""stands between the labels of an example with several"""
+"""separates the labels of an example of a multi-label task"""
 
 
 @dataclass(frozen=True)
@@ -34,11 +31,12 @@ class Examples:
     """N examples.
 
     Attributes:
-        name, fingerprint: of the file, as in `Corpus`.
+        name: name of the data, as in `Corpus`.
+        fingerprint: hash of the data and of how they are read, as in `Corpus`.
         texts: N texts or pairs.
         targets: (N,) int32 classes, (N,) float64 numbers, or (N, C) float32 of 0 and 1.
-        classes: names of the C classes or labels; none for numbers.
-        splits: (N,) int8, which of TRAIN, DEV and TEST.
+        classes: names of the C classes or labels; empty for numbers.
+        splits: (N,) int8, each TRAIN, DEV or TEST.
     """
 
     name: str
@@ -49,7 +47,7 @@ class Examples:
     splits: np.ndarray
 
     def of(self, split: int) -> np.ndarray:
-        """The numbers of the examples of a split."""
+        """The indices of the examples of a split."""
         return np.flatnonzero(self.splits == split)
 
 
@@ -66,83 +64,72 @@ def read_examples(
 
     Args:
         data: a CSV, TSV or JSONL file, also compressed; for classification also what `open_corpus` takes.
-        task: what a label is: one of some classes, a number, or labels with `|` between them (in JSONL also a list).
-        text_column, pair_column, label_column: columns of a table; without a pair column examples are single texts.
-        split_column: column that says train, dev (or valid) or test; rows that say unlabelled are left out. Without the
-            column all rows are train, and those without a class or number are left out.
+        task: what a label is: a class, a number, or a set of labels separated by `|` (in JSONL also a list).
+        text_column: the column of texts in a table.
+        pair_column: the column of the second texts; None if the examples are single texts.
+        label_column: the column of labels.
+        split_column: the column that says train, dev, test or unlabelled, or one of their other names in
+            `document.SPLIT_NAMES`; unlabelled rows are left out. Without the column all rows are train, and those
+            without a class or number are left out.
 
     Raises:
-        InputError: naming file and row, of the first bad row; or too few examples or classes.
+        InputError: at the first bad row, with file and row; or too few examples or classes.
     """
     path = expanded(data)
     if table_suffix(path) in TABLE_SUFFIXES:
         if not path.is_file():
             raise InputError(f"{data} does not exist; --data takes the path of a CSV, TSV or JSONL file")
-        stream = _table(path, task, text_column, pair_column, label_column, split_column)
+        columns = [(text_column, "--text-column")]
+        if pair_column is not None:
+            columns.append((pair_column, "--pair-column"))
+        stream = labelled_rows(path, columns, label_column, split_column, LABEL_READERS[task])
         name, fingerprint = path.name, file_hash(path, repr((task, text_column, pair_column, label_column)))
     elif task == "classification" and pair_column is None:
         corpus = open_corpus(data)
         name, fingerprint = corpus.name, corpus.fingerprint
-        stream = (((d.text,), d.label, _SPLITS[d.split]) for d in corpus.documents() if d.split != "unlabelled")
+        stream = (((document.text,), document.label, document.split) for document in corpus.documents())
     else:
         raise InputError(f"--data {data} is no CSV, TSV or JSONL file, which --task {task} and pairs are read from")
     texts, labels, splits = [], [], []
     for text, label, split in stream:
-        texts.append(text)
-        labels.append(label)
-        splits.append(split)
-    places = np.array(splits, np.int8)
-    if not (places == TRAIN).any():
+        if split != "unlabelled":
+            texts.append(text)
+            labels.append(label)
+            splits.append(SPLITS.index(split or "train"))
+    split_numbers = np.array(splits, np.int8)
+    if not (split_numbers == TRAIN).any():
         raise InputError(f"{data} holds no training rows with a label; fill in {label_column!r}")
-    targets, classes = _targets(labels, places, task, data)
-    return Examples(name, fingerprint, tuple(texts), targets, classes, places)
+    targets, classes = _targets(labels, split_numbers, task, data)
+    return Examples(name, fingerprint, tuple(texts), targets, classes, split_numbers)
 
 
-def _table(
-    path: Path, task: Task, text_column: str, pair_column: str | None, label_column: str, split_column: str
-) -> Iterator[tuple[Text, Any, int]]:
-    columns = [(text_column, "--text-column")]
-    if pair_column is not None:
-        columns.append((pair_column, "--pair-column"))
-    has_split = None
-    for where, fields in rows(path):
-        if has_split is None:
-            has_split = split_column in fields or split_column != "split"
-        if not has_split and split_column in fields:
-            raise InputError(f"{where}: the first row with {split_column!r}; give it in all rows, or in none")
-        text = tuple(text_field(fields, *column, where) for column in columns)
-        for column, flag in ((label_column, "--label-column"), *([(split_column, "--split-column")] * has_split)):
-            if column not in fields:
-                raise InputError(f"{where}: no column {column!r}; name the right one with {flag}")
-        said = str(fields[split_column]).strip().lower() if has_split else "train"
-        if said in ("unlabelled", "unlabeled"):
-            continue
-        if said not in _SPLITS:
-            raise InputError(f"{where}: unknown split {said!r}; use train, dev, test or unlabelled")
-        label = _label(fields[label_column], task, where, label_column)
-        if label is not None:
-            yield text, label, _SPLITS[said]
-        elif has_split:
-            raise InputError(f"{where}: a {said} row without a label; fill in {label_column!r} or remove the row")
+def _class(value: Any, column: str, where: str) -> str | None:
+    return class_label(value, column, where, "give one label, or --task multilabel")
 
 
-def _label(value: Any, task: Task, where: str, column: str) -> Any:
-    """A class, a number or a list of labels, which may be empty; None where a class or number is missing."""
-    if task == "multilabel":
-        parts = value if isinstance(value, list) else str("" if value is None else value).split(SEPARATOR)
-        return sorted({str(part).strip() for part in parts} - {""})
-    if isinstance(value, dict | list):
-        raise InputError(f"{where}: {column!r} holds {json.dumps(value)}; give one label, or --task multilabel")
-    said = "" if value is None else str(value).strip()
-    if not said or task == "classification":
-        return said or None
+def _number(value: Any, column: str, where: str) -> float | None:
+    cell = _class(value, column, where)
+    if cell is None:
+        return None
     try:
-        number = float(said)
+        number = float(cell)
     except ValueError:
         number = math.nan
-    if not abs(number) < LARGEST:
-        raise InputError(f"{where}: {said!r} in {column!r} is no number; correct it, or give --task classification")
+    if not abs(number) < MAX_NUMBER:
+        raise InputError(f"{where}: {cell!r} in {column!r} is no number; correct it, or give --task classification")
     return number
+
+
+def _label_set(value: Any, column: str, where: str) -> list[str]:
+    labels = value if isinstance(value, list) else str("" if value is None else value).split(SEPARATOR)
+    return sorted({str(label).strip() for label in labels} - {""})
+
+
+LABEL_READERS: dict[Task, Callable[[Any, str, str], Any]] = {
+    "classification": _class,
+    "regression": _number,
+    "multilabel": _label_set,
+}
 
 
 def _targets(labels: Sequence[Any], splits: np.ndarray, task: Task, data: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -154,28 +141,28 @@ def _targets(labels: Sequence[Any], splits: np.ndarray, task: Task, data: str) -
         return targets, ()
     sets = labels if task == "multilabel" else [[label] for label in labels]
     # numbers by value, before other strings in their order
-    found: list[str] = sorted(
+    classes: list[str] = sorted(
         {label for i in train.tolist() for label in sets[i]},
         key=lambda label: (not label.isdigit(), len(label) * label.isdigit(), label),
     )
-    if len(found) < (1 if task == "multilabel" else 2):
+    if len(classes) < (1 if task == "multilabel" else 2):
         raise InputError(f"{data} has fewer than two classes in its training rows; give examples of others")
-    index = {label: i for i, label in enumerate(found)}
-    unknown = {label for own in sets for label in own if label not in index}
+    index = {label: i for i, label in enumerate(classes)}
+    unknown = {label for label_set in sets for label in label_set if label not in index}
     if unknown:
         raise InputError(
             f"{data} has labels that no training row has ({', '.join(sorted(unknown)[:5])}); add some rows"
         )
     if task == "classification":
-        return np.array([index[label] for label in labels], np.int32), tuple(found)
-    targets = np.zeros((len(labels), len(found)), np.float32)
-    for row, own in zip(targets, sets, strict=True):
-        row[[index[label] for label in own]] = 1.0
-    return targets, tuple(found)
+        return np.array([index[label] for label in labels], np.int32), tuple(classes)
+    targets = np.zeros((len(labels), len(classes)), np.float32)
+    for row, label_set in zip(targets, sets, strict=True):
+        row[[index[label] for label in label_set]] = 1.0
+    return targets, tuple(classes)
 
 
 def strata(targets: np.ndarray, bins: int = 10) -> np.ndarray:
-    """What a split should hold equal shares of, (N,) int: classes, sets of labels, or bins of numbers.
+    """The stratum of each example, (N,) int: its class, its set of labels, or the bin of its number.
 
     Examples:
         >>> strata(np.array([0.1, 5.0, 0.2, 4.0], np.float32), bins=2).tolist()
@@ -190,7 +177,7 @@ def strata(targets: np.ndarray, bins: int = 10) -> np.ndarray:
 
 
 def stratified_folds(strata: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """The fold of each example, (N,) int, with equal shares of every stratum, to one example.
+    """The fold of each example, (N,) int; the shares of a stratum in the folds differ by one example at most.
 
     Examples:
         >>> folds = stratified_folds(np.array([0, 0, 0, 0, 1, 1]), 2, np.random.default_rng(0))
@@ -203,47 +190,54 @@ def stratified_folds(strata: np.ndarray, count: int, rng: np.random.Generator) -
 
 
 def stratified_sample(strata: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Which examples are drawn, (N,) bool: `count` of them, with equal shares of every stratum, to one example.
+    """Draws `count` examples, (N,) bool, with an equal share of every stratum up to one example.
 
     Examples:
         >>> drawn = stratified_sample(np.array([0, 0, 0, 0, 1, 1]), 3, np.random.default_rng(0))
         >>> int(drawn[:4].sum()), int(drawn[4:].sum())
         (2, 1)
     """
-    numbers = np.arange(len(strata) + 1) * count // len(strata)
+    drawn_before = np.arange(len(strata) + 1) * count // len(strata)
     drawn = np.empty(len(strata), bool)
-    drawn[_by_stratum(strata, rng)] = np.diff(numbers) > 0
+    drawn[_by_stratum(strata, rng)] = np.diff(drawn_before) > 0
     return drawn
 
 
 def _by_stratum(strata: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The indices of the examples, stratum by stratum, in random order within each."""
     return np.lexsort((rng.random(len(strata)), strata))
 
 
 def _one_of_each(targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The first of the rows with each class or label; none of numbers."""
+    """The first of the rows with each class or label; no rows if the targets are numbers."""
     if targets.ndim == 2:
-        held = targets[rows] > 0
-        return np.unique(rows[held.argmax(axis=0)[held.any(axis=0)]])
+        has_label = targets[rows] > 0
+        return np.unique(rows[has_label.argmax(axis=0)[has_label.any(axis=0)]])
     return rows[np.unique(targets[rows], return_index=True)[1]] if targets.dtype == np.int32 else rows[:0]
 
 
 def carve(examples: Examples, *, dev: float, test: float, limit: int | None, seed: int) -> Examples:
-    """The examples with the splits that are missing taken from train, each a share of it.
+    """Carves the splits that are missing from train, stratified by label.
 
-    One row of every class or label stays in train. Of what is left of train after the test split was taken, `limit`
-    rows are used, dev rows included.
+    One row of every class or label stays in train.
+
+    Args:
+        examples: the examples, with at least a train split.
+        dev: share of train that becomes the dev split if there is none; 0 carves none.
+        test: share of train that becomes the test split if there is none; 0 carves none.
+        limit: how many of the training rows to use once the test split is carved, dev rows included; None uses all.
+        seed: decides which rows are drawn.
 
     Raises:
         InputError: too few training rows.
     """
     splits, rng = examples.splits.copy(), np.random.default_rng(seed)
     groups, unused = strata(examples.targets), -1
-    kept = _one_of_each(examples.targets, rng.permutation(examples.of(TRAIN)))
+    always_train = _one_of_each(examples.targets, rng.permutation(examples.of(TRAIN)))
 
     def take(split: int, count: int) -> None:
-        free = np.setdiff1d(np.flatnonzero(splits == TRAIN), kept)
-        if not 0 < count < len(free) + bool(len(kept)):
+        free = np.setdiff1d(np.flatnonzero(splits == TRAIN), always_train)
+        if not 0 < count < len(free) + bool(len(always_train)):
             raise InputError(f"{(splits == TRAIN).sum()} training rows are too few to hold {count} out; give more rows")
         splits[free[stratified_sample(groups[free], count, rng)]] = split
 
@@ -256,10 +250,10 @@ def carve(examples: Examples, *, dev: float, test: float, limit: int | None, see
         take(unused, int((splits == TRAIN).sum()) - limit)
     if dev and not len(examples.of(DEV)):
         take(DEV, share_of_train(dev))
-    chosen = splits != unused
+    used = splits != unused
     return replace(
         examples,
-        texts=tuple(text for text, wanted in zip(examples.texts, chosen, strict=True) if wanted),
-        targets=examples.targets[chosen],
-        splits=splits[chosen],
+        texts=tuple(compress(examples.texts, used)),
+        targets=examples.targets[used],
+        splits=splits[used],
     )

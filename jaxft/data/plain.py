@@ -149,7 +149,7 @@ def _lines(stream: BinaryIO, where: str) -> Iterator[str]:
 
 
 def _read_wikitext(files: dict[str, Path]) -> Iterator[Document]:
-    splits: dict[str, Split] = {"train": "unlabelled", "valid": "valid", "test": "test"}
+    splits: dict[str, Split] = {"train": "unlabelled", "valid": "dev", "test": "test"}
     for name, path in files.items():
         article: list[str] = []
         with decompressed(path) as stream:

@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jaxft.data.document import Corpus, Direction
+from jaxft.data.document import TEST, TRAIN, UNLABELLED, Corpus, Direction
 from jaxft.data.store import TokenStore
 from jaxft.errors import InputError
 
-TRAIN, TEST, UNLABELLED = 0, 1, 2
 MOST_VALIDATION_TEXTS = 1000
 
 

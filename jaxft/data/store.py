@@ -1,9 +1,9 @@
 """A corpus as token ids on disk: tokenized once, then opened without reading the texts again.
 
-The jobs call `build_store` with a corpus from `jaxft.data.corpus`; `jaxft.data.streams` reads the `TokenStore`. Texts
-stream through `jaxft.data.numbering` into a file of ids in order of appearance, which is then renumbered by the
-vocabulary, so memory holds the distinct tokens and nine bytes for each document, but no text. `N` is the number of
-documents, `T` the number of tokens of all of them.
+The jobs call `build_store` with a corpus from `jaxft.data.corpus`. `jaxft.data.numbering` turns the stream of texts
+into a file of ids in order of appearance, which is then renumbered by the vocabulary, so memory holds the distinct
+tokens and nine bytes for each document, but no text. `N` is the number of documents, `T` the number of tokens of all
+of them.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxft.data import text
-from jaxft.data.document import SPLITS, Corpus, Document
+from jaxft.data.document import SPLITS, TRAIN, UNLABELLED, Corpus, Document
 from jaxft.data.numbering import number_texts
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
@@ -41,7 +41,7 @@ class TokenStore:
         ids: Those of all documents in a row, memory-mapped and read-only: (T,), uint16, or int32 where V >= 65,536.
         offsets: Where each document begins, and the end: int64, (N + 1,).
         labels: Index into `classes`, -1 for none: int32, (N,).
-        splits: Index into `jaxft.data.document.SPLITS`: 0 train, 1 test, 2 unlabelled, 3 valid: int8, (N,).
+        splits: Index into `jaxft.data.document.SPLITS`: 0 train, 1 test, 2 unlabelled, 3 dev: int8, (N,).
         vocabulary: The tokens behind the ids.
         classes: The labels of the train split; numbers by value, before other strings in their order.
     """
@@ -196,7 +196,7 @@ def _number(
                 ids.tofile(file)
             split = np.array(splits[len(lengths) : len(lengths) + len(sizes)])
             lengths.extend(sizes.tolist())
-            read = np.isin(split, [SPLITS.index("train"), SPLITS.index("unlabelled")]) | transductive
+            read = np.isin(split, [TRAIN, UNLABELLED]) | transductive
             counted = ids[np.repeat(read, sizes)]
             new = np.bincount(counted, minlength=len(tokens))
             new[: len(counts)] += counts
@@ -207,7 +207,7 @@ def _number(
 def _classes(name: str, table: _Numbered) -> tuple[str, ...]:
     """The labels of the train split in their order, after checking that they will do."""
     labels, splits = np.array(table.labels), np.array(table.splits)
-    train = {table.names[i] for i in np.unique(labels[(splits == SPLITS.index("train")) & (labels >= 0)])}
+    train = {table.names[i] for i in np.unique(labels[(splits == TRAIN) & (labels >= 0)])}
     if len(train) < 2:
         found = f"only {train.pop()!r}" if train else "no label"
         raise InputError(f"{name} has {found} in its train split; a classifier needs at least two classes")

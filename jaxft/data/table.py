@@ -1,7 +1,8 @@
-"""Documents from a table: CSV, TSV or JSON lines, plain or compressed, with a text, a label and perhaps a split per
-row. Called by `open_corpus` for training data and by `python -m jaxft.predict --input`, which needs `rows` alone.
+"""Tables of texts, labels and splits: CSV, TSV and JSON lines, plain or compressed.
 
-Rows are counted as a spreadsheet shows them: the header is row 1, and a quoted text with line breaks is one row.
+`open_corpus` and `read_examples` read training data with it, and `python -m jaxft.predict --input` reads texts with
+`rows`. Rows are counted as a spreadsheet shows them: the header is row 1, and a quoted text with line breaks is one
+row.
 """
 
 import csv
@@ -9,11 +10,11 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from jaxft.data.document import Document, Split
+from jaxft.data.document import SPLIT_NAMES, Document, Split
 from jaxft.data.files import COMPRESSION_SUFFIXES, decompressed, text_lines
 from jaxft.errors import InputError
 
@@ -25,7 +26,7 @@ LONGEST_FIELD = 2**31 - 1  # characters; the largest limit that a C long holds o
 
 
 def table_suffix(path: Path) -> str:
-    """The suffix that tells the format, without that of the compression.
+    """The suffix of the format in lower case, without the suffix of the compression.
 
     Examples:
         >>> table_suffix(Path("reviews.CSV.gz"))
@@ -38,11 +39,11 @@ def table_suffix(path: Path) -> str:
 
 
 def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Streams the rows of a table as (where, fields): `where` names file and row, for error messages.
+    """Streams the rows of a table as (where, fields); `where` names the file and the row, for error messages.
 
     Raises:
-        InputError: another suffix, an unreadable file, not UTF-8, a ragged row, a repeated column name, a line that is
-            no JSON object.
+        InputError: an unknown suffix, a file that cannot be read or is not UTF-8, a ragged row, a repeated column name,
+            or a line that is not a JSON object.
     """
     if table_suffix(path) not in TABLE_SUFFIXES:
         raise InputError(
@@ -53,10 +54,10 @@ def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def text_field(fields: dict[str, Any], column: str, flag: str, where: str) -> str:
-    """The text of one row; `flag` is what names its column.
+    """The text in a column of a row; `flag` is the flag that names the column.
 
     Raises:
-        InputError: no such column, or a text that is empty or no string.
+        InputError: there is no such column, or the text is empty or not a string.
     """
     text = _field(fields, column, flag, where)
     if not isinstance(text, str):
@@ -68,46 +69,86 @@ def text_field(fields: dict[str, Any], column: str, flag: str, where: str) -> st
     return text
 
 
-def read_table(path: Path, text_column: str, label_column: str, split_column: str, seed: int = 0) -> Iterator[Document]:
-    """Streams a table's documents in the order of its rows.
+def labelled_rows(
+    path: Path,
+    text_columns: Sequence[tuple[str, str]],
+    label_column: str,
+    split_column: str,
+    read_label: Callable[[Any, str, str], Any],
+    splits: Sequence[Split] = ("train", "dev", "test", "unlabelled"),
+) -> Iterator[tuple[tuple[str, ...], Any, Split | None]]:
+    """Streams the rows of a table as (texts, label, split).
 
-    With a split column each row says train, test or unlabelled, and labels of unlabelled rows are ignored. Without one,
-    rows with an empty label are unlabelled, and of every five rows of a class one, at a place drawn from `seed`, is
-    test: a stratified 20 % that needs no second pass. The first row of each class is always train.
+    The table has a split column if its first row has one. The label of an unlabelled row is None and its cell is not
+    read. Without a split column, a row without a label is unlabelled and the split of every other row is None.
+
+    Args:
+        path: the table.
+        text_columns: each column of texts, and the flag that names it.
+        label_column: the column of labels.
+        split_column: the column of splits; only one that is called "split" may be absent.
+        read_label: returns the label of a cell, given the cell, its column and its place in the file; None if the cell
+            holds none.
+        splits: the splits that a row may name.
 
     Raises:
-        InputError: at the first bad row; see `rows` and `text_field`, and also an unknown split or a missing label.
+        InputError: at the first bad row: as `rows` and `text_field`, an unknown split, a missing label, or a split
+            column that starts after the first row; or no rows.
     """
     has_split = None
-    seen: dict[str, int] = {}  # rows so far of each class
     for where, fields in rows(path):
         if has_split is None:
-            # the default name may be absent; a name that was asked for may not
             has_split = split_column in fields or split_column != "split"
-        text = text_field(fields, text_column, "--text-column", where)
-        if has_split:
-            split = _split(_field(fields, split_column, "--split-column", where), where)
-            if split == "unlabelled":
-                yield Document(text, None, split)
-                continue
-        else:
-            split = None
-        label = _label(_field(fields, label_column, "--label-column", where), label_column, where)
-        if split is None:
-            split = "unlabelled" if label is None else _carved_split(label, seen, seed)
-        elif label is None:
+        elif not has_split and split_column in fields:
+            raise InputError(f"{where}: the first row with {split_column!r}; give it in all rows, or in none")
+        texts = tuple(text_field(fields, column, flag, where) for column, flag in text_columns)
+        split = _split(_field(fields, split_column, "--split-column", where), splits, where) if has_split else None
+        if split == "unlabelled":
+            yield texts, None, split
+            continue
+        label = read_label(_field(fields, label_column, "--label-column", where), label_column, where)
+        if label is None and split is not None:
             raise InputError(
                 f"{where}: a {split} row without a label; fill in {label_column!r} or set the split to unlabelled"
             )
-        yield Document(text, label, split)
+        yield texts, label, "unlabelled" if label is None else split
     if has_split is None:
         raise InputError(f"{path} holds no rows; name a file with documents in it")
+
+
+def class_label(value: Any, column: str, where: str, remedy: str = "give one label per row") -> str | None:
+    """The class in a cell; None if the cell is empty.
+
+    Raises:
+        InputError: the cell holds a list or an object; the sentence ends with `remedy`.
+    """
+    if isinstance(value, dict | list):
+        raise InputError(f"{where}: {column!r} holds {json.dumps(value)}; {remedy}")
+    label = "" if value is None else str(value).strip()
+    return label or None
+
+
+def read_table(path: Path, text_column: str, label_column: str, split_column: str, seed: int = 0) -> Iterator[Document]:
+    """Streams the documents of a table in the order of its rows.
+
+    With a split column, each row says train, test or unlabelled. Without one, rows with an empty label are unlabelled,
+    and one of every five rows of a class is test, at a place drawn from `seed`: a stratified 20 % that needs no second
+    pass. The first row of each class is always train.
+
+    Raises:
+        InputError: at the first bad row, as `labelled_rows`.
+    """
+    rows_of_class: dict[str, int] = {}
+    columns: list[tuple[str, str]] = [(text_column, "--text-column")]
+    splits: tuple[Split, ...] = ("train", "test", "unlabelled")
+    for (text,), label, split in labelled_rows(path, columns, label_column, split_column, class_label, splits):
+        yield Document(text, label, _carved_split(label, rows_of_class, seed) if split is None else split)
 
 
 def _csv_rows(path: Path, stream: BinaryIO) -> Iterator[tuple[str, dict[str, Any]]]:
     # one limit for the whole process, and the default of 131,072 characters is shorter than some reviews' pages
     csv.field_size_limit(LONGEST_FIELD)
-    # strict, since a stray quote would otherwise swallow the rows that follow it
+    # strict, because a stray quote would otherwise swallow the rows that follow it
     delimiter = DELIMITERS[table_suffix(path)]
     reader = csv.reader(text_lines(stream, path), delimiter=delimiter, strict=True)
     header: list[str] | None = None
@@ -160,23 +201,19 @@ def _listed(names: Any) -> str:
     return ", ".join(repr(name) for name in names)
 
 
-def _split(value: Any, where: str) -> Split:
-    name = str(value).strip().lower().replace("unlabeled", "unlabelled")
-    if name not in ("train", "test", "unlabelled"):
-        raise InputError(f"{where}: unknown split {value!r}; use train, test or unlabelled")
-    return cast(Split, name)
+def _split(value: Any, splits: Sequence[Split], where: str) -> Split:
+    split = SPLIT_NAMES.get(str(value).strip().lower())
+    if split is None or split not in splits:
+        *others, last = splits
+        raise InputError(f"{where}: unknown split {value!r}; use {', '.join(others)} or {last}")
+    return split
 
 
-def _label(value: Any, column: str, where: str) -> str | None:
-    if isinstance(value, dict | list):
-        raise InputError(f"{where}: {column!r} holds {json.dumps(value)}; give one label per row")
-    label = "" if value is None else str(value).strip()
-    return label or None
-
-
-def _carved_split(label: str, seen: dict[str, int], seed: int) -> Split:
-    block, place = divmod(seen.get(label, 0), TEST_EVERY)
-    seen[label] = seen.get(label, 0) + 1
+def _carved_split(label: str, rows_of_class: dict[str, int], seed: int) -> Split:
+    """The split of the next row of a class; counts the rows of each class."""
+    count = rows_of_class.get(label, 0)
+    rows_of_class[label] = count + 1
+    block, place = divmod(count, TEST_EVERY)
     draw = hashlib.sha256(f"{seed} {block} {label}".encode()).digest()[0]
     # never the first row of a class, so that no class is in test alone
     test_place = 1 + draw % (TEST_EVERY - 1) if block == 0 else draw % TEST_EVERY

@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxft.data.document import DEV, TEST, TRAIN
 from jaxft.data.examples import (
-    DEV,
-    TEST,
-    TRAIN,
     Examples,
     carve,
     read_examples,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.data.examples import DEV, TEST, TRAIN
+from jaxft.data.document import DEV, TEST, TRAIN
 from jaxft.data.hub import checkpoint_fingerprint
 from jaxft.finetune.inputs import Inputs, Split, read_inputs, split_examples
 from jaxft.finetune.ladder import ladder_rows

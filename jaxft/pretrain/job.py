@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.data.document import SPLITS, Corpus, Direction
+from jaxft.data.document import DEV, TEST, UNLABELLED, Corpus, Direction
 from jaxft.data.files import expanded
 from jaxft.data.plain import plain_corpus, wikitext_corpus
 from jaxft.data.splits import Texts, hold_out
@@ -51,9 +51,7 @@ def read_texts(settings: Settings, progress: bool = True) -> Texts:
         labelled=False,
         progress=progress,
     )
-    valid, test, pool = (
-        np.flatnonzero(store.splits == SPLITS.index(split)) for split in ("valid", "test", "unlabelled")
-    )
+    valid, test, pool = (np.flatnonzero(store.splits == split) for split in (DEV, TEST, UNLABELLED))
     if not len(valid) and len(pool) < 2:
         raise InputError(f"{corpus.name} is too little text to hold some out for its perplexity: add text")
     if not len(valid):

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxft.data.examples import DEV, TEST, TRAIN, carve, read_examples, strata, stratified_folds, stratified_sample
+from jaxft.data.document import DEV, TEST, TRAIN
+from jaxft.data.examples import carve, read_examples, strata, stratified_folds, stratified_sample
 from jaxft.errors import InputError
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxft.data.document import Corpus, Document
-from jaxft.data.splits import TRAIN, split_texts
+from jaxft.data.document import TRAIN, Corpus, Document
+from jaxft.data.splits import split_texts
 from jaxft.data.store import build_store
 from jaxft.errors import InputError
 
