@@ -1,7 +1,7 @@
-"""The Adams that BERT was fine-tuned with, by their published rules: Google's `bert_adamw`, keras-bert's `adam_warmup`.
+"""The variants of Adam that BERT was fine-tuned with: Google's `bert_adamw` and keras-bert's `adam_warmup`.
 
-Both differ from `optax.adamw` in where epsilon and bias correction act. They are complete optax optimizers, on their
-own or with learning rate 1 inside `discriminative`.
+Both differ from `optax.adamw` in epsilon and bias correction. They are complete optax optimizers; inside
+`discriminative` their learning rate is 1.
 """
 
 import math
@@ -19,12 +19,12 @@ PyTree = Any
 
 
 class ScaleByUncorrectedAdamState(NamedTuple):
-    """Moments of `scale_by_uncorrected_adam`, in float32 whatever the parameters are.
+    """The state of `scale_by_uncorrected_adam`: float32 moments, also for parameters of other dtypes.
 
     Attributes:
         mu: the first moments.
         nu: the second moments.
-        nu_max: the largest second moments so far, with AMSGrad only.
+        nu_max: the largest second moments so far; None without AMSGrad.
     """
 
     mu: PyTree
@@ -43,21 +43,26 @@ def scale_by_uncorrected_adam(
     Args:
         b1: decay of the first moment, from 0 to 1.
         b2: decay of the second moment, from 0 to 1.
-        eps: added to the root of the uncorrected second moment; positive, since a gradient that is always 0 would
-            make 0 / 0 without it.
-        amsgrad: whether the largest second moment so far divides.
+        eps: added to the root of the uncorrected second moment; positive, because a gradient that is always 0 gives
+            0 / 0 without it.
+        amsgrad: whether to divide by the largest second moment so far.
 
     Returns:
         An optax transformation that, like `optax.scale_by_adam`, has no learning rate and does not change the sign.
 
     Raises:
-        ValueError: where an argument is out of its range.
+        ValueError: if an argument is out of its range.
 
     Examples:
         >>> tx = scale_by_uncorrected_adam(0.9, 0.999, eps=1e-8)
         >>> updates, _ = tx.update(jnp.array([2.0]), tx.init(jnp.array([1.0])))
         >>> round(float(updates[0]), 4)  # 0.1 / sqrt(0.001)
         3.1623
+
+    References:
+        `AdamWeightDecayOptimizer in google-research/bert
+        <https://github.com/google-research/bert/blob/master/optimization.py>`_; Reddi et al., `On the Convergence of
+        Adam and Beyond <https://arxiv.org/abs/1904.09237>`_, 2018, for AMSGrad.
     """
     _check_adam(b1, b2, eps)
 
@@ -95,8 +100,8 @@ def bert_adamw(
     $$\theta_t = \theta_{t-1} - \eta_t \left( c_t \frac{m_t}{\sqrt{v_t} + \epsilon} + \lambda \theta_{t-1} \right),
       \qquad c_t = 1, \;\text{ or }\; \sqrt{1 - \beta_2^t} / (1 - \beta_1^t) \text{ with bias correction.}$$
 
-    Leaving the correction out makes the first updates some three times larger and is one cause of unstable
-    fine-tuning on small data; it is the default here because it is what was published.
+    Without bias correction the first updates are about three times larger, which is one cause of unstable fine-tuning
+    on small data sets. The default follows the published optimizer.
 
     Args:
         learning_rate: $\eta$, a number or a schedule; 1 inside `discriminative`.
@@ -104,14 +109,14 @@ def bert_adamw(
         b1: $\beta_1$.
         b2: $\beta_2$.
         eps: $\epsilon$, added to the root of the uncorrected second moment, positive.
-        exclude: regular expressions; parameters with one anywhere in their path do not decay.
-        bias_correction: whether to correct the moments for their start at zero.
+        exclude: regular expressions; a parameter does not decay if one of them is found in its path.
+        bias_correction: whether to correct the moments for their initial value of zero.
 
     Returns:
         A complete optax optimizer.
 
     Raises:
-        ValueError: where an argument is out of its range.
+        ValueError: if an argument is out of its range.
 
     Examples:
         >>> params = {"kernel": jnp.array([1.0]), "bias": jnp.array([1.0])}
@@ -157,26 +162,26 @@ def adam_warmup(
     Args:
         learning_rate: the learning rate at the end of warm-up.
         warmup_steps: steps of linear warm-up.
-        decay_steps: steps of linear decay, warm-up included: the total that `train_steps` gives.
-        min_lr: the learning rate after them.
+        decay_steps: steps of warm-up and linear decay together: the total that `train_steps` returns.
+        min_lr: the learning rate after `decay_steps`.
         b1: $\beta_1$.
         b2: $\beta_2$.
         eps: $\epsilon$, positive.
         weight_decay: $\lambda$.
-        weight_decay_pattern: regular expressions, where keras-bert takes substrings; only parameters with one anywhere
-            in their path decay. `None`: all.
-        amsgrad: whether the largest second moment so far divides.
+        weight_decay_pattern: regular expressions (keras-bert takes substrings); a parameter decays only if one of them
+            is found in its path. With `None` all parameters decay.
+        amsgrad: whether to divide by the largest second moment so far.
 
     Returns:
         A complete optax optimizer.
 
     Raises:
-        ValueError: where an argument is out of its range.
+        ValueError: if an argument is out of its range.
 
     Examples:
         >>> tx = adam_warmup(1e-3, warmup_steps=10, decay_steps=100)
         >>> updates, _ = tx.update(jnp.array([2.0]), tx.init(jnp.array([1.0])))
-        >>> round(float(updates[0]), 6)  # a tenth of the peak, against the gradient
+        >>> round(float(updates[0]), 6)  # the rate is a tenth of the peak
         -0.0001
 
     References:
@@ -198,7 +203,7 @@ def _bias_correction(b1: float, b2: float) -> Schedule:
     """sqrt(1 - b2^t) / (1 - b1^t) for t = step + 1."""
 
     def one_minus_power(b: float, t: jax.Array) -> jax.Array:
-        # 1 - 0.999**1 in float32 would have four digits; expm1 has all of them.
+        # expm1 keeps all digits; 1 - 0.999**1 in float32 has four.
         return -jnp.expm1(t * math.log(b)) if b else jnp.ones_like(t)
 
     def correction(step: jax.typing.ArrayLike) -> jax.Array:
@@ -210,8 +215,8 @@ def _bias_correction(b1: float, b2: float) -> Schedule:
 
 def _check_adam(b1: float, b2: float, eps: float, weight_decay: float = 0.0) -> None:
     if not (0.0 <= b1 < 1.0 and 0.0 <= b2 < 1.0):
-        raise ValueError(f"b1 and b2 are decay rates from 0 to below 1, not {b1} and {b2}")
+        raise ValueError(f"b1 and b2 are {b1} and {b2}: give decay rates from 0 to below 1")
     if not eps >= jnp.finfo(jnp.float32).tiny:
-        raise ValueError(f"eps is positive, also in float32, unlike {eps}")
+        raise ValueError(f"eps is {eps}: give a number that is positive in float32")
     if not weight_decay >= 0.0:
-        raise ValueError(f"weight_decay is not negative, unlike {weight_decay}")
+        raise ValueError(f"weight_decay is {weight_decay}: give a number from 0")

@@ -1,11 +1,11 @@
-"""Averages of parameters: exponential, equal (SWA), and the averaged SGD that AWD-LSTM switches on when it stalls.
+"""Averages of parameters: exponential (EMA), equal (SWA), and AWD-LSTM's averaged SGD (NT-ASGD).
 
-Each factory gives an `Average`, a triple of pure functions like an optax transformation, for a training step to carry
-beside the optimizer state. Training goes on with the raw weights; `value` gives the ones to evaluate. All three are
-one running mean, $a \\leftarrow a + w_t (\\theta_t - a)$, with different weights $w_t$, so an average never differs
-from its parameters before it starts, and parameters that stand still are averaged to themselves. Averages are kept in
-float32 where parameters have fewer bits. A model with batch normalisation needs its statistics computed again for the
-averaged weights.
+Each factory returns an `Average`, a tuple of pure functions like an optax transformation; a training step keeps the
+state of the average beside that of the optimizer. Training goes on with the raw parameters, and `value` returns the
+averaged ones to evaluate. All averages are a running mean, $a \\leftarrow a + w_t (\\theta_t - a)$, with different weights
+$w_t$. Before it starts, an average equals the parameters, and the average of constant parameters equals them. Averages
+are in float32 if parameters have fewer bits. With batch normalization, compute its statistics again for the averaged
+parameters.
 """
 
 import math
@@ -21,17 +21,18 @@ PyTree = Any
 
 
 class Average(NamedTuple):
-    """An average of parameters as pure functions, for a training step to carry; the raw weights go on training.
+    """An average of parameters as pure functions of its state; training goes on with the raw parameters.
 
-    All work under `jax.jit` and in `jax.lax.scan`. Outside `jit`, `value` hands out the float32 arrays of the state
-    themselves: copy what has to outlive the state, whose arrays are gone once a step has been given them (donated).
+    The functions work under `jax.jit` and in `jax.lax.scan`. Outside `jit`, `value` returns the float32 arrays of the
+    state without a copy: copy them before the state is donated to a step.
 
     Attributes:
-        init: `init(params)` gives a state that shares no buffer with `params`.
-        update: `update(state, params, step)` takes in the parameters that step `step` produced; steps count from 0, as
-            for a schedule.
-        value: `value(state)` gives the averaged parameters in the dtypes of the original.
-        observe: `observe(state, loss)` tells the average of a validation loss, which only `nt_asgd` heeds.
+        init: `init(params)` returns a state that shares no buffer with `params`.
+        update: `update(state, params, step)` returns the state with the parameters after step `step` added; steps count
+            from 0, as for a schedule.
+        value: `value(state)` returns the averaged parameters, in the dtypes of the parameters.
+        observe: `observe(state, loss)` returns the state after an evaluation with this validation loss; only `nt_asgd`
+            uses it.
     """
 
     init: Callable[[PyTree], PyTree]
@@ -43,12 +44,12 @@ class Average(NamedTuple):
 @partial(jax.tree_util.register_dataclass, data_fields=["mean", "count"], meta_fields=["dtypes"])
 @dataclass(frozen=True)
 class AverageState:
-    """A running mean of parameters, how many went into it, and the dtypes to give them back in.
+    """A running mean of parameters, the number of averaged updates, and the dtypes of the parameters.
 
     Attributes:
-        mean: the parameters' pytree, in float32 where they have fewer bits.
-        count: () int32.
-        dtypes: names, of the leaves in order.
+        mean: a pytree like the parameters, in float32 if they have fewer bits.
+        count: () int32, how many updates have been averaged.
+        dtypes: name of the dtype of each parameter, in the order of the leaves.
     """
 
     mean: PyTree
@@ -61,8 +62,8 @@ class NTASGDState(NamedTuple):
 
     Attributes:
         average: the running mean.
-        triggered: () bool.
-        best: () float32, the lowest of the losses older than `recent`.
+        triggered: () bool, whether the average has started.
+        best: () float32, the lowest of the losses before `recent`.
         recent: (patience,) float32, the last losses, oldest first.
     """
 
@@ -73,19 +74,19 @@ class NTASGDState(NamedTuple):
 
 
 def ema(decay: float) -> Average:
-    r"""Exponential moving average of parameters, corrected for its start.
+    r"""Exponential moving average (EMA) of parameters with bias correction.
 
     With $w_t = (1 - d) / (1 - d^t)$ for the $t$-th update the running mean equals the debiased average
-    $(1 - d) \sum_{i \le t} d^{t - i} \theta_i / (1 - d^t)$: the initial parameters have no share in it.
+    $(1 - d) \sum_{i \le t} d^{t - i} \theta_i / (1 - d^t)$, which the initial parameters do not enter.
 
     Args:
-        decay: $d$, from 0 (the last parameters) to below 1; remembers some $1 / (1 - d)$ steps.
+        decay: $d$, from 0 (the last parameters) to below 1; the average spans about $1 / (1 - d)$ steps.
 
     Returns:
         An `Average`.
 
     Raises:
-        ValueError: where `decay` is out of its range.
+        ValueError: if `decay` is out of its range.
 
     Examples:
         >>> average = ema(0.9)
@@ -99,24 +100,24 @@ def ema(decay: float) -> Average:
         Kingma and Ba, `Adam <https://arxiv.org/abs/1412.6980>`_, 2015, sections 3 and 7.2.
     """
     if not 0.0 <= decay < 1.0:
-        raise ValueError(f"decay is from 0 to below 1, not {decay}")
+        raise ValueError(f"decay is {decay}: give a number from 0 to below 1")
 
     def update(state: AverageState, params: PyTree, step: jax.typing.ArrayLike) -> AverageState:
         del step
         t = (state.count + 1).astype(jnp.float32)
         # expm1 keeps the digits that 1 - 0.999**1 loses in float32.
         weight = (1.0 - decay) / -jnp.expm1(t * math.log(decay)) if decay else jnp.ones_like(t)
-        return _toward(state, params, weight, jnp.bool(True))
+        return _weighted_step(state, params, weight, jnp.bool(True))
 
     return Average(_start, update, _value)
 
 
 def swa(start_step: int, every: int = 1) -> Average:
-    r"""Stochastic weight averaging: the equal average of the parameters of every k-th step from a start step on.
+    r"""Stochastic weight averaging (SWA): the mean of the parameters of every k-th step from a start step on.
 
     $$a = \frac{1}{n} \sum_{i < n} \theta_{s + i k}$$
 
-    Before step $s$ the average follows the parameters. Train with a constant or cyclic learning rate while averaging
+    Before step $s$ the average equals the parameters. Use a constant or cyclic learning rate while averaging
     (`swa_schedule`).
 
     Args:
@@ -127,7 +128,7 @@ def swa(start_step: int, every: int = 1) -> Average:
         An `Average`.
 
     Raises:
-        ValueError: where an argument is out of its range.
+        ValueError: if an argument is out of its range.
 
     Examples:
         >>> average = swa(start_step=1, every=2)
@@ -142,33 +143,34 @@ def swa(start_step: int, every: int = 1) -> Average:
         <https://arxiv.org/abs/1803.05407>`_, 2018.
     """
     if start_step < 0 or every < 1:
-        raise ValueError(f"start_step is at least 0 and every at least 1, not {start_step} and {every}")
+        raise ValueError(f"start_step and every are {start_step} and {every}: give at least 0 and at least 1")
 
     def update(state: AverageState, params: PyTree, step: jax.typing.ArrayLike) -> AverageState:
         step = jnp.asarray(step)
         due = (step >= start_step) & ((step - start_step) % every == 0)
-        return _equal(state, params, due)
+        return _equal_step(state, params, due)
 
     return Average(_start, update, _value)
 
 
 def nt_asgd(patience: int = 5) -> Average:
-    r"""Non-monotonically triggered averaged SGD: average all parameters once validation stops improving.
+    r"""Non-monotonically triggered averaged SGD (NT-ASGD): averaging starts when validation stops improving.
 
-    Give every validation loss to `observe`. The average starts with the first loss that is above the lowest of all
-    losses at least `patience` evaluations older:
+    Call `observe` with every validation loss $v_k$. The average starts at the first evaluation $k$ with
 
-    $$v_k > \min_{l < k - n} v_l.$$ Before that it follows the parameters. The paper runs it with plain SGD at a
-    constant learning rate.
+    $$v_k > \min_{l < k - n} v_l,$$
+
+    that is, with a loss above the lowest loss from more than $n$ evaluations before. Until then it equals the
+    parameters. The paper uses plain SGD with a constant learning rate.
 
     Args:
         patience: $n$, in evaluations.
 
     Returns:
-        An `Average` whose `observe` matters.
+        An `Average` whose `observe` starts it.
 
     Raises:
-        ValueError: where `patience` is below 1.
+        ValueError: if `patience` is below 1.
 
     Examples:
         >>> average = nt_asgd(patience=1)
@@ -176,7 +178,7 @@ def nt_asgd(patience: int = 5) -> Average:
         >>> for step, (params, loss) in enumerate([(9.0, 4.0), (8.0, 5.0), (7.0, 6.0), (3.0, 6.0), (2.0, 6.0)]):
         ...     state = average.update(state, jnp.array(params), step)
         ...     state = average.observe(state, loss)
-        >>> float(average.value(state))  # 6 > 4, an evaluation older than the last: average what follows
+        >>> float(average.value(state))  # the third loss starts it: 6 > 4
         2.5
 
     References:
@@ -184,7 +186,7 @@ def nt_asgd(patience: int = 5) -> Average:
         algorithm 1.
     """
     if patience < 1:
-        raise ValueError(f"patience counts evaluations, at least 1, not {patience}")
+        raise ValueError(f"patience is {patience}: give a number of evaluations, at least 1")
 
     def init(params: PyTree) -> NTASGDState:
         return NTASGDState(
@@ -196,7 +198,7 @@ def nt_asgd(patience: int = 5) -> Average:
 
     def update(state: NTASGDState, params: PyTree, step: jax.typing.ArrayLike) -> NTASGDState:
         del step
-        return state._replace(average=_equal(state.average, params, state.triggered))
+        return state._replace(average=_equal_step(state.average, params, state.triggered))
 
     def value(state: NTASGDState) -> PyTree:
         return _value(state.average)
@@ -205,7 +207,7 @@ def nt_asgd(patience: int = 5) -> Average:
         loss = jnp.asarray(loss, jnp.float32)
         return state._replace(
             triggered=state.triggered | (loss > state.best),
-            best=jnp.fmin(state.best, state.recent[0]),  # not minimum: one NaN would disarm the trigger for good
+            best=jnp.fmin(state.best, state.recent[0]),  # after a NaN, jnp.minimum would stay NaN
             recent=jnp.append(state.recent[1:], loss),
         )
 
@@ -215,39 +217,39 @@ def nt_asgd(patience: int = 5) -> Average:
 def _start(params: PyTree) -> AverageState:
     def copy(p: jax.typing.ArrayLike) -> jax.Array:
         p = jnp.asarray(p)
-        # A real copy: the same buffer twice in a train state cannot be donated.
-        return jnp.array(p, dtype=_wide(p.dtype), copy=True)
+        # A copy, because a train state with the same buffer twice cannot be donated.
+        return jnp.array(p, dtype=_average_dtype(p.dtype), copy=True)
 
     dtypes = tuple(str(jnp.asarray(p).dtype) for p in jax.tree.leaves(params))
     return AverageState(jax.tree.map(copy, params), jnp.zeros((), jnp.int32), dtypes)
 
 
-def _toward(state: AverageState, params: PyTree, weight: jax.Array, due: jax.Array) -> AverageState:
-    """Moves the mean towards the parameters by `weight`; what is not a real number takes the last value."""
+def _weighted_step(state: AverageState, params: PyTree, weight: jax.Array, due: jax.Array) -> AverageState:
+    """Moves the mean towards the parameters by `weight`; integer parameters keep their last value."""
 
     def move(mean: jax.Array, p: jax.Array) -> jax.Array:
         p = jnp.asarray(p).astype(mean.dtype)
         if not jnp.issubdtype(mean.dtype, jnp.floating):
             return p
-        moved = jnp.where(weight < 1.0, mean + weight.astype(mean.dtype) * (p - mean), p)  # at 1 the sum would round
-        # What stands still may be infinite, of which the difference is NaN; so is 0 times it.
+        moved = jnp.where(weight < 1.0, mean + weight.astype(mean.dtype) * (p - mean), p)  # exact at weight 1
+        # A constant parameter may be infinite; inf - inf and 0 * inf are NaN.
         return jnp.where((weight > 0.0) & (p != mean), moved, mean)
 
     return AverageState(jax.tree.map(move, state.mean, params), state.count + due.astype(jnp.int32), state.dtypes)
 
 
-def _equal(state: AverageState, params: PyTree, due: jax.Array) -> AverageState:
-    """The next step of an equal average; without a first sample it follows the parameters."""
-    share = 1.0 / (state.count + 1).astype(jnp.float32)
-    return _toward(state, params, jnp.where(due | (state.count == 0), share, 0.0), due)
+def _equal_step(state: AverageState, params: PyTree, due: jax.Array) -> AverageState:
+    """Adds the parameters to an equal average if they are due; before the first sample it takes them all the same."""
+    weight = 1.0 / (state.count + 1).astype(jnp.float32)
+    return _weighted_step(state, params, jnp.where(due | (state.count == 0), weight, 0.0), due)
 
 
 def _value(state: AverageState) -> PyTree:
     leaves, structure = jax.tree.flatten(state.mean)
-    cast = [leaf.astype(dtype) for leaf, dtype in zip(leaves, state.dtypes, strict=True)]
-    return jax.tree.unflatten(structure, cast)
+    values = [leaf.astype(dtype) for leaf, dtype in zip(leaves, state.dtypes, strict=True)]
+    return jax.tree.unflatten(structure, values)
 
 
-def _wide(dtype: jnp.dtype) -> jnp.dtype:
+def _average_dtype(dtype: jnp.dtype) -> jnp.dtype:
     narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
     return jnp.dtype(jnp.float32) if narrow else dtype
