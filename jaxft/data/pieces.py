@@ -1,7 +1,6 @@
-"""Texts as word pieces, by the tokenizer that comes with a checkpoint.
+"""Texts as word pieces, by the tokenizer of a checkpoint.
 
-Called by `jaxft.finetune` and by the models that it makes. `transformers` is imported where it is used: it takes a
-second, and nothing else of the package needs it.
+`transformers` is imported in the functions that use it, because its import takes a second.
 """
 
 import os
@@ -16,7 +15,7 @@ from jaxft.data.length_batches import quantile_widths
 from jaxft.errors import InputError
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
-"""a folder with none of these has no tokenizer, though transformers makes one up that knows no word"""
+"""a folder with none of these has no tokenizer; transformers would make one that knows no word"""
 
 
 @dataclass(frozen=True)
@@ -26,13 +25,14 @@ class Pieces:
     Attributes:
         ids: all ids, int32.
         offsets: (N + 1,) int64, text n is `ids[offsets[n]:offsets[n + 1]]`.
-        types: for every id, 0 in the first text of a pair and 1 in the second, int8; None where no text is a pair.
-        truncated: how many texts were cut.
+        token_type_ids: for every id, 0 in the first text of a pair and 1 in the second, int8; None where no text is a
+            pair.
+        truncated: number of texts that are cut.
     """
 
     ids: np.ndarray
     offsets: np.ndarray
-    types: np.ndarray | None
+    token_type_ids: np.ndarray | None
     truncated: int
 
     @property
@@ -65,12 +65,12 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def encode(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int) -> Pieces:
-    """Cuts texts, or pairs of texts, into pieces, with the special ones around them.
+    """Splits texts, or pairs of texts, into pieces, with the special pieces of the tokenizer.
 
     Args:
         tokenizer: from `load_tokenizer`.
         texts: each one text, or two.
-        max_length: pieces of a text at most; the longer text of a pair is cut first.
+        max_length: largest number of pieces of a text; the longer text of a pair is cut first.
     """
     pairs = bool(texts) and len(texts[0]) == 2
     columns = list(zip(*texts, strict=True))
@@ -86,6 +86,6 @@ def encode(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int) ->
     return Pieces(
         ids=np.concatenate(encoded["input_ids"]).astype(np.int32),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        types=np.concatenate(encoded["token_type_ids"]).astype(np.int8) if pairs else None,
+        token_type_ids=np.concatenate(encoded["token_type_ids"]).astype(np.int8) if pairs else None,
         truncated=truncated,
     )

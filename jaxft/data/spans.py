@@ -1,7 +1,4 @@
-"""Entities and the tags that mark them: BIO, IOB1 and BIOES in, entities as spans, BIO or BIOES out, and their scores.
-
-A leaf module: readers of tagged text convert with it, and the tagging job scores with it.
-"""
+"""Entities as spans, the tags that mark them (BIO, IOB1 and BIOES), and scores of predicted entities."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -81,16 +78,16 @@ def count_orphans(tags: Sequence[str]) -> int:
 
 
 def entity_scores(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Precision, recall and F1 of entities, which are right where type and both ends are.
+    """Precision, recall and F1 of entities; an entity is right where its type and both its ends are.
 
     Args:
         true: tags of each sentence, in any scheme.
-        predicted: as many for each.
+        predicted: predicted tags of each, as many.
 
     Returns:
         `n` true entities; `micro_precision`, `micro_recall` and `micro_f1` over all entities; `macro_...`, their means
         over the types that occur on either side; and `per_class`, the scores of each type and its number of entities.
-        What nothing was found or claimed of counts as 0.
+        A score without any entity to count is 0.
 
     Raises:
         ValueError: sentences that do not fit each other, or as `split_tag`.
@@ -101,18 +98,18 @@ def entity_scores(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
         (0.5, 1.0, 0.5)
 
     References:
-        Tjong Kim Sang & De Meulder, Introduction to the CoNLL-2003 Shared Task, 2003, whose conlleval this counts as.
+        Tjong Kim Sang & De Meulder, Introduction to the CoNLL-2003 Shared Task, 2003; the counts are conlleval's.
     """
     hits, support, claims = Counter[str](), Counter[str](), Counter[str]()
-    for own, other in zip(true, predicted, strict=True):
-        if len(own) != len(other):
-            raise ValueError(f"a sentence of {len(own)} tags was given {len(other)}")
-        wanted, found = read_spans(own), read_spans(other)
-        support.update(name for name, _, _ in wanted)
-        claims.update(name for name, _, _ in found)
-        hits.update(name for name, _, _ in set(wanted) & set(found))
-    types = sorted(support | claims)
-    rows = [{"class": name, **_rates(hits[name], claims[name], support[name])} for name in types]
+    for true_tags, predicted_tags in zip(true, predicted, strict=True):
+        if len(true_tags) != len(predicted_tags):
+            raise ValueError(f"a sentence of {len(true_tags)} tags has {len(predicted_tags)} predicted ones")
+        true_spans, predicted_spans = read_spans(true_tags), read_spans(predicted_tags)
+        support.update(name for name, _, _ in true_spans)
+        claims.update(name for name, _, _ in predicted_spans)
+        hits.update(name for name, _, _ in set(true_spans) & set(predicted_spans))
+    names = sorted(support | claims)
+    rows = [{"class": name, **_rates(hits[name], claims[name], support[name])} for name in names]
     micro = _rates(hits.total(), claims.total(), support.total())
     return {
         "n": support.total(),

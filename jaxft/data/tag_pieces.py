@@ -1,7 +1,4 @@
-"""Sentences of tokens as ids to tag: word pieces or whole tokens, long sentences in windows that overlap.
-
-The tagging job encodes its data with it, and its finished model the texts that it is asked about.
-"""
+"""Sentences as ids to tag: word pieces or whole tokens, with long sentences in overlapping windows."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,16 +12,16 @@ from jaxft.data.spans import Scheme, read_spans, write_tags
 from jaxft.data.vocabulary import Vocabulary
 
 Unit = Literal["characters", "words"]
-_PARTS = r"(?!\p{M}|\p{Cf})\w+"  # what joins the word before it begins none
+_PARTS = r"(?!\p{M}|\p{Cf})\w+"  # a mark that joins the word before it begins no word
 _WORD = regex.compile(
     rf"https?://\S+|\d+(?:[.,]\d+)+|(?:\p{{L}}\.){{2,}}|[@#]?{_PARTS}(?:['\u2019-]{_PARTS})*|\S[\p{{M}}\p{{Cf}}]*"
 )
-MOST_KNOWN = 200_000
-"""tokens whose pieces are kept from one call to the next"""
+MAX_CACHED_TOKENS = 200_000
+"""largest number of tokens whose pieces are kept between calls"""
 
 
 def split_text(text: str, unit: Unit) -> list[tuple[int, int]]:
-    """Where the tokens of a raw text begin and end: its characters, or its words and marks, without white space.
+    """Start and end of each token of a raw text: its characters, or its words and marks, without white space.
 
     Examples:
         >>> [text[start:end] for text in ["Ada isn't @home."] for start, end in split_text(text, "words")]
@@ -37,42 +34,42 @@ def split_text(text: str, unit: Unit) -> list[tuple[int, int]]:
 
 @dataclass
 class PieceMaker:
-    """The ids of a token, by a vocabulary of whole tokens or by the tokenizer of a checkpoint.
+    """Turns tokens into ids, by a vocabulary of whole tokens or by the tokenizer of a checkpoint.
 
     Attributes:
-        source: a `Vocabulary`, or a tokenizer of transformers.
+        tokenizer: a `Vocabulary`, or a tokenizer of transformers.
     """
 
-    source: Any
+    tokenizer: Any
     _known: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
     @property
-    def around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Ids that stand before and after a sentence."""
-        if isinstance(self.source, Vocabulary):
+    def special_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Ids before and after a sentence."""
+        if isinstance(self.tokenizer, Vocabulary):
             return (), ()
-        return (self.source.cls_token_id,), (self.source.sep_token_id,)
+        return (self.tokenizer.cls_token_id,), (self.tokenizer.sep_token_id,)
 
     def learn(self, tokens: Iterable[str]) -> None:
-        """Makes the pieces of all tokens at once, which is much faster than one by one."""
-        if len(self._known) > MOST_KNOWN:
+        """Encodes all tokens at once, which is much faster than one by one."""
+        if len(self._known) > MAX_CACHED_TOKENS:
             self._known.clear()
         new = sorted(set(tokens) - self._known.keys())
         if not new:
             return
-        if isinstance(self.source, Vocabulary):
-            pieces = [[number] for number in self.source.encode(new).tolist()]
-        else:  # a byte-level tokenizer takes the space before a word for a part of it
-            spaced = getattr(self.source, "add_prefix_space", None) is False
+        if isinstance(self.tokenizer, Vocabulary):
+            pieces = [[number] for number in self.tokenizer.encode(new).tolist()]
+        else:  # for a byte-level tokenizer the space before a word is part of the word
+            spaced = getattr(self.tokenizer, "add_prefix_space", None) is False
             texts = [f" {token}" if spaced else token for token in new]
-            pieces = self.source(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-        # a token of which nothing is left, such as a control character, still needs a place for its tag
+            pieces = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        # a token without pieces, such as a control character, still needs an id for its tag
         self._known |= {t: tuple(ids) or (self.unknown,) for t, ids in zip(new, pieces, strict=True)}
 
     @property
     def unknown(self) -> int:
-        """The id of what has no other."""
-        return self.source.unk if isinstance(self.source, Vocabulary) else self.source.unk_token_id
+        """The id of an unknown token."""
+        return self.tokenizer.unk if isinstance(self.tokenizer, Vocabulary) else self.tokenizer.unk_token_id
 
     def __call__(self, token: str) -> tuple[int, ...]:
         """The ids of a token that `learn` was given, at least one."""
@@ -81,7 +78,7 @@ class PieceMaker:
 
 @dataclass(frozen=True)
 class TagPieces:
-    """Windows of sentences, one after the other: ids, and the tag that each id answers for.
+    """Windows of sentences, one after the other: ids, and the tag of each id.
 
     Attributes:
         ids: all ids, int32.
@@ -102,23 +99,24 @@ class TagPieces:
         """Ids of each window."""
         return np.diff(self.offsets)
 
-    def merged(self, found: Sequence[np.ndarray], tags: Sequence[str]) -> list[list[str]]:
-        """The tags of every sentence, in BIO, of those of its windows: a token takes its tag from the window that sees
-        more around it.
+    def merged(self, predicted: Sequence[np.ndarray], names: Sequence[str]) -> list[list[str]]:
+        """Joins the predicted tags of windows to the tags of sentences, in BIO.
+
+        A token that two windows share takes its tag from the window that sees more of its neighbours.
 
         Args:
-            found: for each window the number of the tag at every id, -1 where there is none.
-            tags: names.
+            predicted: for each window the number of the tag at every id, -1 where there is none.
+            names: of the tags.
         """
         whole = [["O"] * size for size in self.sizes.tolist()]
-        before = (-1, 0)  # sentence, and token after the last, of the window before
-        for (sentence, start), numbers in zip(self.windows.tolist(), found, strict=True):
-            own = [tags[int(number)] for number in numbers[numbers >= 0]]
-            own = write_tags(read_spans(own), len(own))  # in BIO a window's end is no entity's
+        before = (-1, 0)  # of the window before: its sentence, and the token after its last one
+        for (sentence, start), numbers in zip(self.windows.tolist(), predicted, strict=True):
+            tags = [names[int(number)] for number in numbers[numbers >= 0]]
+            tags = write_tags(read_spans(tags), len(tags))  # in BIO the end of a window ends no entity
             shared = before[1] - start if before[0] == sentence else 0
-            skip = -(-shared // 2)  # what two windows share is halved between them
-            whole[sentence][start + skip : start + len(own)] = own[skip:]
-            before = (sentence, start + len(own))
+            skip = -(-shared // 2)  # each of two windows gives half of the tokens that they share
+            whole[sentence][start + skip : start + len(tags)] = tags[skip:]
+            before = (sentence, start + len(tags))
         return whole
 
 
@@ -130,20 +128,22 @@ def tag_pieces(
     maker: PieceMaker,
     max_length: int,
 ) -> TagPieces:
-    """Encodes sentences; one of more than `max_length` ids becomes several windows, which share a quarter of them
-    or two tokens, as far as there is room (pieces of long words leave none: an entity cut there comes back in two).
+    """Encodes sentences; a sentence of more than `max_length` ids becomes several windows.
+
+    Windows share a quarter of their ids or two tokens, where the pieces of long words leave room; without that room, an
+    entity at the cut is found in two parts.
 
     Args:
         sentences: tokens of each, at least one.
-        tags: of each, in any scheme; None where they are to be found.
-        names: of the tags that ids stand for; what is not among them counts as the first.
-        scheme: of these names, in which an entity that a window cuts begins anew.
-        maker: of the ids of a token.
-        max_length: ids of a window at most, those around the sentence included.
+        tags: tags of each, in any scheme; None for prediction.
+        names: names of the tags by number; a tag with another name counts as the first.
+        scheme: scheme of these names, in which an entity that a window cuts begins again.
+        maker: turns tokens into ids.
+        max_length: largest number of ids of a window, special ids included.
     """
     maker.learn(chain.from_iterable(sentences))
     numbers = {name: number for number, name in enumerate(names)}
-    before, after = maker.around
+    before, after = maker.special_ids
     capacity = max(1, max_length - len(before) - len(after))
     ids: list[int] = []
     labels: list[int] = []
@@ -175,8 +175,8 @@ def tag_pieces(
 def _windows(sizes: Sequence[int], capacity: int) -> Iterator[tuple[int, int]]:
     """First token and token after the last of every window, given the ids of each token, none above `capacity`.
 
-    Each window goes beyond the one before, and begins a quarter of its ids or two tokens before that one's end, as far
-    as the next token leaves room.
+    Each window ends after the one before it, and begins a quarter of the ids or two tokens before that one's end, where
+    the next token leaves room.
 
     Examples:
         >>> list(_windows([1] * 10, 8)), list(_windows([1, 3, 3, 1], 4))

@@ -1,6 +1,6 @@
-"""Sentences with a tag for every token: columns as in CoNLL, and CLUENER's JSON lines.
+"""Readers of tagged sentences: columns as in CoNLL, and JSON lines as in CLUENER.
 
-The tagging job reads its data with it. Tags are BIO, IOB1 or BIOES; see `jaxft.data.spans`.
+Tags are BIO, IOB1 or BIOES; see `jaxft.data.spans`.
 """
 
 import json
@@ -20,7 +20,7 @@ BYTE_ORDER_MARK = "\ufeff"
 
 @dataclass(frozen=True)
 class Sentence:
-    """Tokens and their tags, as many of the one as of the other, at least one."""
+    """One or more tokens, with a tag for each."""
 
     tokens: tuple[str, ...]
     tags: tuple[str, ...]
@@ -29,14 +29,14 @@ class Sentence:
 def read_tagged(path: Path, column: int = -1) -> Iterator[Sentence]:
     """Streams the sentences of a file.
 
-    A file of columns has a token a line, its columns parted by tabs or else by spaces, with blank lines between
-    sentences; lines that begin with -DOCSTART- count as blank. A .json or .jsonl file has an object a line with `text`
-    and `label`, where `label["PER"]["Ada"]` lists first and last character of every place; tokens are characters but
-    white space.
+    A file of columns has one token per line, columns separated by tabs or else by spaces, and blank lines between
+    sentences; lines that begin with -DOCSTART- count as blank. A .json or .jsonl file has one object per line with
+    `text` and `label`, where `label["PER"]["Ada"]` lists the first and last character of every occurrence; its tokens
+    are the characters except white space.
 
     Args:
         path: the file, plain or compressed.
-        column: which column has the tags, counted from 0, or from the end if negative; the first has the tokens.
+        column: the column of the tags, counted from 0, or from the end if negative; the first has the tokens.
 
     Raises:
         InputError: naming file and line: no such column, another number of columns than in the line before, an unknown
@@ -100,7 +100,7 @@ def _json_sentences(path: Path) -> Iterator[Sentence]:
                 if SURROGATE.search("".join([text, *fields["label"]])):
                     raise ValueError("half a surrogate pair")
                 tagged = zip(text, write_tags(spans, len(text)), strict=True)
-                yield Sentence(*zip(*((own, tag) for own, tag in tagged if not own.isspace()), strict=True))
+                yield Sentence(*zip(*((token, tag) for token, tag in tagged if not token.isspace()), strict=True))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 reason = f"there is no {error}" if isinstance(error, KeyError) else error
                 raise InputError(
@@ -113,11 +113,11 @@ def _places(label: dict[str, Any], text: str) -> list[Span]:
     """The spans that a label lists.
 
     Raises:
-        ValueError: at one of its places stands something else.
+        ValueError: the text has something else at one of the places.
     """
     spans = []
-    for name, found in label.items():
-        for marked, places in found.items():
+    for name, occurrences in label.items():
+        for marked, places in occurrences.items():
             for start, end in places:
                 if text[start : end + 1] != marked:
                     raise ValueError(f"from {start} to {end} stands {text[start : end + 1]!r} and not {marked!r}")

@@ -34,7 +34,7 @@ def piece_batches(
         batch_size: texts per batch.
         widths: ascending widths in pieces that batches are padded to.
     """
-    columns = {} if pieces.types is None else {"types": (pieces.types, 0)}
+    columns = {} if pieces.token_type_ids is None else {"token_type_ids": (pieces.token_type_ids, 0)}
     return LengthBatches(pieces.ids, pieces.offsets, texts, labels, batch_size, tuple(widths), 0, "right", columns)
 
 

@@ -169,7 +169,7 @@ def encoder_inputs(encoder: Encoder, batch: Mapping[str, Any]) -> tuple[Any, ...
     """The arguments of `Encoder.apply` after the parameters: ids, mask and types of a batch."""
     tokens, lengths = jnp.asarray(batch["tokens"]), jnp.asarray(batch["lengths"])
     valid = jnp.arange(tokens.shape[1])[None, :] < lengths[:, None]  # (B, T)
-    return jnp.where(valid, tokens, encoder.config.pad_id), valid, batch.get("types")
+    return jnp.where(valid, tokens, encoder.config.pad_id), valid, batch.get("token_type_ids")
 
 
 def encoder_outputs_fn(encoder: Encoder) -> OutputsFn:

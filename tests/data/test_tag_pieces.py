@@ -86,7 +86,7 @@ def test_words_become_pieces_and_only_the_first_has_a_tag(tiny_checkpoint):
     maker = PieceMaker(load_tokenizer(tiny_checkpoint))
     sentences = [["good", "film-good", "\x07", "bad"]]
     pieces = tag_pieces(sentences, [["O", "B-X", "I-X", "O"]], BIO, "BIO", maker, 20)
-    first, last = maker.around
+    first, last = maker.special_ids
     assert (pieces.ids[0], pieces.ids[-1]) == (first[0], last[0])
     assert pieces.tags.tolist() == [-1, 0, 1, -1, -1, 2, 0, -1]
     assert pieces.ids[5] == maker.unknown  # a control character of which nothing is left
