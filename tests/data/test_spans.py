@@ -49,7 +49,7 @@ def test_iob1_begins_entities_with_i():
 
 
 def test_sentences_of_another_length_are_refused():
-    with pytest.raises(ValueError, match="2 tags was given 1"):
+    with pytest.raises(ValueError, match="2 tags has 1 predicted"):
         entity_scores([["O", "O"]], [["O"]])
 
 
