@@ -2,10 +2,10 @@
 
 Each factory returns an `Average`, a tuple of pure functions like an optax transformation; a training step keeps the
 state of the average beside that of the optimizer. Training goes on with the raw parameters, and `value` returns the
-averaged ones to evaluate. All averages are a running mean, $a \\leftarrow a + w_t (\\theta_t - a)$, with different weights
-$w_t$. Before it starts, an average equals the parameters, and the average of constant parameters equals them. Averages
-are in float32 if parameters have fewer bits. With batch normalization, compute its statistics again for the averaged
-parameters.
+averaged ones to evaluate. Every average is a running mean, $a \\leftarrow a + w_t (\\theta_t - a)$; they differ in the
+weights $w_t$. Before it starts, an average equals the parameters, and the average of constant parameters equals them.
+Averages are in float32 if parameters have fewer bits. With batch normalization, compute its statistics again for the
+averaged parameters.
 """
 
 import math

@@ -123,7 +123,7 @@ def test_pattern_must_match_the_whole_path():
 
 
 def test_error_lists_uncovered_paths_and_idle_rules():
-    with pytest.raises(ValueError, match=r"head/bias, head/kernel; .*'haed/\.\*'") as error:
+    with pytest.raises(ValueError, match=r"head/bias, head/kernel: .*'haed/\.\*'") as error:
         groups.label_params(as_dict(), [("body/.*", "body"), ("haed/.*", "head")])
     assert "body" not in str(error.value)
 
@@ -204,9 +204,9 @@ def test_description_needs_only_shapes():
         (lambda: groups.layerwise_decay_rates(["a"], 0.1, 1.1), "decay"),
         (lambda: groups.layerwise_decay_rates(["a"], 0.1, 0.9, head="b"), "none of the groups"),
         (lambda: groups.layerwise_decay_rates(["a"], 0.1, 0.9, head_rate=0.1), "head_rate"),
-        (lambda: groups.describe(as_dict(), RULES, {"body": 0.1}), "without a rate: small, head"),
-        (lambda: groups.decay_mask("bias"), "a sequence of patterns, not the string 'bias'"),
-        (lambda: groups.decay_mask(include="kernel"), "a sequence of patterns, not the string 'kernel'"),
+        (lambda: groups.describe(as_dict(), RULES, {"body": 0.1}), "rates miss the groups small, head"),
+        (lambda: groups.decay_mask("bias"), "the string 'bias': give a sequence of patterns"),
+        (lambda: groups.decay_mask(include="kernel"), "the string 'kernel': give a sequence of patterns"),
     ],
 )
 def test_bad_arguments_are_refused(call, message):
