@@ -49,7 +49,7 @@ class LanguageModelStage:
     """Training of the language model."""
 
     epochs: int = 10
-    """passes over the texts"""
+    """passes over the texts; with jaxft.ulmfit, 0 leaves the language model out"""
     batch_size: int = 64
     """parallel rows of text"""
     bptt: int = 72

@@ -11,15 +11,15 @@ class Dropouts:
     """Probabilities of AWD-LSTM's five dropouts."""
 
     input: float = 0.25
-    """of a feature of the embedded words, one mask per sequence"""
+    """dropout of the features of the embedded words, one mask per sequence"""
     hidden: float = 0.15
-    """of a feature between layers, one mask per sequence"""
+    """dropout of the features between layers, one mask per sequence"""
     output: float = 0.1
-    """of a feature of the last layer, one mask per sequence"""
+    """dropout of the features of the last layer, one mask per sequence"""
     weight: float = 0.2
-    """of a hidden-to-hidden weight (DropConnect)"""
+    """dropout of the hidden-to-hidden weights (DropConnect)"""
     embedding: float = 0.02
-    """of a word of the vocabulary, wherever it stands in the window"""
+    """dropout of whole words of the vocabulary, the same for the whole window"""
 
     def scaled(self, factor: float) -> "Dropouts":
         """All five times `factor` (fastai's `drop_mult`)."""
