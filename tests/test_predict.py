@@ -93,7 +93,7 @@ def test_damaged_weights_are_refused(folder):
     with pytest.raises(InputError, match=r"model\.safetensors is"):
         load(folder)
     (folder / "model/vocabulary.json").unlink()
-    with pytest.raises(InputError, match=r"^[^:]*vocabulary\.json: the vocabulary cannot be read"):
+    with pytest.raises(InputError, match=r"^the vocabulary .*vocabulary\.json cannot be read"):
         load(folder)
 
 

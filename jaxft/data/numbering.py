@@ -1,8 +1,8 @@
-"""Numbers the tokens of a stream of texts, in worker processes where there is enough to do.
+"""Turns a stream of texts into token ids, in worker processes if there is more than one chunk of texts.
 
-Called by `jaxft.data.store`. A worker is a new Python that imports `jaxft.data.worker` and nothing of the parent's: no
-fork, because jax runs threads, and not `multiprocessing`, which would import the job's main module, and with it jax, in
-every worker. `T` is the number of tokens in a chunk of `n` texts.
+`jaxft.data.store` calls it. A worker is a new Python process that imports `jaxft.data.worker` alone. It is not forked,
+because jax runs threads, and not started by `multiprocessing`, which would import the job's main module, and with it
+jax, in every worker. `T` is the number of tokens in a chunk of `n` texts.
 """
 
 import os
@@ -20,27 +20,28 @@ import numpy as np
 
 from jaxft.data.worker import NumberedTexts, Numberer
 
-# Large enough that sending a chunk costs little, small enough that a handful of them in memory do not matter.
+# Large enough that sending a chunk costs little, small enough to hold several in memory.
 _CHUNK_CHARACTERS = 1_000_000
 
 # The parent packages are entered by their folders, so that `jaxft/__init__.py`, which imports jax, does not run.
 _START = """
 import sys, types
-folder, texts, *sys.path = sys.argv[1:]
+folder, kind, *sys.path = sys.argv[1:]
 for name, path in ("jaxft", folder), ("jaxft.data", folder + "/data"):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [path]
 from jaxft.data.worker import serve
-serve(texts == "pretokenized")
+serve(kind == "pretokenized")
 """
 
 
 def usable_cores() -> int:
-    """The cores this process may run on."""
+    """The number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The texts in lists of at least `_CHUNK_CHARACTERS` characters, but for the last."""
     chunk, characters = [], 0
     for text in texts:
         chunk.append(text)
@@ -52,7 +53,8 @@ def _in_chunks(texts: Iterable[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _ask(process: subprocess.Popen[bytes], texts: list[str]) -> NumberedTexts:
+def _number_in(process: subprocess.Popen[bytes], texts: list[str]) -> NumberedTexts:
+    """Sends a chunk to a worker process and waits for its answer."""
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -60,70 +62,83 @@ def _ask(process: subprocess.Popen[bytes], texts: list[str]) -> NumberedTexts:
         process.stdin.flush()
         return NumberedTexts(*pickle.load(process.stdout))
     except (EOFError, OSError, pickle.UnpicklingError) as error:
-        raise RuntimeError(f"a tokenizing worker ended with status {process.wait()}; was it out of memory?") from error
+        raise RuntimeError(
+            f"a tokenizing worker ended with status {process.wait()}: check whether the machine is out of memory"
+        ) from error
 
 
 @contextmanager
 def _worker(pretokenized: bool) -> Iterator[Callable[[list[str]], Future[NumberedTexts]]]:
-    """A worker behind a thread of its own, so that it answers in the order in which it is asked."""
-    texts = "pretokenized" if pretokenized else "raw"
-    command = [sys.executable, "-c", _START, str(Path(__file__).parents[1]), texts, *sys.path]
+    """Starts a worker process, and a thread that sends it chunks one after the other.
+
+    Yields:
+        A function from a chunk to the future of its answer.
+    """
+    kind = "pretokenized" if pretokenized else "raw"
+    command = [sys.executable, "-c", _START, str(Path(__file__).parents[1]), kind, *sys.path]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
-        with ThreadPoolExecutor(1) as lane:
+        with ThreadPoolExecutor(1) as thread:
             try:
-                yield lambda texts: lane.submit(_ask, process, texts)
+                yield lambda texts: thread.submit(_number_in, process, texts)
             finally:
-                # After an error or Ctrl-C it may be busy, and its thread with it.
-                lane.shutdown(wait=False, cancel_futures=True)
+                # After an error or Ctrl-C the process may be busy, and the thread waits for it.
+                thread.shutdown(wait=False, cancel_futures=True)
                 process.kill()
     finally:
         with suppress(OSError):
             process.communicate()
 
 
-def _ask_workers(chunks: Iterable[list[str]], count: int, pretokenized: bool) -> Iterator[tuple[int, NumberedTexts]]:
-    """Which worker numbered a chunk, and its answer, in order. Workers take turns; each has two chunks at most."""
+def _number_in_workers(
+    chunks: Iterable[list[str]], count: int, pretokenized: bool
+) -> Iterator[tuple[int, NumberedTexts]]:
+    """The index of the worker and its answer for each chunk, in order.
+
+    The workers take turns, and each holds at most two chunks.
+    """
     pending: deque[tuple[int, Future[NumberedTexts]]] = deque()
     with ExitStack() as stack:
         workers = [stack.enter_context(_worker(pretokenized)) for _ in range(count)]
         for i, chunk in enumerate(chunks):
             pending.append((i % count, workers[i % count](chunk)))
             if len(pending) == 2 * count:
-                turn, answer = pending.popleft()
-                yield turn, answer.result()
-        for turn, answer in pending:
-            yield turn, answer.result()
+                worker, answer = pending.popleft()
+                yield worker, answer.result()
+        for worker, answer in pending:
+            yield worker, answer.result()
 
 
 def number_texts(
     texts: Iterable[str], tokens: list[str], workers: int | None = None, pretokenized: bool = False
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Tokenizes a stream of texts into ids in order of appearance, xxbos and xxrep first, for any number of workers.
+    """Tokenizes a stream of texts; tokens get their ids in order of appearance, after xxbos and xxrep.
+
+    The ids do not depend on the number of workers.
 
     Args:
-        texts: Any number of texts; read a few chunks ahead of what is yielded.
-        tokens: An empty list; it gains each new token as it appears, so that `tokens[i]` has id i.
-        workers: Processes; by default one for each usable core. A stream of one chunk is done in this one.
-        pretokenized: Take the texts for tokens with spaces between them.
+        texts: the texts; a few chunks are read ahead of what is yielded.
+        tokens: an empty list, to which each new token is appended, so that `tokens[i]` has id i.
+        workers: number of processes; None starts one for each usable core. This process does a stream of one chunk.
+        pretokenized: whether the texts are tokens separated by spaces.
 
     Yields:
-        For each chunk of n texts: the number of tokens of each, int32 (n,), and all their ids in a row, int32 (T,).
+        For each chunk of n texts: the number of tokens of each, int32 (n,), and the ids of all in a row, int32 (T,).
 
     Raises:
-        RuntimeError: A worker died.
+        RuntimeError: a worker process ended.
     """
     chunks = _in_chunks(texts)
-    start = list(islice(chunks, 2))
-    chunks = chain(start, chunks)
+    first_chunks = list(islice(chunks, 2))
+    chunks = chain(first_chunks, chunks)
     workers = usable_cores() if workers is None else workers
-    if workers > 1 and len(start) > 1:
-        answers = _ask_workers(chunks, workers, pretokenized)
+    if workers > 1 and len(first_chunks) > 1:
+        answers = _number_in_workers(chunks, workers, pretokenized)
     else:
         number = Numberer(pretokenized)
         answers = ((0, number(chunk)) for chunk in chunks)
     ids = {token: i for i, token in enumerate(tokens)}
-    # For each worker, the id here of each of its own.
+    # For each worker, a table from its ids to the ids of the stream.
     tables: dict[int, np.ndarray] = {}
     for worker, answer in answers:
         for token in answer.new_tokens:

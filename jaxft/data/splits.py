@@ -1,7 +1,7 @@
-"""Which documents of a corpus serve what: labelled training, dev, test, and the language model's own texts.
+"""Splits of a tokenized corpus: train, dev and test for a classifier, train and validation for a language model.
 
-The jobs call `split_texts`. The test split is never touched here but on request, and everything that is held out is
-carved from the training split.
+The jobs call `split_texts`. Everything that is held out comes from the training split; only a transductive language
+model reads the test texts.
 """
 
 from dataclasses import dataclass, replace
@@ -17,15 +17,18 @@ MOST_VALIDATION_TEXTS = 1000
 
 @dataclass(frozen=True)
 class Texts:
-    """A corpus as ids, and which of its documents serve what: arrays of document numbers.
+    """A tokenized corpus and its splits, which are arrays of document indices.
 
     Attributes:
-        name, fingerprint: of the corpus.
+        name: name of the corpus.
+        fingerprint: fingerprint of the corpus.
         store: the ids.
-        train, dev: disjoint parts of the labelled training texts.
-        test: labelled texts that are looked at once, at the end.
-        lm_train: what the language model learns from: neither `dev` nor `lm_valid` nor, unless transductive, `test`.
-        lm_valid: what its perplexity is measured on.
+        train: labelled texts that a classifier learns from.
+        dev: labelled texts that choose its best epoch; none of them is in `train`.
+        test: labelled texts that are scored once, at the end.
+        lm_train: texts that the language model learns from; none of `dev`, of `lm_valid` or, unless transductive, of
+            `test`.
+        lm_valid: texts that its perplexity is measured on.
     """
 
     name: str
@@ -37,16 +40,16 @@ class Texts:
     lm_train: np.ndarray
     lm_valid: np.ndarray
 
-    def read(self, direction: Direction) -> "Texts":
-        """The texts as a model sees them that reads in `direction`; backward, documents are counted from the end too.
+    def in_direction(self, direction: Direction) -> "Texts":
+        """The texts in the order in which a model reads them; for "backward" the store is reversed.
 
-        Document i of a part stays document i of that part.
+        Document i of a split stays document i of that split.
         """
         if direction == "forward":
             return self
         last = len(self.store) - 1
-        parts = {part: last - getattr(self, part) for part in ("train", "dev", "test", "lm_train", "lm_valid")}
-        return replace(self, store=self.store.reversed(), **parts)
+        splits = {name: last - getattr(self, name) for name in ("train", "dev", "test", "lm_train", "lm_valid")}
+        return replace(self, store=self.store.reversed(), **splits)
 
 
 def split_texts(
@@ -60,20 +63,21 @@ def split_texts(
     limit_unlabelled: int | None = None,
     transductive: bool = False,
 ) -> Texts:
-    """Splits a corpus; the same seed gives the same splits, and fewer labels are a subset of more.
+    """Splits a corpus; one seed gives one split, and a smaller `limit_labels` gives a subset of the labelled texts.
 
     Args:
-        corpus: for its name and fingerprint.
-        store: the ids.
-        seed: of the splits.
-        dev_fraction: share of the labelled texts that chooses the best epoch, the same of each class.
-        valid_fraction: share of the language model's texts to measure perplexity on, at most 1,000 texts.
-        limit_labels: labelled texts to use, equally many of each class; the other texts of train count as unlabelled.
-        limit_unlabelled: unlabelled texts to use.
+        corpus: the corpus, for its name and fingerprint.
+        store: the ids of the corpus.
+        seed: decides which texts are held out.
+        dev_fraction: share of the labelled texts of each class that becomes the dev split.
+        valid_fraction: share of the language model's texts that its perplexity is measured on, at most 1,000 texts.
+        limit_labels: how many labelled texts to use, the same number of each class; the other training texts count as
+            unlabelled.
+        limit_unlabelled: how many unlabelled texts to use.
         transductive: whether the language model reads the test texts.
 
     Raises:
-        InputError: a split would be empty; the sentence names the flag.
+        InputError: a split would be empty, or `limit_labels` is too small for the classes.
 
     Examples:
         >>> import tempfile
@@ -101,11 +105,13 @@ def split_texts(
 
 
 def hold_out(documents: np.ndarray, fraction: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Documents for a language model to learn from and others to measure its perplexity on, at most 1,000 of these.
+    """Splits documents for a language model: those to learn from, and those to measure its perplexity on.
+
+    The second part is `fraction` of the documents, at least one and at most 1,000.
 
     Examples:
-        >>> learnt, held_out = hold_out(np.arange(20), 0.1, np.random.default_rng(0))
-        >>> len(learnt), len(held_out)
+        >>> lm_train, lm_valid = hold_out(np.arange(20), 0.1, np.random.default_rng(0))
+        >>> len(lm_train), len(lm_valid)
         (18, 2)
     """
     documents = rng.permutation(documents)
@@ -114,23 +120,23 @@ def hold_out(documents: np.ndarray, fraction: float, rng: np.random.Generator) -
 
 
 def _limit_labels(store: TokenStore, limit: int | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Labelled documents to use, class by class in turn and otherwise shuffled; and those whose labels stay hidden."""
+    """The labelled documents to use, shuffled with the classes in turn; and the others, whose labels stay hidden."""
     labelled = rng.permutation(np.flatnonzero(store.splits == TRAIN))
     classes = len(store.classes)
     if limit is not None and limit < 2 * classes:
         raise InputError(f"--limit-labels {limit} is too few for {classes} classes: give at least {2 * classes}")
     rank = np.zeros(len(labelled), np.int64)  # of each document among those of its class
     for label in range(classes):
-        own = store.labels[labelled] == label
-        rank[own] = np.arange(own.sum())
+        in_class = store.labels[labelled] == label
+        rank[in_class] = np.arange(in_class.sum())
     labelled = labelled[np.lexsort((store.labels[labelled], rank))]
     return labelled[:limit], labelled[len(labelled) if limit is None else limit :]
 
 
 def _share_of_each_class(labels: np.ndarray, documents: np.ndarray, share: float) -> np.ndarray:
-    """`share` of the documents of each class, at least one, but never all."""
+    """A share of the documents of each class, at least one and never all."""
     parts = []
     for label in np.unique(labels[documents]):
-        own = documents[labels[documents] == label]
-        parts.append(own[: min(len(own) - 1, max(1, round(share * len(own))))])
+        in_class = documents[labels[documents] == label]
+        parts.append(in_class[: min(len(in_class) - 1, max(1, round(share * len(in_class))))])
     return np.sort(np.concatenate(parts))

@@ -37,13 +37,13 @@ _BLOCK = 1 << 20
 class TokenStore:
     """The token ids of N documents, with their labels and splits; `store[i]` is the ids of document i.
 
-    Args:
-        ids: Those of all documents in a row, memory-mapped and read-only: (T,), uint16, or int32 where V >= 65,536.
-        offsets: Where each document begins, and the end: int64, (N + 1,).
-        labels: Index into `classes`, -1 for none: int32, (N,).
-        splits: Index into `jaxft.data.document.SPLITS`: 0 train, 1 test, 2 unlabelled, 3 dev: int8, (N,).
-        vocabulary: The tokens behind the ids.
-        classes: The labels of the train split; numbers by value, before other strings in their order.
+    Attributes:
+        ids: the ids of all documents in a row, memory-mapped and read-only: (T,), uint16, or int32 if V >= 65,536.
+        offsets: where each document starts, and the end of the last: int64, (N + 1,).
+        labels: index into `classes`, -1 for none: int32, (N,).
+        splits: index into `jaxft.data.document.SPLITS`: 0 train, 1 test, 2 unlabelled, 3 dev: int8, (N,).
+        vocabulary: the tokens behind the ids.
+        classes: the labels of the train split; numbers by value, before other strings in their order.
     """
 
     ids: np.ndarray
@@ -62,12 +62,12 @@ class TokenStore:
         return np.asarray(self.ids[self.offsets[i] : self.offsets[i + 1]])
 
     def reversed(self) -> "TokenStore":
-        """All documents from the last to the first, each from its last token to its first; a view, nothing is copied.
+        """The documents from the last to the first, each from its last token to its first; a view without a copy.
 
-        Example:
+        Examples:
             >>> vocabulary = Vocabulary(("xxunk", "xxpad", "xxbos", "film"))
-            >>> offsets, none = np.array([0, 2, 5]), np.zeros(2, np.int32)
-            >>> store = TokenStore(np.array([2, 3, 2, 0, 3]), offsets, none, none, vocabulary, ()).reversed()
+            >>> offsets, zeros = np.array([0, 2, 5]), np.zeros(2, np.int32)
+            >>> store = TokenStore(np.array([2, 3, 2, 0, 3]), offsets, zeros, zeros, vocabulary, ()).reversed()
             >>> store[0].tolist(), store[1].tolist()
             ([3, 0, 2], [3, 2])
         """
@@ -81,7 +81,7 @@ class TokenStore:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens in each document, `xxbos` included: int64, (N,)."""
+        """The number of tokens of each document, `xxbos` included: int64, (N,)."""
         return np.diff(self.offsets)
 
 
@@ -97,22 +97,22 @@ def build_store(
     workers: int | None = None,
     progress: bool = True,
 ) -> TokenStore:
-    """Opens the tokenized corpus, after tokenizing it where `cache` does not hold it whole already.
+    """Opens a tokenized corpus in the cache; tokenizes the corpus first if it is not there.
 
     Args:
-        corpus: Where the documents stream from; its fingerprint is part of the cache's key.
-        cache: The folder under which each corpus and settings get a folder of their own.
-        max_vocab: The most tokens in the vocabulary, special ones included.
-        min_count: Occurrences below which a token becomes `xxunk`.
-        vocabulary: Use this one; `max_vocab`, `min_count` and `transductive` then have no effect.
-        transductive: Let the test texts count towards the vocabulary too.
-        labelled: False for a corpus that only a language model reads: it needs no classes.
-        workers: Tokenizing processes; by default one for each usable core.
-        progress: Show a bar over the documents.
+        corpus: the documents; its fingerprint is part of the cache's key.
+        cache: the folder of the cache, with a folder for each combination of corpus and settings.
+        max_vocab: the largest number of tokens in the vocabulary, special ones included.
+        min_count: a token with fewer occurrences becomes `xxunk`.
+        vocabulary: the vocabulary to use; with it, `max_vocab`, `min_count` and `transductive` have no effect.
+        transductive: whether the test texts count towards the vocabulary.
+        labelled: whether the corpus needs classes; False if only a language model reads it.
+        workers: number of tokenizing processes; None starts one for each usable core.
+        progress: whether to show a progress bar.
 
     Raises:
-        InputError: No documents; a train split with fewer than two classes, or without one of the test split's; a
-            cache that cannot be written.
+        InputError: there are no documents; the train split has fewer than two classes, or lacks one that the test split
+            has; or the cache cannot be written.
     """
     settings = {
         "corpus": corpus.fingerprint,
@@ -129,9 +129,9 @@ def build_store(
     with _writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
-    # In the cache's own folder, so that the finished folder moves there in one step.
+    # In the folder of the cache, so that the finished folder moves to its place in one step.
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as temporary:
-        numbered, whole = Path(temporary) / "numbered", Path(temporary) / "whole"
+        numbered, finished = Path(temporary) / "numbered", Path(temporary) / "finished"
         documents = tqdm(corpus.documents(), desc="tokenizing", unit=" documents", disable=not progress)
         table = _number(documents, numbered, transductive, workers, corpus.pretokenized)
         if not table.lengths:
@@ -142,14 +142,14 @@ def build_store(
                 dict(zip(table.tokens, table.counts.tolist(), strict=True)), max_vocab, min_count
             )
         with _writing(folder):
-            _write(whole, numbered, table, classes, vocabulary)
+            _write(finished, numbered, table, classes, vocabulary)
         shutil.rmtree(folder, ignore_errors=True)
-        # Another process may have finished the same corpus meanwhile: its folder is as good.
+        # Another process may have put the same corpus there in the meantime, which serves as well.
         with suppress(OSError):
-            os.replace(whole, folder)
+            os.replace(finished, folder)
     store = _open(folder)
     if store is None:
-        raise InputError(f"{folder}: the tokenized corpus was written but cannot be read back; is the disk full?")
+        raise InputError(f"the tokenized corpus in {folder} cannot be read back: free some space on the disk")
     return store
 
 
@@ -159,12 +159,21 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"{path} cannot be written ({reason}); free some space or name another cache") from error
+        raise InputError(f"{path} cannot be written ({reason}); free some space or set JAXFT_CACHE") from error
 
 
 @dataclass(frozen=True)
 class _Numbered:
-    """What one pass over the documents leaves in memory; labels are indices into `names`, -1 for none."""
+    """What one pass over the documents leaves in memory.
+
+    Attributes:
+        tokens: the distinct tokens in order of appearance.
+        counts: occurrences of each token in the texts that the vocabulary is built from.
+        names: the distinct labels in order of appearance.
+        lengths: tokens of each document.
+        labels: index into `names` for each document, -1 for none.
+        splits: index into `SPLITS` for each document.
+    """
 
     tokens: list[str]
     counts: np.ndarray
@@ -177,7 +186,7 @@ class _Numbered:
 def _number(
     documents: Iterable[Document], path: Path, transductive: bool, workers: int | None, pretokenized: bool
 ) -> _Numbered:
-    """Tokenizes `documents` into the file `path`, as int32 ids in order of appearance, and counts the tokens."""
+    """Writes the documents into a file as int32 ids in order of appearance, and counts the tokens."""
     names: dict[str, int] = {}
     lengths, labels, splits = array("i"), array("i"), array("b")
 
@@ -196,30 +205,34 @@ def _number(
                 ids.tofile(file)
             split = np.array(splits[len(lengths) : len(lengths) + len(sizes)])
             lengths.extend(sizes.tolist())
-            read = np.isin(split, [TRAIN, UNLABELLED]) | transductive
-            counted = ids[np.repeat(read, sizes)]
-            new = np.bincount(counted, minlength=len(tokens))
-            new[: len(counts)] += counts
-            counts = new
+            in_vocabulary = np.isin(split, [TRAIN, UNLABELLED]) | transductive
+            new_counts = np.bincount(ids[np.repeat(in_vocabulary, sizes)], minlength=len(tokens))
+            new_counts[: len(counts)] += counts
+            counts = new_counts
     return _Numbered(tokens, counts, list(names), lengths, labels, splits)
 
 
 def _classes(name: str, table: _Numbered) -> tuple[str, ...]:
-    """The labels of the train split in their order, after checking that they will do."""
+    """The labels of the train split in their order.
+
+    Raises:
+        InputError: there are fewer than two, or the test split has another one.
+    """
     labels, splits = np.array(table.labels), np.array(table.splits)
     train = {table.names[i] for i in np.unique(labels[(splits == TRAIN) & (labels >= 0)])}
     if len(train) < 2:
-        found = f"only {train.pop()!r}" if train else "no label"
-        raise InputError(f"{name} has {found} in its train split; a classifier needs at least two classes")
+        labels_found = f"only the label {train.pop()!r}" if train else "no label"
+        raise InputError(f"{name} has {labels_found} in its train split; add train rows of at least two classes")
     missing = [label for label in table.names if label not in train]
     if missing:
         raise InputError(
-            f"{name}: the label {missing[0]!r} is in the test split but not in train; add train rows with it"
+            f"{name} has the label {missing[0]!r} in its test split but not in train; add train rows with it"
         )
     return tuple(sorted(train, key=_by_number))
 
 
 def _by_number(label: str) -> tuple[float, str]:
+    """The sort key of a label: numbers by value, before other strings."""
     try:
         number = float(label)
     except ValueError:
@@ -227,30 +240,30 @@ def _by_number(label: str) -> tuple[float, str]:
     return (number if math.isfinite(number) else math.inf, label)
 
 
-def _write(whole: Path, numbered: Path, table: _Numbered, classes: tuple[str, ...], vocabulary: Vocabulary) -> None:
-    """Writes the store's files into the new folder `whole`."""
-    whole.mkdir()
+def _write(folder: Path, numbered: Path, table: _Numbered, classes: tuple[str, ...], vocabulary: Vocabulary) -> None:
+    """Writes the files of a store into a new folder."""
+    folder.mkdir()
     offsets = np.concatenate([[0], np.cumsum(table.lengths, dtype=np.int64)])
     index = {label: i for i, label in enumerate(classes)}
     labels = np.array([index.get(name, -1) for name in table.names] + [-1], np.int32)[np.array(table.labels)]
-    np.save(whole / "offsets.npy", offsets)
-    np.save(whole / "labels.npy", labels)
-    np.save(whole / "splits.npy", np.array(table.splits))
-    vocabulary.save(whole / "vocabulary.json")
+    np.save(folder / "offsets.npy", offsets)
+    np.save(folder / "labels.npy", labels)
+    np.save(folder / "splits.npy", np.array(table.splits))
+    vocabulary.save(folder / "vocabulary.json")
     dtype = np.dtype(np.uint16 if len(vocabulary) < 1 << 16 else np.int32)
     ids = vocabulary.encode(table.tokens).astype(dtype)
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (int(offsets[-1]),)}
-    with numbered.open("rb") as source, (whole / "ids.npy").open("wb") as target:
-        np.lib.format.write_array_header_1_0(target, header)
+    with numbered.open("rb") as numbered_file, (folder / "ids.npy").open("wb") as ids_file:
+        np.lib.format.write_array_header_1_0(ids_file, header)
         # Block by block: a memory map's pages would count as this process's memory.
-        while (block := np.fromfile(source, np.int32, _BLOCK)).size:
-            ids[block].tofile(target)
-    sizes = {path.name: path.stat().st_size for path in whole.iterdir()}
-    (whole / "store.json").write_text(json.dumps({"classes": classes, "sizes": sizes}), encoding="utf-8")
+        while (block := np.fromfile(numbered_file, np.int32, _BLOCK)).size:
+            ids[block].tofile(ids_file)
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    (folder / "store.json").write_text(json.dumps({"classes": classes, "sizes": sizes}), encoding="utf-8")
 
 
 def _open(folder: Path) -> TokenStore | None:
-    """The store in `folder`, or None if there is none or one of its files is missing, cut off or unreadable."""
+    """The store in a folder; None if there is none, or one of its files is missing, cut off or unreadable."""
     try:
         meta = json.loads((folder / "store.json").read_text(encoding="utf-8"))
         if any((folder / name).stat().st_size != size for name, size in meta["sizes"].items()):
@@ -264,7 +277,7 @@ def _open(folder: Path) -> TokenStore | None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes what runs that were killed more than a day ago left beside `folder`."""
+    """Removes temporary folders beside `folder` that killed processes left more than a day ago."""
     for path in folder.parent.glob(f"{folder.name}.*"):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > 86_400:

@@ -1,10 +1,9 @@
-r"""Turns a raw text into the tokens that fastai 2 makes of it, so that its pretrained vocabularies fit.
+r"""The tokenizer of fastai 2, for its pretrained vocabularies.
 
-`tokenize` is the door; `jaxft.data.worker` calls it for whole corpora and `jaxft.predict` for single texts. `RULES` is
-the definition: small functions from text to text, applied in order, then words split at spaces and by
-`jaxft.data.words`. Most of a text's runs of characters have been seen before, so `tokenize` looks each one up and goes
-through the rules only for a new one; the result is that of the rules applied to the whole text, which the tests hold
-for arbitrary texts.
+`tokenize` turns a raw text into tokens; `jaxft.data.worker` does the same for whole corpora. `RULES` defines the
+result: functions from text to text, applied in order, before `split_text` splits at spaces and `jaxft.data.words` into
+words. `tokenize` is faster: it looks up each run of non-space characters in a cache and applies the rules to new runs
+alone. The tests check for arbitrary texts that the result is the same.
 """
 
 import html
@@ -21,10 +20,10 @@ REP, WREP, UP, MAJ = "xxrep", "xxwrep", "xxup", "xxmaj"
 SPECIALS = (UNK, PAD, BOS, EOS, FLD, REP, WREP, UP, MAJ)
 SPACE = "▁"
 
-# Part of every cache key: raise it with any change that changes a token.
+# Part of every cache key: raise it with any change of the tokens.
 VERSION = 1
 
-# Markup and escapes as they lie about in scraped reviews and in WikiText, in the order in which they are replaced.
+# Markup and escapes that occur in scraped reviews and in WikiText, in the order in which they are replaced.
 _MARKUP = (
     ("#39;", "'"),
     ("amp;", "&"),
@@ -43,7 +42,7 @@ _MARKUP = (
 
 
 def fix_html(text: str) -> str:
-    """Replaces left-over markup: line breaks, entities, WikiText's @-@, three dots by an ellipsis."""
+    """Replaces markup: HTML line breaks and entities, WikiText's @-@, and three dots by an ellipsis."""
     for old, new in _MARKUP:
         text = text.replace(old, new)
     return html.unescape(text)
@@ -53,7 +52,7 @@ _REPEATED_CHARACTER = re.compile(r"(\S)\1{2,}")
 
 
 def replace_rep(text: str) -> str:
-    """A character three times or more: "so goooood" -> "so g xxrep 5 o d"."""
+    """Marks a character that repeats three times or more: "so goooood" -> "so g xxrep 5 o d"."""
     return _REPEATED_CHARACTER.sub(lambda match: f" {REP} {len(match[0])} {match[1]} ", text)
 
 
@@ -61,7 +60,7 @@ _REPEATED_WORD = re.compile(r"(?:\s|^)(\w+)\s+((?:\1\s+)+)\1(\s|\W|$)")
 
 
 def replace_wrep(text: str) -> str:
-    """A word three times or more: "no no no." -> "xxwrep 3 no ."."""
+    """Marks a word that repeats three times or more: "no no no." -> "xxwrep 3 no ."."""
 
     def shorten(match: re.Match[str]) -> str:
         return f" {WREP} {len(match[2].split()) + 2} {match[1]} {match[3]}"
@@ -73,7 +72,7 @@ _SLASH_OR_HASH = re.compile(r"[/#\\]")
 
 
 def spec_add_spaces(text: str) -> str:
-    """Spaces around slash, backslash and hash."""
+    """Puts spaces around slash, backslash and hash."""
     return _SLASH_OR_HASH.sub(r" \g<0> ", text)
 
 
@@ -81,7 +80,7 @@ _SPACES = re.compile(" {2,}")
 
 
 def rm_useless_spaces(text: str) -> str:
-    """One space for several; other white space stays."""
+    """Replaces several spaces by one; other white space stays."""
     return _SPACES.sub(" ", text)
 
 
@@ -90,22 +89,22 @@ _CAPITALISED = re.compile(r"(\s|^)([A-Z][^A-Z\s]*)(?=\s|$)")
 
 
 def _mark(marker: str, match: re.Match[str]) -> str:
-    """The matched word in lower case, behind the marker if it is longer than a letter."""
+    """The matched word in lower case, after the marker if it is longer than one letter."""
     return f"{match[1]}{marker + ' ' if len(match[2]) > 1 else ''}{match[2].lower()}"
 
 
 def replace_all_caps(text: str) -> str:
-    """A word in capitals: "GREAT" -> "xxup great"; a single letter is only lower-cased."""
+    """Marks a word in capitals: "GREAT" -> "xxup great"; a single letter is only lower-cased."""
     return _ALL_CAPS.sub(partial(_mark, UP), text)
 
 
 def replace_maj(text: str) -> str:
-    """A capitalised word: "Great" -> "xxmaj great"."""
+    """Marks a capitalised word: "Great" -> "xxmaj great"."""
     return _CAPITALISED.sub(partial(_mark, MAJ), text)
 
 
 def lowercase(text: str) -> str:
-    """Lower case, without white space at the ends, behind `xxbos`."""
+    """Lower-cases the text, strips white space from its ends and puts `xxbos` before it."""
     return f"{BOS} {text.lower().strip()}"
 
 
@@ -122,7 +121,7 @@ RULES: tuple[Callable[[str], str], ...] = (
 
 
 def replace_space(token: str) -> str:
-    """A token of white space keeps its spaces visible, so that joined tokens split again."""
+    """Replaces the spaces in a token of white space by a visible mark, so that joined tokens split again."""
     return token.replace(" ", SPACE)
 
 
@@ -130,7 +129,7 @@ _RUN = re.compile(r"\s+|\S+")
 
 
 def split_text(text: str) -> Iterator[str]:
-    """Words, and white space as tokens: a single space is none, and a longer run loses a space at its start."""
+    """Splits a text into words and white space; a single space is no token, and a longer run loses a leading space."""
     for run in _RUN.findall(text):
         if not run.isspace():
             yield from split_word(run)
@@ -139,31 +138,35 @@ def split_text(text: str) -> Iterator[str]:
 
 
 def tokenize_by_rules(text: str, rules: Iterable[Callable[[str], str]] = RULES) -> list[str]:
-    """What `tokenize` returns, by definition, at a fraction of its speed."""
+    """Tokenizes a text rule by rule: the definition of `tokenize`, and much slower."""
     for rule in rules:
         text = rule(text)
     return [replace_space(token) for token in split_text(text)]
 
 
-# Runs to remember: bounded, because new rare ones never end; these take 30 MB and are 95 of 100 runs of a review.
-MEMO_SIZE = 100_000
+# Runs in the cache; so many take 30 MB and cover 95 % of the runs of a review.
+CACHED_RUNS = 100_000
 
 _OTHER_SPACE = re.compile(r"([^\S ]\s*)")
-# Where a rule puts spaces.
+# What a rule puts spaces around.
 _SPACED = re.compile(r"[/#\\]|(\S)\1\1")
 
 
 def split_runs(text: str) -> list[str]:
-    """Cuts a text that `fix_html` has cleaned, without space at its ends, into pieces for `tokens_of`.
+    """Splits a text into the runs that `tokens_of` tokenizes.
 
-    The pieces are runs of non-space characters, and the white space between them that is more than a space.
+    Args:
+        text: a text that `fix_html` has cleaned, without white space at its ends.
+
+    Returns:
+        Its runs of non-space characters, and the white space between them that is more than a space.
     """
     if text.isprintable():
         return text.split()
     first, *rest = _OTHER_SPACE.split(text)
     runs = first.split()
     for space, piece in zip(rest[::2], rest[1::2], strict=True):
-        # A space that a rule puts before the next run belongs to this one.
+        # A space that a rule puts before the next run is part of this white space.
         runs.append(space + " " if _SPACED.match(piece) else space)
         runs.extend(piece.split())
     return runs
@@ -177,7 +180,7 @@ def _mark_and_split(run: str) -> tuple[str, ...]:
 
 
 def tokens_of(run: str) -> tuple[str, ...]:
-    """What the rules make of one of the pieces of `split_runs`, whatever stands beside it."""
+    """The tokens of one of the runs that `split_runs` returns; they do not depend on its neighbours."""
     if run.isspace():
         return (replace_space(rm_useless_spaces(run)),)
     if not _SPACED.search(run):
@@ -186,9 +189,11 @@ def tokens_of(run: str) -> tuple[str, ...]:
 
 
 def repeats_a_word(text: str, has_rep: bool) -> bool:
-    """Whether `replace_wrep` may find a word three times, so that the text is more than its runs one by one.
+    """Whether `replace_wrep` may find a repeated word, so that the runs of a text cannot be tokenized one by one.
 
-    `has_rep` says that `replace_rep` finds something in the text, which can set a repeated word free.
+    Args:
+        text: the text.
+        has_rep: whether `replace_rep` changes the text, which can separate a repeated word from its neighbours.
     """
     words = (replace_rep(text) if has_rep else text).split()
     return any(map(eq, words, words[1:])) and any(
@@ -197,23 +202,24 @@ def repeats_a_word(text: str, has_rep: bool) -> bool:
     )
 
 
-_tokens_of = lru_cache(MEMO_SIZE)(tokens_of)
+_tokens_of = lru_cache(CACHED_RUNS)(tokens_of)
 
 
 def tokenize(text: str) -> list[str]:
     r"""Splits a raw text into fastai's tokens.
 
     Args:
-        text: Any text, with its markup, capitals and line breaks.
+        text: any text, with its markup, capitals and line breaks.
 
     Returns:
         The tokens, `xxbos` first.
 
-    Example:
+    Examples:
         >>> tokenize("Don't miss it!!!<br /><br />GREAT film.")
         ['xxbos', 'xxmaj', 'do', "n't", 'miss', 'it', 'xxrep', '3', '!', '\n\n', 'xxup', 'great', 'film', '.']
 
-    Source: the default rules and word tokenizer of fastai 2, https://docs.fast.ai/text.core.html.
+    References:
+        The default rules and word tokenizer of fastai 2, https://docs.fast.ai/text.core.html.
     """
     text = fix_html(text).strip()
     tokens = [BOS, *chain.from_iterable(map(_tokens_of, split_runs(text)))]

@@ -1,11 +1,10 @@
-"""The mapping between tokens and ids: built from counts, saved with a run, compared when weights move to new words.
+"""The vocabulary: the mapping between tokens and ids.
 
-Called by `jaxft.data.store` (building and encoding), by the jobs (saving with the run), and by the readers of other
-people's weights (`matches` says which embedding row a token had there). `V` is the number of tokens.
+`jaxft.data.store` builds one and encodes with it, the jobs save it with a run, and the readers of others' weights find
+with `matches` which embedding row a token has there. `V` is the number of tokens.
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,9 @@ import numpy as np
 
 from jaxft.data.text import BOS, PAD, SPECIALS, UNK
 from jaxft.errors import InputError
+from jaxft.files import write_text
 
-# fastai fills a vocabulary up to a multiple of 8 with this token, so it may come several times.
+# fastai fills a vocabulary up to a multiple of 8 with this token, so it may occur several times.
 _FILLER = "xxfake"
 
 
@@ -23,13 +23,13 @@ _FILLER = "xxfake"
 class Vocabulary:
     """Tokens in the order of their ids.
 
-    Args:
-        tokens: V tokens; `xxunk`, `xxpad` and `xxbos` among them, none twice (but fastai's filler `xxfake`).
+    Attributes:
+        tokens: V distinct tokens, `xxunk`, `xxpad` and `xxbos` among them; only fastai's filler `xxfake` may repeat.
 
     Raises:
-        InputError: One of the three is missing, or a token comes twice.
+        InputError: one of the three is missing, or a token occurs twice.
 
-    Example:
+    Examples:
         >>> vocabulary = Vocabulary.build({"film": 9, "good": 5, "bad": 5, "rare": 1}, min_count=2)
         >>> vocabulary.tokens[-3:]
         ('film', 'bad', 'good')
@@ -47,29 +47,33 @@ class Vocabulary:
         for i, token in enumerate(self.tokens):
             if ids.setdefault(token, i) != i and token != _FILLER:
                 raise InputError(
-                    f"the vocabulary holds {token!r} twice, as ids {ids[token]} and {i}; each token needs one id"
+                    f"the vocabulary holds {token!r} twice, as ids {ids[token]} and {i}; remove one of them"
                 )
         for special in (UNK, PAD, BOS):
             if special not in ids:
-                raise InputError(f"the vocabulary lacks the special token {special}; was it made by another tokenizer?")
+                raise InputError(f"the vocabulary lacks the special token {special}; use one that this tokenizer made")
         object.__setattr__(self, "_ids", ids)
 
     @classmethod
     def build(cls, counts: Mapping[str, int], max_size: int = 60_000, min_count: int = 3) -> "Vocabulary":
-        """The most frequent tokens, as fastai's `make_vocab` picks them, without its filling up to a multiple of 8.
+        """Builds a vocabulary of the most frequent tokens, as fastai's `make_vocab` does but for the filler tokens.
 
         Args:
-            counts: Occurrences of each token.
-            max_size: The most tokens the vocabulary may hold, the nine special ones included.
-            min_count: Occurrences below which a token is left out.
+            counts: number of occurrences of each token.
+            max_size: the largest number of tokens, the nine special ones included.
+            min_count: a token with fewer occurrences is left out.
 
         Returns:
-            The special tokens in fastai's order, then the others from frequent to rare; equal counts in the tokens'
-            own order, so that the order of the documents does not matter.
+            The special tokens in fastai's order, then the others from frequent to rare; tokens with equal counts are
+            sorted by name, so that the order of the documents does not matter.
+
+        Raises:
+            InputError: `max_size` has no room for the special tokens.
         """
         if max_size < len(SPECIALS):
             raise InputError(
-                f"a vocabulary of at most {max_size} tokens has no room for the {len(SPECIALS)} special ones"
+                f"a vocabulary of at most {max_size} tokens has no room for the special ones; allow at least "
+                f"{len(SPECIALS)}"
             )
         frequent = (token for token, count in counts.items() if count >= min_count and token not in SPECIALS)
         ranked = sorted(frequent, key=lambda token: (-counts[token], token))
@@ -77,38 +81,42 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: str | Path) -> "Vocabulary":
-        """Reads what `save` wrote.
+        """Reads a file that `save` wrote.
 
         Raises:
-            InputError: `path` is missing or is not a vocabulary.
+            InputError: the file is missing or is not a vocabulary.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
-            raise InputError(f"{path}: the vocabulary cannot be read ({error.strerror})") from error
+            raise InputError(f"the vocabulary {path} cannot be read ({error.strerror}): check the path") from error
         except ValueError as error:
-            raise InputError(f"{path} is not a vocabulary: it is not JSON ({error})") from error
+            raise InputError(
+                f"{path} is not a vocabulary (it is not JSON: {error}): put back an intact copy"
+            ) from error
         tokens = content.get("tokens") if isinstance(content, dict) else None
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-            raise InputError(f'{path} is not a vocabulary: it needs the form {{"tokens": ["{UNK}", ...]}}')
+            raise InputError(f'{path} is not a vocabulary: give a file of the form {{"tokens": ["{UNK}", ...]}}')
         try:
             return cls(tuple(tokens))
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
 
     def save(self, path: str | Path) -> None:
-        """Writes the tokens as JSON, whole or not at all."""
-        temporary = Path(f"{path}.tmp")
-        # ASCII throughout: a lone surrogate, as broken input may hold, has no UTF-8.
-        temporary.write_text(json.dumps({"tokens": self.tokens}, indent=0), encoding="ascii")
-        os.replace(temporary, path)
+        """Writes the tokens as JSON in one step.
+
+        Raises:
+            InputError: the disk is full or the folder is not writable.
+        """
+        # JSON in ASCII, because a lone surrogate, which broken input may hold, does not encode as UTF-8
+        write_text(path, json.dumps({"tokens": self.tokens}, indent=0))
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     @property
     def unk(self) -> int:
-        """The id of `xxunk`, which stands for every token that is not here."""
+        """The id of `xxunk`, which stands for every token that the vocabulary lacks."""
         return self._ids[UNK]
 
     @property
@@ -118,18 +126,18 @@ class Vocabulary:
 
     @property
     def bos(self) -> int:
-        """The id of `xxbos`, which begins every text."""
+        """The id of `xxbos`, which starts every text."""
         return self._ids[BOS]
 
     def encode(self, tokens: Iterable[str]) -> np.ndarray:
-        """The ids of `tokens`, int32, shape (T,); unknown tokens get that of `xxunk`."""
+        """The ids of T tokens, int32 (T,); unknown tokens get the id of `xxunk`."""
         get, unk = self._ids.get, self.unk
         return np.fromiter((get(token, unk) for token in tokens), np.int32)
 
     def decode(self, ids: Iterable[int]) -> list[str]:
-        """The tokens of `ids`, integers in [0, V)."""
+        """The tokens of ids, which are integers in [0, V)."""
         return [self.tokens[i] for i in ids]
 
     def matches(self, other: "Vocabulary") -> np.ndarray:
-        """The id in `other` of each token here, or -1 where `other` lacks it: int32, shape (V,)."""
+        """The id in `other` of each token, -1 if `other` lacks it: int32 (V,)."""
         return np.fromiter((other._ids.get(token, -1) for token in self.tokens), np.int32, len(self))

@@ -1,12 +1,13 @@
-"""Splits a run of non-space characters into words the way fastai's default word tokenizer does: spaCy's blank English.
+"""The word tokenizer of fastai, which is spaCy's for blank English, for one run of non-space characters.
 
-The text has been through fastai's rules first, so it is lower-cased, has no slash, hash or backslash inside a word, and
-no character three times in a row; exceptions that need any of those (`Mr.`, `:-D`, `w/o`, `<333`) cannot occur and are
-not listed. Used by `jaxft.data.text` alone. The steps are those of spaCy's documentation
-(https://spacy.io/usage/linguistic-features#how-tokenizer-works): peel punctuation from both ends until an exception or
-nothing is left, keep a web address whole, else cut at infixes; at the end put back together the exceptions that
-peeling and cutting took apart. spaCy looks for these across spaces too, where it only ever finds a false start: in
-"'a' ''b''" that keeps it from restoring the first '', a difference that 300 reviews of IMDB do not show.
+`jaxft.data.text` applies fastai's rules first, so the run is lower-cased, has no slash, hash or backslash inside a
+word, and no character three times in a row. Exceptions that need any of those (`Mr.`, `:-D`, `w/o`, `<333`) cannot
+occur and are not listed.
+
+The steps are those of spaCy's documentation (https://spacy.io/usage/linguistic-features#how-tokenizer-works): strip
+punctuation from both ends until an exception or nothing is left, keep a web address whole, otherwise split at infixes;
+at the end restore the exceptions that these steps split. spaCy also looks for them across spaces: in "'a' ''b''" this
+keeps it from restoring the first '', a difference that does not occur in 300 reviews of IMDB.
 """
 
 import re
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Mapping
 
 import regex
 
-# Facts of spaCy 3.8's English data. A contraction's pieces come with their apostrophes and without: "i'll" and "ill".
+# From spaCy 3.8's English data. Contractions occur with their apostrophes and without: "i'll" and "ill".
 _ENDINGS = {
     "i": "'m|'m a|'ll|'ll 've|'d|'d 've|'ve",
     "you we they": "'ll|'ll 've|'d|'d 've|'ve|'re",
@@ -42,7 +43,7 @@ _WHOLE = (
 
 
 def _exceptions() -> Iterator[tuple[str, ...]]:
-    """Every exception as its tokens."""
+    """Yields the tokens of every exception."""
     for stems, endings in _ENDINGS.items():
         for stem in stems.split():
             for ending in endings.split("|"):
@@ -84,22 +85,22 @@ _INFIX = regex.compile(
     rf"|(?<=[{_ALPHA}]),(?=[{_ALPHA}])|(?<=[{_ALPHA}0-9])(?:-|–|—|--|——|~)(?=[{_ALPHA}])"
     rf"|(?<=[{_ALPHA}0-9])[:<>=](?=[{_ALPHA}])"
 )
-# Also two sentences that lack the space between them: "good.the" is one token for fastai.
+# This matches two sentences without a space between them too: "good.the" is one token for fastai.
 _ADDRESS = regex.compile(
     rf"(?:\S+@)?(?:(?:[a-z0-9\u00a1-\uffff][a-z0-9\u00a1-\uffff_-]{{0,62}})?[a-z0-9\u00a1-\uffff]\.)+[{_LOWER}]{{2,63}}"
     rf"(?::[0-9]{{2,5}})?(?:\?\S*)?"
 )
 
 
-def _peel(word: str, exceptions: Mapping[str, tuple[str, ...]]) -> tuple[list[str], str, list[str]]:
-    """Takes prefixes and suffixes off `word`, one of each a round, until an exception or no affix is left."""
+def _strip_affixes(word: str, exceptions: Mapping[str, tuple[str, ...]]) -> tuple[list[str], str, list[str]]:
+    """Strips prefixes and suffixes from a word, one of each in a round, until an exception or no affix is left."""
     prefixes, suffixes = [], []
     while word and word not in exceptions:
         match = _PREFIX.match(word)
         start = match.end() if match else 0
         if match and word[start:] in exceptions:
             return [*prefixes, word[:start]], word[start:], suffixes[::-1]
-        # The suffix is sought without the prefix, so that neither sees the other as context.
+        # The search for the suffix leaves out the prefix, so that neither is context of the other.
         match = _SUFFIX.search(word[start:])
         end = start + match.start() if match else len(word)
         if match and word[:end] in exceptions:
@@ -114,8 +115,8 @@ def _peel(word: str, exceptions: Mapping[str, tuple[str, ...]]) -> tuple[list[st
     return prefixes, word, suffixes[::-1]
 
 
-def _cut_infixes(word: str) -> list[str]:
-    """Cuts `word` before and after each infix; one at the very start does not cut."""
+def _split_infixes(word: str) -> list[str]:
+    """Splits a word before and after each infix but one at the very start."""
     tokens, start = [], 0
     for match in _INFIX.finditer(word):
         if match.start() == 0:
@@ -127,34 +128,35 @@ def _cut_infixes(word: str) -> list[str]:
     return [*tokens, word[start:]] if start < len(word) else tokens
 
 
-def _take_apart(word: str, exceptions: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    prefixes, middle, suffixes = _peel(word, exceptions)
+def _split_by_steps(word: str, exceptions: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Splits a word by all steps but the last, which restores exceptions."""
+    prefixes, middle, suffixes = _strip_affixes(word, exceptions)
     if middle in exceptions:
         inner = exceptions[middle]
     elif _ADDRESS.fullmatch(middle):
         inner = (middle,)
     else:
-        inner = _cut_infixes(middle)
+        inner = _split_infixes(middle)
     return (*prefixes, *inner, *suffixes)
 
 
-# What the steps above make of an exception where they don't see it: ":", ")" in "great:)".
-_APART: dict[tuple[str, ...], tuple[str, ...]] = {
-    pieces: tokens for word, tokens in EXCEPTIONS.items() if len(pieces := _take_apart(word, {})) > 1
+# The pieces into which the steps split an exception that they do not see, such as ":", ")" in "great:)".
+_SPLIT_EXCEPTIONS: dict[tuple[str, ...], tuple[str, ...]] = {
+    pieces: tokens for word, tokens in EXCEPTIONS.items() if len(pieces := _split_by_steps(word, {})) > 1
 }
-_FIRST_PIECES = {pieces[0] for pieces in _APART}
-_MOST_PIECES = max(map(len, _APART))
+_FIRST_PIECES = {pieces[0] for pieces in _SPLIT_EXCEPTIONS}
+_MOST_PIECES = max(map(len, _SPLIT_EXCEPTIONS))
 
 
-def _put_together(tokens: tuple[str, ...]) -> tuple[str, ...]:
-    """Restores exceptions that were taken apart: the longest first, then the leftmost, none overlapping another."""
+def _restore_exceptions(tokens: tuple[str, ...]) -> tuple[str, ...]:
+    """Restores split exceptions that do not overlap: the longest first, then the leftmost."""
     joined: dict[int, tuple[int, tuple[str, ...]]] = {}
     seen: set[int] = set()
     for size in range(min(_MOST_PIECES, len(tokens)), 1, -1):
         for start in range(len(tokens) - size + 1):
-            if tokens[start : start + size] in _APART:
+            if tokens[start : start + size] in _SPLIT_EXCEPTIONS:
                 if start not in seen and start + size - 1 not in seen:
-                    joined[start] = (start + size, _APART[tokens[start : start + size]])
+                    joined[start] = (start + size, _SPLIT_EXCEPTIONS[tokens[start : start + size]])
                 seen.update(range(start, start + size))
     result, start = [], 0
     while start < len(tokens):
@@ -163,18 +165,19 @@ def _put_together(tokens: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(result)
 
 
-# Nine words in ten are of this form, where each character but those within a word is a token, and no exception's part.
+# Nine of ten words have this form, in which letters form a word, every other character is a token, and no part belongs
+# to an exception.
 _PLAIN = re.compile(r"""[("']?(?:[a-z]+|[0-9]+)(?:-[a-z]+)*(?:'s)?(?:\.?[,!?)"']?|[,!?)"']\.|[,!?)"]{2}|[;:])""")
 _PIECES = re.compile(r"[a-z]+|[0-9]+|(?<=[a-z0-9])'s(?![a-z])|.")
 _EXCEPTIONAL = frozenset(re.findall(r"[a-z]+|[0-9]+", " ".join(EXCEPTIONS)))
 
 
 def split_word(word: str) -> tuple[str, ...]:
-    """Splits one lower-cased run of non-space characters into its words and punctuation.
+    """Splits a lower-cased run of non-space characters into words and punctuation.
 
-    The tokens joined are the word again. Never raises.
+    The joined tokens are the run again.
 
-    Example:
+    Examples:
         >>> split_word("(don't!)")
         ('(', 'do', "n't", '!', ')')
         >>> split_word("well-made:)")
@@ -182,5 +185,5 @@ def split_word(word: str) -> tuple[str, ...]:
     """
     if _PLAIN.fullmatch(word) and _EXCEPTIONAL.isdisjoint(pieces := _PIECES.findall(word)):
         return tuple(pieces)
-    tokens = _take_apart(word, EXCEPTIONS)
-    return tokens if len(tokens) == 1 or _FIRST_PIECES.isdisjoint(tokens) else _put_together(tokens)
+    tokens = _split_by_steps(word, EXCEPTIONS)
+    return tokens if len(tokens) == 1 or _FIRST_PIECES.isdisjoint(tokens) else _restore_exceptions(tokens)

@@ -1,7 +1,7 @@
-"""A tokenizing worker: numbers the tokens of each chunk of texts it is sent by `jaxft.data.numbering`, which starts it.
+"""The tokenizing worker process: turns chunks of texts into token ids.
 
-It imports the tokenizer and the standard library alone, so that it starts in 0.05 s and holds 15 MB: jax would cost
-each worker a second and 150 MB, numpy 0.1 s and 17 MB.
+`jaxft.data.numbering` starts it and sends the chunks. It imports the tokenizer and the standard library alone, so that
+it starts in 0.05 s and holds 15 MB; jax would add a second and 150 MB to each worker, numpy 0.1 s and 17 MB.
 """
 
 import os
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from jaxft.data.text import (
     BOS,
-    MEMO_SIZE,
+    CACHED_RUNS,
     REP,
     RULES,
     fix_html,
@@ -29,10 +29,12 @@ from jaxft.data.text import (
 
 
 class NumberedTexts(NamedTuple):
-    """A chunk of texts as ids of the worker's own, given out in order of appearance after xxbos and xxrep.
+    """A chunk of texts as ids of one worker, which numbers tokens in order of appearance, after xxbos and xxrep.
 
-    `lengths` holds the tokens of each text and `ids` all their ids, both as the bytes of C ints; `new_tokens` are the
-    tokens that this worker had not met before, in order of their ids.
+    Attributes:
+        lengths: the number of tokens of each text, as the bytes of C ints.
+        ids: the ids of all texts in a row, as the bytes of C ints.
+        new_tokens: the tokens that are new to this worker, in order of their ids.
     """
 
     lengths: bytes
@@ -41,12 +43,12 @@ class NumberedTexts(NamedTuple):
 
 
 class Numberer:
-    """Tokenizes and numbers chunks of texts, and remembers the ids given so far.
+    """Tokenizes and numbers chunks of texts; a token keeps its id from chunk to chunk.
 
     Args:
-        pretokenized: Whether the texts are tokens with spaces between them, to be taken as they are.
+        pretokenized: whether the texts are tokens separated by spaces, to be used as they are.
 
-    Example:
+    Examples:
         >>> number = Numberer()
         >>> number(["so good"]).new_tokens
         ['xxbos', 'xxrep', 'so', 'good']
@@ -60,11 +62,11 @@ class Numberer:
         self._ids.default_factory = self._ids.__len__
         self._sent = 0
         self._bos, self._rep = self._encode([BOS]), self._encode([REP])
-        # Runs are remembered as bytes, so that a text is a single join, without a step for each token.
-        self._encode_run = lru_cache(MEMO_SIZE)(lambda run: self._encode(tokens_of(run)))
+        # The cache holds runs as bytes, so that a text is a single join, without a step for each token.
+        self._encode_run = lru_cache(CACHED_RUNS)(lambda run: self._encode(tokens_of(run)))
 
     def __call__(self, texts: list[str]) -> NumberedTexts:
-        """Numbers one chunk."""
+        """Tokenizes and numbers one chunk."""
         ids = list(map(self._encode_text, texts))
         lengths = array("i", [len(text) // len(self._bos) for text in ids])
         new_tokens = list(islice(reversed(self._ids), len(self._ids) - self._sent))[::-1]
@@ -75,7 +77,7 @@ class Numberer:
         return array("i", map(self._ids.__getitem__, tokens)).tobytes()
 
     def _encode_text(self, text: str) -> bytes:
-        """The ids of `tokenize(text)`, and the same steps, or those of the tokens that a pretokenized text names."""
+        """The ids of the tokens of a text: those of `tokenize(text)`, or those that a pretokenized text lists."""
         if self._pretokenized:
             return self._encode(text.split())
         text = fix_html(text).strip()
@@ -85,7 +87,7 @@ class Numberer:
 
 def serve(pretokenized: bool) -> None:
     """Answers each pickled list of texts on standard input with a pickled `NumberedTexts`, until the input ends."""
-    # Ctrl-C reaches the whole group of processes; the parent decides, and closes the pipe when it goes.
+    # Ctrl-C reaches the whole group of processes; the parent handles it, and its end closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     number = Numberer(pretokenized)
     while True:
@@ -96,5 +98,5 @@ def serve(pretokenized: bool) -> None:
         try:
             pickle.dump(tuple(number(texts)), sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
             sys.stdout.buffer.flush()
-        except BrokenPipeError:  # the parent is gone
+        except BrokenPipeError:  # the parent has ended
             os._exit(0)

@@ -165,7 +165,7 @@ def lm_evaluation(
         InputError: too few tokens for a window.
     """
     config, stage = encoder_config(texts, settings), settings.lm
-    read = replace(texts, lm_valid=documents).read(direction)
+    read = replace(texts, lm_valid=documents).in_direction(direction)
     windows = _window_stream(read, read.lm_valid, stage.batch_size, stage.bptt, None)
     eval_step = jax.jit(make_eval_step(_lm_loss(config, stage)))
 
@@ -193,7 +193,7 @@ def lm_stream(texts: Texts, settings: LanguageModelSettings, direction: Directio
     Raises:
         InputError: too few texts for a window.
     """
-    stage, read = settings.lm, texts.read(direction)
+    stage, read = settings.lm, texts.in_direction(direction)
     return _window_stream(read, read.lm_train, stage.batch_size, stage.bptt, settings.seed, stage.vary_bptt)
 
 

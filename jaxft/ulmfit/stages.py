@@ -110,7 +110,7 @@ def train_classifier(
     params, statistics = nnx.to_pure_dict(state), nnx.to_pure_dict(batch_stats)
     if lm_params is not None:
         params = {**params, "encoder": lm_params["encoder"]}
-    read = texts.read(direction)
+    read = texts.in_direction(direction)
     batches = _training_batches(read, settings)
     dev = _evaluation_batches(read, read.dev, settings, stage.eval_batch_size)
     logits_fn = jax.jit(classifier_logits_fn(graphdef))
@@ -184,7 +184,7 @@ def as_classifier(
 
 def test_probabilities(model: TextClassifier, texts: Texts, settings: Settings) -> np.ndarray:
     """Class probabilities (N, C) float32 of `texts.test`, in its order."""
-    read = texts.read(model.direction)
+    read = texts.in_direction(model.direction)
     return model.scores_of_batches(_evaluation_batches(read, read.test, settings, model.batch_size))
 
 

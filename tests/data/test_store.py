@@ -184,9 +184,9 @@ def test_an_old_leftover_of_a_killed_run_is_removed(tmp_path):
     ("documents", "message"),
     [
         ([], "reviews holds no documents"),
-        (DOCUMENTS[1:], "has only 'neg' in its train split"),
+        (DOCUMENTS[1:], "has only the label 'neg' in its train split"),
         (DOCUMENTS[2:], "has no label in its train split"),
-        ([*DOCUMENTS, Document("New.", "neutral", "test")], "label 'neutral' is in the test split but not in train"),
+        ([*DOCUMENTS, Document("New.", "neutral", "test")], "label 'neutral' in its test split but not in train"),
     ],
 )
 def test_labels_that_will_not_do_are_refused(tmp_path, documents, message):
@@ -227,7 +227,7 @@ def test_a_worker_that_dies_is_reported(monkeypatch, small_chunks):
 
 def test_a_worker_imports_the_tokenizer_alone():
     code = numbering._START.replace(
-        '\nserve(texts == "pretokenized")', "\nimport json; print(json.dumps(list(sys.modules)))"
+        '\nserve(kind == "pretokenized")', "\nimport json; print(json.dumps(list(sys.modules)))"
     )
     folder = str(Path(numbering.__file__).parents[1])
     result = subprocess.run(

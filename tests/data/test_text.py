@@ -104,7 +104,7 @@ def test_workers_number_the_same_tokens(texts):
 )
 def test_plain_words_split_as_by_all_steps(text):
     for word in text.lower().split():
-        tokens = words._put_together(words._take_apart(word, EXCEPTIONS))
+        tokens = words._restore_exceptions(words._split_by_steps(word, EXCEPTIONS))
         assert split_word(word) == tokens
         assert "".join(tokens) == word
 
