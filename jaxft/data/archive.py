@@ -1,8 +1,7 @@
-"""The members of a tar, read in place through any compression: nothing is extracted to disk. Called by the readers
-`imdb` and `plain`.
+"""Tar archives, read in place through any compression; nothing is extracted to disk.
 
-An archive that holds anything but plain files and folders under relative names is refused, although none of its names
-is ever used as a path.
+The readers `imdb` and `plain` and the reader of pretrained weights use it. An archive that holds anything but plain
+files and folders with relative names is refused, although no name in it is used as a path.
 """
 
 import io
@@ -20,38 +19,42 @@ TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the name is that of a tar, compressed or not."""
+    """Whether a path has the suffix of a tar, compressed or not."""
     return path.name.lower().endswith(TAR_SUFFIXES)
 
 
-def members(path: Path) -> Iterator[tuple[tarfile.TarInfo, io.BufferedReader]]:
-    """Streams the files of a tar in their order; each can be read until the next one is asked for.
+def archive_files(path: Path) -> Iterator[tuple[tarfile.TarInfo, io.BufferedReader]]:
+    """Streams the files of a tar in their order; each can be read until the next one is requested.
+
+    Yields:
+        The entry of a file in the archive, and its content.
 
     Raises:
-        InputError: truncated or corrupt; an absolute or climbing name, a link or a device among the members.
+        InputError: the archive is truncated or corrupt, or holds an absolute name, a name with "..", a link or a
+            device.
     """
     with decompressed(path) as stream:
         try:
             with tarfile.open(fileobj=stream, mode="r|") as tar:
-                while (member := tar.next()) is not None:
-                    # the list of past members would grow to 100,000; the type stubs leave it out
+                while (entry := tar.next()) is not None:
+                    # otherwise tarfile keeps every entry, 100,000 of them; the type stubs lack the attribute
                     tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
-                    _refuse_unsafe(member, path)
-                    content = tar.extractfile(member)
+                    _refuse_unsafe(entry, path)
+                    content = tar.extractfile(entry)
                     if content is not None:
-                        yield member, io.BufferedReader(_Content(content, path))
+                        yield entry, io.BufferedReader(_Content(content, path))
                 end = tar.offset
-            while stream.read(2**16):  # reaching the end checks the compression's own checksum
+            while stream.read(2**16):  # at the end of the stream the decompressor compares its checksum
                 pass
         except tarfile.TarError as error:
             raise _broken(path, error) from error
-        # a plain tar cut between two members reads like a whole one, but for the block of zeros that ends it
+        # a plain tar cut between two files reads like a whole one, but for the block of zeros that ends it
         if stream.tell() < end + tarfile.BLOCKSIZE:
             raise InputError(f"{path} is a truncated tar (its end mark is missing); download it again")
 
 
 class _Content(io.RawIOBase):
-    """A member's bytes; the error of a truncated archive, which comes up in whoever reads them, names the archive."""
+    """The bytes of a file in an archive; the error of a truncated archive, raised while reading, names the archive."""
 
     def __init__(self, content: IO[bytes], path: Path):
         self._content, self._path = content, path
@@ -69,12 +72,12 @@ class _Content(io.RawIOBase):
 
 
 def _broken(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path} is no tar, or a truncated one ({error}); download it again")
+    return InputError(f"{path} is not a tar, or a truncated one ({error}); download it again")
 
 
-def _refuse_unsafe(member: tarfile.TarInfo, path: Path) -> None:
-    name = PureWindowsPath(member.name)  # knows both kinds of slash, and drives
+def _refuse_unsafe(entry: tarfile.TarInfo, path: Path) -> None:
+    name = PureWindowsPath(entry.name)  # parses both kinds of slash, and drives
     if name.anchor or ".." in name.parts:
-        raise InputError(f"{path}: unsafe member name {member.name!r}; use the original archive")
-    if not (member.isfile() or member.isdir()):
-        raise InputError(f"{path}: member {member.name!r} is a link or a device; use the original archive")
+        raise InputError(f"{path}: unsafe member name {entry.name!r}; use the original archive")
+    if not (entry.isfile() or entry.isdir()):
+        raise InputError(f"{path}: member {entry.name!r} is a link or a device; use the original archive")

@@ -1,5 +1,6 @@
-"""From what `--data` names to a stream of documents: IMDB, the demo, or the user's own file or folder. Called by the
-jobs and by the id store; the formats themselves are read in `imdb`, `table` and `demo`.
+"""`open_corpus`, which turns the value of `--data` into a corpus: IMDB, the demo, or a file or folder of the user.
+
+The modules `imdb`, `table` and `demo` read the formats.
 """
 
 from functools import partial
@@ -26,22 +27,21 @@ def open_corpus(
     label_column: str = "label",
     split_column: str = "split",
 ) -> Corpus:
-    """Opens a corpus and looks at its first document; the rest is checked while it streams.
+    """Opens a corpus and reads its first document; the rest is checked while it streams.
 
-    The column names apply to tables alone. A table without a split column is split by rule; see `table.read_table`.
-    That there are two classes, and every test label in train, takes the whole stream to know and is the reader's
-    caller's to check.
+    The column names are for tables alone. `table.read_table` describes how a table without a split column is split.
+    The caller checks what the whole stream shows: that there are two classes, and that train has every label of test.
 
     Args:
-        data: "imdb" (the cached archive, else a download), "demo" (generated), or the path of an `aclImdb` folder or
-            its tar, or of a CSV, TSV or JSONL file, each plain or compressed with gzip, xz or bzip2. A file called demo
-            is "./demo".
+        data: "imdb" (downloaded once into the cache), "demo" (generated), or the path of an `aclImdb` folder, of its
+            tar, or of a CSV, TSV or JSONL file, plain or compressed with gzip, xz or bzip2. "./demo" is a file called
+            demo.
         text_column: the column of texts.
-        label_column: the column of labels, any strings; empty in unlabelled rows.
+        label_column: the column of labels, which are strings; empty in unlabelled rows.
         split_column: the column that says train, test or unlabelled.
 
     Raises:
-        InputError: one sentence that names the file, row or flag and what to do.
+        InputError: the data do not exist, cannot be read or are not in one of these formats.
 
     Examples:
         >>> corpus = open_corpus("demo")

@@ -1,9 +1,10 @@
-"""The demo corpus: synthetic film reviews from a small grammar, for trying the whole of ULMFiT offline in minutes.
-Called by `open_corpus("demo")`; it says nothing about how well anything does on real texts.
+"""The demo corpus: synthetic film reviews from a small grammar, to try all stages of ULMFiT offline in minutes.
 
-Opinions of one kind meet in one review, and there are hundreds of words for each kind, a few of them common and most of
-them rare, as in real texts. The labelled reviews show only a part of them; the unlabelled ones show which words keep
-company with which. So a language model can learn what the labels alone cannot teach: this is what the corpus is for.
+`open_corpus("demo")` returns it. Scores on it say nothing about real texts.
+
+Most opinions of a review have the same polarity, and each polarity has hundreds of words, a few of them common and most
+of them rare, as in real texts. The labelled reviews contain only a part of these words; the unlabelled ones show which
+words occur together. So a language model can learn more from the corpus than the labels alone teach.
 """
 
 import hashlib
@@ -14,12 +15,12 @@ from random import Random
 from jaxft.data import demo_words as words
 from jaxft.data.document import Corpus, Document, Split
 
-VERSION = 2  # of the texts: raise it with any change to the grammar or the words
+VERSION = 2  # of the texts: raise it with any change of the grammar or the words
 POLARITIES = ("negative", "positive")
 OPINIONS = (3, 5)  # opinion sentences per review, inclusive
-CONTRARY = 0.1  # share of opinion sentences that go against the review's own
+CONTRARY = 0.1  # share of opinion sentences of the other polarity
 
-# Opinions stand close together in a sentence, since neighbours are what a language model learns first.
+# Opinions are close together in a sentence, because a language model learns first which words are neighbours.
 FRAMES = """
 The {aspect} {was} {adjective} and {adjective2}.
 The {aspect} {was} {adjective}, {adjective2} and {adjective3}.
@@ -35,13 +36,13 @@ It is {a_adjective} {noun}, {adverb} {craft}.
 
 
 def demo_corpus(seed: int = 0, train: int = 100, test: int = 1000, unlabelled: int = 6000) -> Corpus:
-    """The generated corpus, the same on every platform; classes are balanced in each split.
+    """Generates the corpus, which is the same on every platform and balanced in each split.
 
     Args:
-        seed: another seed gives other reviews from the same grammar.
+        seed: seed of the reviews.
         train: number of labelled reviews to train on.
         test: number of labelled reviews to test on.
-        unlabelled: number of reviews whose polarity is withheld.
+        unlabelled: number of reviews without a label.
 
     Examples:
         >>> first = next(demo_corpus().documents())
@@ -56,14 +57,14 @@ def demo_corpus(seed: int = 0, train: int = 100, test: int = 1000, unlabelled: i
 def _documents(seed: int, sizes: dict[Split, int]) -> Iterator[Document]:
     for split, size in sizes.items():
         for index in range(size):
-            # each review has a generator of its own, so that one split's size leaves the others as they are
+            # each review has its own generator, so that the size of one split does not change the others
             draw = _Draw(f"{seed} {split} {index}")
             polarity = POLARITIES[index % 2]
             yield Document(_review(draw, polarity), None if split == "unlabelled" else polarity, split)
 
 
 class _Draw:
-    """Random choices that rest on `Random.random` alone, the one method whose sequence Python promises to keep."""
+    """Random choices by `Random.random` alone, the only method whose sequence Python guarantees."""
 
     def __init__(self, seed: str):
         self._uniform = Random(seed).random
@@ -78,12 +79,12 @@ class _Draw:
         return options[int(self._uniform() * len(options))]
 
     def common(self, options: Sequence[str]) -> str:
-        """One of the options, the first ones most often: word r of n with a share like r ** (-1 / 2)."""
+        """One of the options, with a probability that falls with its rank r as r ** (-1 / 2)."""
         uniform = self._uniform()
         return options[int(uniform * uniform * len(options))]
 
     def several(self, options: Sequence[str], count: int, common: bool = False) -> list[str]:
-        """Different options."""
+        """So many different options, in random order."""
         chosen: list[str] = []
         while len(chosen) < count:
             if (option := self.common(options) if common else self.one(options)) not in chosen:
@@ -100,7 +101,7 @@ def _review(draw: _Draw, polarity: str) -> str:
     if draw.chance(0.5):
         sentences.insert(draw.between(1, len(sentences)), draw.one(words.REMARKS))
     paragraph = draw.between(2, len(sentences) - 1) if draw.chance(0.15) else 0
-    if paragraph:  # as IMDB's own pages mark it
+    if paragraph:  # with the mark that IMDB uses
         sentences[paragraph] = f"<br /><br />{sentences[paragraph]}"
     return " ".join(sentences).replace(" <br />", "<br />")
 
@@ -140,7 +141,7 @@ def _other(polarity: str) -> str:
 
 
 def _a(word: str) -> str:
-    """The word behind its indefinite article.
+    """The word after its indefinite article.
 
     Examples:
         >>> [_a(word) for word in ("bore", "awful", "useless", "honest")]

@@ -1,6 +1,6 @@
-"""The words of the demo corpus: opinions of both kinds and the neutral matter around them. Data only, for `demo`.
+"""The words of the demo corpus: opinions of both polarities, and neutral words. Data for `demo`.
 
-The lists of one kind are equally long for both polarities, so that neither can be told by how often its words recur.
+Lists of the same kind are equally long for both polarities, so that the frequency of words does not give one away.
 """
 # ruff: noqa: SIM905 - words read better as text than as quoted items
 

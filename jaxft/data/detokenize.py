@@ -1,4 +1,4 @@
-"""Turns tokens back into a text that reads well: what `python -m jaxft.predict --generate` prints."""
+"""The detokenizer, which turns tokens back into readable text for `python -m jaxft.predict --generate`."""
 
 import re
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ _NO_SPACE_AFTER = ("(", "[", "{", "$", "#", "“", "-", "/")
 
 
 def detokenize(tokens: Iterable[str]) -> str:
-    r"""A text of which `tokenize` makes these tokens, as far as they tell: capitals and repetitions are put back.
+    r"""Joins tokens into a text, and restores the capitals and repetitions that they mark.
 
     Examples:
         >>> from jaxft.data.text import tokenize
@@ -28,7 +28,7 @@ def detokenize(tokens: Iterable[str]) -> str:
 
 
 def _words(tokens: Iterable[str]) -> Iterable[str]:
-    """The words, with marks applied to the words that they stand before."""
+    """The words, each changed as the mark before it says."""
     rest = iter(tokens)
 
     def word() -> str:

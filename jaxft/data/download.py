@@ -22,20 +22,20 @@ CHUNK = 2**16  # bytes
 
 
 def fetch(url: str, md5: str, *, name: str, instead: str, size: int | None = None) -> Path:
-    """The path of a file in the cache, downloaded first where it is missing or does not have this hash.
+    """The path of a file in the cache, downloaded first if it is missing or has another hash.
 
-    What arrived before a break stays beside it as `name`.part, and the next call asks the server for the rest.
+    A download that breaks off leaves `name`.part in the cache, and the next call downloads the rest.
 
     Args:
-        url: of the file.
-        md5: hexadecimal, of the file; where `size` is given, of its first 2**20 bytes, as fastai publishes them.
-        name: of the file in the cache.
-        instead: what to use where the download fails, as a flag and a few words.
-        size: bytes of the file.
+        url: address of the file.
+        md5: hexadecimal hash of the file or, if `size` is given, of its first 2**20 bytes, as fastai publishes it.
+        name: name of the file in the cache.
+        instead: what the user can do if the download fails, for the error message: a flag and a few words.
+        size: size of the file in bytes.
 
     Raises:
-        InputError: no network, an HTTP error, a transfer that broke off, another hash (the partial file is removed
-            then), or a cache folder that cannot be written.
+        InputError: there is no network, the server answers with an error, the transfer breaks off, the file has another
+            hash (the partial file is then removed), or the cache folder cannot be written.
     """
     folder = cache_folder()
     part = folder / f"{name}.part"
@@ -47,8 +47,8 @@ def fetch(url: str, md5: str, *, name: str, instead: str, size: int | None = Non
             raise ValueError("the start or the size")
         os.replace(part, output_file)  # pooch checks this file's hash and removes it where it is wrong
 
-    downloader: Any = download  # pooch's own type for it has other argument names
-    pooch.get_logger().setLevel("WARNING")  # the progress bar says it better
+    downloader: Any = download  # pooch's type has other argument names
+    pooch.get_logger().setLevel("WARNING")  # the progress bar replaces its messages
     try:
         if size is not None and (folder / name).exists() and not _has_start(folder / name, size, md5):
             (folder / name).unlink()
@@ -67,22 +67,23 @@ def fetch(url: str, md5: str, *, name: str, instead: str, size: int | None = Non
 
 
 def _has_start(path: Path, size: int, md5: str) -> bool:
+    """Whether a file has this size, and its first 2**20 bytes this hash."""
     with open(path, "rb") as file:
         return path.stat().st_size == size and hashlib.md5(file.read(2**20)).hexdigest() == md5
 
 
 def _continue_download(url: str, part: Path, instead: str) -> None:
-    """Downloads what is missing of `part`."""
+    """Downloads the missing rest of a partial file."""
     start = part.stat().st_size if part.exists() else 0
-    # "identity": the hash is of the bytes as they lie on the server
+    # "identity" because the hash is of the bytes on the server
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS)) as response:
             if start and response.status_code == requests.codes.requested_range_not_satisfiable:
-                return  # nothing is missing; if the server's file has changed, the hash tells
+                return  # nothing is missing; the hash shows whether the file on the server has changed
             response.raise_for_status()
             if response.status_code != requests.codes.partial_content:
-                start = 0  # the server sends all of it
+                start = 0  # the server sends the whole file
             _write(response, part, start)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         kept = part.stat().st_size if part.exists() else 0
@@ -91,6 +92,7 @@ def _continue_download(url: str, part: Path, instead: str) -> None:
 
 
 def _write(response: requests.Response, part: Path, start: int) -> None:
+    """Writes a response to a partial file from byte `start` on, with a progress bar."""
     length = int(response.headers.get("Content-Length") or 0)
     with (
         open(part, "ab" if start else "wb") as file,
@@ -103,14 +105,14 @@ def _write(response: requests.Response, part: Path, start: int) -> None:
             dynamic_ncols=True,
         ) as progress,
     ):
-        # undecoded, since some servers label a .gz file as an encoding to be removed
+        # undecoded, because some servers declare the compression of a .gz file as an encoding to remove
         for chunk in response.raw.stream(CHUNK, decode_content=False):
             file.write(chunk)
             progress.update(len(chunk))
 
 
 def _reason(error: Exception) -> str:
-    """Why a download failed, in a few words."""
+    """The reason why a download failed, in a few words."""
     match error:
         case requests.HTTPError(response=requests.Response(status_code=status, reason=reason)):
             return f"the server answers {status} {reason}"

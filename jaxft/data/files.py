@@ -1,5 +1,6 @@
-"""Reading data files: decompression chosen by content, strict UTF-8, and a content hash, with every failure turned into
-one sentence about the file. Called by the readers `table` and `imdb`.
+"""Reading of data files: decompression, strict UTF-8 and hashes, with errors that name the file and the line.
+
+Every reader of the room uses it.
 """
 
 import bz2
@@ -22,13 +23,13 @@ OPENERS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
 
 @contextmanager
 def decompressed(path: Path) -> Iterator[BinaryIO]:
-    """Opens `path` for reading bytes, decompressing gzip, xz and bzip2.
+    """Opens a file for reading bytes, and decompresses gzip, xz and bzip2.
 
-    The content decides, not the suffix: browsers are known to unpack a `.gz` and keep its name.
+    The content decides, not the suffix, because some browsers decompress a `.gz` and keep its name.
 
     Raises:
-        InputError: no such file, unreadable, empty, compressed with Zstandard, or (while reading in the `with` block)
-            truncated or corrupt.
+        InputError: the file does not exist, cannot be read, is empty, is compressed with Zstandard, or, while it is
+            read in the `with` block, is truncated or corrupt.
     """
     try:
         with open(path, "rb") as raw:
@@ -39,7 +40,7 @@ def decompressed(path: Path) -> Iterator[BinaryIO]:
             if start.startswith(ZSTANDARD_MAGIC):
                 raise InputError(
                     f"{path} is compressed with Zstandard, which Python cannot read before 3.14; "
-                    "compress it with gzip or xz instead"
+                    "compress it with gzip or xz"
                 )
             opener = next((opener for magic, opener in OPENERS.items() if start.startswith(magic)), None)
             if opener is None:
@@ -50,16 +51,16 @@ def decompressed(path: Path) -> Iterator[BinaryIO]:
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; check the path") from error
     except PermissionError as error:
-        raise InputError(f"{path} may not be read; check its permissions") from error
+        raise InputError(f"{path} cannot be read; check its permissions") from error
     except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"{path} is truncated or corrupt ({error}); download or write it again") from error
 
 
 def expanded(path: str | Path) -> Path:
-    """The path with the home folder in the place of `~`.
+    """The path with `~` replaced by the home folder.
 
     Raises:
-        InputError: there is no such user.
+        InputError: the user whose home folder it names does not exist.
     """
     try:
         return Path(path).expanduser()
@@ -68,25 +69,28 @@ def expanded(path: str | Path) -> Path:
 
 
 def decode(content: bytes, where: str) -> str:
-    """Decodes UTF-8; `where` names the place in the error.
+    """Decodes UTF-8; `where` names the place in error messages.
+
+    Raises:
+        InputError: there is a zero byte, or a byte that is not UTF-8.
 
     Examples:
         >>> decode(b"na\\xc3\\xafve", "a.csv, line 1")
         'naïve'
     """
     if b"\0" in content:
-        raise no_text(0, where)
+        raise not_text_error(0, where)
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise no_text(content[error.start], where) from error
+        raise not_text_error(content[error.start], where) from error
 
 
-def no_text(byte: int, where: str) -> InputError:
-    """The error of a byte that text in UTF-8 does not have there; `where` names the place.
+def not_text_error(byte: int, where: str) -> InputError:
+    """The error to raise at a byte that is zero or not UTF-8; `where` names the place.
 
     Examples:
-        >>> print(no_text(0xEF, "a.csv, line 1"))
+        >>> print(not_text_error(0xEF, "a.csv, line 1"))
         a.csv, line 1: byte 0xef is not UTF-8 text; save the file as UTF-8
     """
     if byte == 0:
@@ -95,7 +99,7 @@ def no_text(byte: int, where: str) -> InputError:
 
 
 def text_lines(stream: BinaryIO, path: Path) -> Iterator[str]:
-    """The lines of a file with their ends, without a byte-order mark."""
+    """The lines of a file with their line ends and without a byte-order mark; `path` names it in error messages."""
     for number, line in enumerate(stream, 1):
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
@@ -103,7 +107,7 @@ def text_lines(stream: BinaryIO, path: Path) -> Iterator[str]:
 
 
 def file_hash(path: Path, settings: str) -> str:
-    """Hexadecimal sha256 of the file's bytes and of the settings that it is read with.
+    """The hexadecimal sha256 of the bytes of a file and of the settings that it is read with.
 
     Raises:
         InputError: the file cannot be read.

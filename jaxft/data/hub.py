@@ -1,6 +1,6 @@
-"""Checkpoint folders by path or by their name on the Hugging Face hub, from where they are downloaded once.
+"""Checkpoint folders, given by path or by the name of a model on the Hugging Face hub, which is downloaded once.
 
-`$HF_ENDPOINT`, `$HF_HOME` and the other variables of `huggingface_hub` name mirror and cache.
+`$HF_ENDPOINT`, `$HF_HOME` and the other variables of `huggingface_hub` set the mirror and the cache.
 """
 
 import hashlib
@@ -11,27 +11,32 @@ from jaxft.data.files import expanded, file_hash
 from jaxft.data.pieces import TOKENIZER_FILES
 from jaxft.errors import InputError
 
-NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-TEXTS = ["*.json", "*.txt", "*.model"]
+MODEL_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+TEXT_FILES = ["*.json", "*.txt", "*.model"]
 
 
 def checkpoint_folder(model: str, flag: str = "--model") -> Path:
-    """The folder of a checkpoint: `model` itself, or what the hub has under that name; `flag` is what gave it.
+    """The folder of a checkpoint, downloaded first if `model` is the name of a model on the hub.
 
-    Weights are downloaded as safetensors, or as pytorch_model.bin where there are no others; nothing else is.
+    The download has the configuration, the tokenizer, and the weights as safetensors or, if there are none, as
+    pytorch_model.bin.
+
+    Args:
+        model: a folder, or a name on the hub.
+        flag: the flag that gave `model`, for error messages.
 
     Raises:
-        InputError: neither a folder nor a name on the hub, or no network.
+        InputError: `model` is neither a folder nor a name on the hub, or the download failed.
     """
     path = expanded(model)
     if path.is_dir():
         return path
-    if path.exists() or not NAME.fullmatch(model):
+    if path.exists() or not MODEL_NAME.fullmatch(model):
         raise InputError(f"{flag} {model} is no folder; name one with a checkpoint, or a model on the Hugging Face hub")
     from huggingface_hub import snapshot_download
 
     def download(*weights: str) -> Path:
-        return Path(snapshot_download(model, allow_patterns=[*TEXTS, *weights]))
+        return Path(snapshot_download(model, allow_patterns=[*TEXT_FILES, *weights]))
 
     try:
         folder = download("model*.safetensors")
@@ -45,7 +50,7 @@ def checkpoint_folder(model: str, flag: str = "--model") -> Path:
 
 
 def checkpoint_fingerprint(folder: Path) -> str:
-    """What changes with a checkpoint: its weights, its configuration or its tokenizer; hexadecimal."""
+    """A hexadecimal hash of the weights, the configuration and the tokenizer of a checkpoint."""
     names = ("*.safetensors", "pytorch_model.bin", "config.json", *TOKENIZER_FILES)
     files = sorted({file for name in names for file in folder.glob(name)})
     return hashlib.sha256(" ".join(file_hash(file, file.name) for file in files).encode()).hexdigest()

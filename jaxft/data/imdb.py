@@ -1,5 +1,7 @@
-"""Documents from Maas et al.'s Large Movie Review Dataset (2011), the `aclImdb` layout: train/{pos,neg,unsup} and
-test/{pos,neg} with one text file per review, as a folder or read straight out of its tar. Called by `open_corpus`.
+"""Documents of the Large Movie Review Dataset (Maas et al., 2011), from a folder or a tar in its `aclImdb` layout.
+
+The layout is train/{pos,neg,unsup} and test/{pos,neg}, with one text file for each review. `open_corpus` calls the
+readers.
 """
 
 import codecs
@@ -8,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from jaxft.data.archive import members
+from jaxft.data.archive import archive_files
 from jaxft.data.document import Document, Split
 from jaxft.data.files import decode
 from jaxft.errors import InputError
@@ -25,22 +27,22 @@ LONGEST_REVIEW = 2**24  # bytes; a thousand times the longest of the original
 
 
 def read_folder(root: Path) -> Iterator[Document]:
-    """Streams the documents of an `aclImdb` folder, by split and label, then by file name.
+    """Streams the documents of an `aclImdb` folder by split and label, then by file name.
 
     Raises:
-        InputError: a review that is empty, not UTF-8 or unreadable.
+        InputError: a review is empty, is not UTF-8 or cannot be read.
     """
     for (split, label), kind in LAYOUT.items():
         for path in _reviews(root / split / label):
             try:
                 content = path.read_bytes()
             except OSError as error:
-                raise InputError(f"{path} cannot be read ({error.strerror}); check it") from error
+                raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
             yield _document(content, kind, str(path))
 
 
 def folder_root(path: Path) -> Path:
-    """The folder that holds train/ and test/: `path` itself or `path`/aclImdb.
+    """The folder that holds train/ and test/: the given one, or aclImdb in it.
 
     Raises:
         InputError: neither has train/pos and train/neg.
@@ -52,7 +54,7 @@ def folder_root(path: Path) -> Path:
 
 
 def folder_hash(root: Path) -> str:
-    """Hexadecimal sha256 of the names, sizes and modification times of all reviews; reads no review."""
+    """The hexadecimal sha256 of the names, sizes and modification times of all reviews; no review is read."""
     digest = hashlib.sha256(b"aclImdb folder")
     for split, label in LAYOUT:
         for path in _reviews(root / split / label):
@@ -65,28 +67,28 @@ def folder_hash(root: Path) -> str:
 
 
 def read_archive(path: Path) -> Iterator[Document]:
-    """Streams the documents of an `aclImdb` tar in the order of its members, through any compression.
+    """Streams the documents of an `aclImdb` tar in the order of the archive, through any compression.
 
     Raises:
-        InputError: no such layout; truncated or corrupt; an absolute or climbing name, a link or a device among the
-            members; a review that is empty or not UTF-8.
+        InputError: the archive has another layout; a review is empty, is not UTF-8 or is too long; or as
+            `archive_files`.
     """
-    found = False
-    for member, content in members(path):
-        kind = _kind(PurePosixPath(member.name))
+    empty = True
+    for entry, content in archive_files(path):
+        kind = _kind(PurePosixPath(entry.name))
         if kind is None:
             continue
-        if member.size > LONGEST_REVIEW:
-            raise InputError(f"{path}: {member.name} has {member.size} bytes, too long for one review")
-        found = True
-        yield _document(content.read(), kind, f"{path}: {member.name}")
-    if not found:
+        if entry.size > LONGEST_REVIEW:
+            raise InputError(f"{path}: {entry.name} has {entry.size} bytes, too long for a review; remove it")
+        empty = False
+        yield _document(content.read(), kind, f"{path}: {entry.name}")
+    if empty:
         raise InputError(f"{path} has no aclImdb layout (train/pos/*.txt, train/neg/*.txt, ...); name another archive")
 
 
 def _kind(name: PurePosixPath) -> tuple[Split, str | None] | None:
-    """Split and label of a file, None for what is no review."""
-    # at most one folder above train/ and test/: __MACOSX/aclImdb/train/pos/._0_9.txt is no review
+    """The split and label of a file in an archive; None if the file is not a review."""
+    # at most one folder above train/ and test/: __MACOSX/aclImdb/train/pos/._0_9.txt is not a review
     if name.suffix != ".txt" or len(name.parts) not in (3, 4) or name.name.startswith("."):
         return None
     return LAYOUT.get((name.parts[-3], name.parts[-2]))

@@ -1,8 +1,7 @@
-"""Plain texts for a language model: files, folders and tars of UTF-8 text, and WikiText-2. Called by
-`python -m jaxft.pretrain`.
+"""Plain texts for a language model: files, folders and tars of UTF-8 text, and WikiText-2.
 
-A text of any size is read line by line and dealt out in pieces that end between two paragraphs, so that memory holds
-one piece; each piece is a document of its own.
+`python -m jaxft.pretrain` reads its data with it. A text of any size is read line by line and split between two
+paragraphs into documents, so that memory holds one document.
 """
 
 import codecs
@@ -14,19 +13,19 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from jaxft.data.archive import is_archive, members
+from jaxft.data.archive import archive_files, is_archive
 from jaxft.data.document import Corpus, Document, Split
 from jaxft.data.download import fetch
-from jaxft.data.files import COMPRESSION_SUFFIXES, decompressed, expanded, no_text
+from jaxft.data.files import COMPRESSION_SUFFIXES, decompressed, expanded, not_text_error
 from jaxft.errors import InputError
 
 TEXT_SUFFIXES = (".txt", ".md", ".text")
-ENOUGH = 4_000
-"""characters after which a piece ends with the next empty line"""
-MORE = 8_000
-"""characters after which it ends with the line"""
-MOST = 100_000
-"""bytes after which it ends within the line"""
+PARAGRAPH_END_AFTER = 4_000
+"""characters after which a document ends at the next empty line"""
+LINE_END_AFTER = 8_000
+"""characters after which a document ends at the next line end"""
+MAX_LINE_BYTES = 100_000
+"""bytes after which a line is split"""
 
 WIKITEXT_URL = "https://raw.githubusercontent.com/pytorch/examples/main/word_language_model/data/wikitext-2/{}.txt"
 WIKITEXT_MD5 = {
@@ -38,14 +37,15 @@ ARTICLE = re.compile(r" = [^=].* = \n")
 
 
 def plain_corpus(paths: Sequence[Path]) -> Corpus:
-    """The texts in files, folders and tars, in order of their names.
+    """The corpus of the texts in files, folders and tars, in the order of their names.
 
     Args:
-        paths: text files, plain or compressed with gzip, xz or bzip2; tars of plain ones; or folders, of which every
-            .txt, .md and .text file and every tar is read, at any depth.
+        paths: text files, plain or compressed with gzip, xz or bzip2; tars of plain text files; or folders, whose .txt,
+            .md and .text files and tars are read at any depth.
 
     Raises:
-        InputError: a missing path, nothing to read, or (while streaming) a file that is empty, binary or not UTF-8.
+        InputError: a path does not exist, there is nothing to read, or, while streaming, a file is empty, binary or not
+            UTF-8.
     """
     files = [file for path in paths for file in _files(expanded(path))]
     digest = hashlib.sha256(b"plain texts 2")
@@ -57,16 +57,16 @@ def plain_corpus(paths: Sequence[Path]) -> Corpus:
 
 
 def wikitext_corpus(folder: Path | None) -> Corpus:
-    """WikiText-2 in its tokens version, an article a document, with its own three splits.
+    """The corpus of the tokenized version of WikiText-2, with its own three splits; each article is a document.
 
-    Its words are taken as they are, with `<eos>` at the end of every line and `<unk>` as `xxunk`, as the published
+    Its tokens are used as they are, with `<eos>` at the end of every line and `<unk>` as `xxunk`, as the published
     perplexities count them.
 
     Args:
-        folder: where train.txt, valid.txt and test.txt lie; None takes them from the cache, or downloads them.
+        folder: the folder with train.txt, valid.txt and test.txt; None downloads them into the cache.
 
     Raises:
-        InputError: a missing file, or a failed download.
+        InputError: a file is missing, or the download failed.
 
     References:
         Merity, Xiong, Bradbury & Socher, Pointer Sentinel Mixture Models, ICLR 2017.
@@ -80,7 +80,7 @@ def wikitext_corpus(folder: Path | None) -> Corpus:
         elif (folder / name).is_file():
             files[split] = folder / name
         else:
-            raise InputError(f"{folder} has no {name}: name a folder with train.txt, valid.txt and test.txt")
+            raise InputError(f"{folder} has no {name}; name a folder with train.txt, valid.txt and test.txt")
     digest = hashlib.sha256(b"wikitext 1")
     for path in files.values():
         digest.update(path.read_bytes())
@@ -92,10 +92,10 @@ def _files(path: Path) -> list[Path]:
         raise InputError(f"{path} does not exist; --text takes files and folders of UTF-8 text")
     if path.is_file():
         return [path]
-    found = sorted(file for file in path.rglob("*") if file.is_file() and _is_text(file))
-    if not found:
+    files = sorted(file for file in path.rglob("*") if file.is_file() and _is_text(file))
+    if not files:
         raise InputError(f"{path} holds no {', '.join(TEXT_SUFFIXES)} file and no tar; name the files themselves")
-    return found
+    return files
 
 
 def _is_text(file: Path) -> bool:
@@ -108,44 +108,44 @@ def _is_text(file: Path) -> bool:
 def _read(files: Sequence[Path]) -> Iterator[Document]:
     for file in files:
         if is_archive(file):
-            for member, content in members(file):
-                if Path(member.name).suffix.lower() in TEXT_SUFFIXES and not Path(member.name).name.startswith("."):
-                    yield from _pieces(content, f"{file}: {member.name}")
+            for entry, content in archive_files(file):
+                if Path(entry.name).suffix.lower() in TEXT_SUFFIXES and not Path(entry.name).name.startswith("."):
+                    yield from _split_into_documents(content, f"{file}: {entry.name}")
         else:
             with decompressed(file) as stream:
-                yield from _pieces(stream, str(file))
+                yield from _split_into_documents(stream, str(file))
 
 
-def _pieces(stream: BinaryIO, where: str) -> Iterator[Document]:
-    """The text of one file in documents of some thousand characters."""
-    piece: list[str] = []
+def _split_into_documents(stream: BinaryIO, where: str) -> Iterator[Document]:
+    """Splits the text of a file into documents of some thousand characters."""
+    lines: list[str] = []
     size = 0
     for line in _lines(stream, where):
-        piece.append(line)
+        lines.append(line)
         size += len(line)
-        if size >= MORE or (size >= ENOUGH and not line.strip()):
-            yield Document("".join(piece), None, "unlabelled")
-            piece, size = [], 0
-    if "".join(piece).strip():
-        yield Document("".join(piece), None, "unlabelled")
+        if size >= LINE_END_AFTER or (size >= PARAGRAPH_END_AFTER and not line.strip()):
+            yield Document("".join(lines), None, "unlabelled")
+            lines, size = [], 0
+    if "".join(lines).strip():
+        yield Document("".join(lines), None, "unlabelled")
 
 
 def _lines(stream: BinaryIO, where: str) -> Iterator[str]:
-    """Lines, or parts of a line that is too long, each with "\\n" for its end; errors name the file and the line."""
+    """The lines of a file, each with the end "\\n", long ones in parts; errors name the file and the line."""
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")(), translate=True)
     number, ended = 1, False
     try:
         while not ended:
-            part = stream.readline(MOST)
+            part = stream.readline(MAX_LINE_BYTES)
             ended = not part
             for line in io.StringIO(decoder.decode(part, final=ended)):
                 if "\0" in line:
-                    raise no_text(0, f"{where}, line {number}")
+                    raise not_text_error(0, f"{where}, line {number}")
                 yield line
                 number += line.endswith("\n")
     except UnicodeDecodeError as error:
-        number += error.object[: error.start].count(b"\r")  # lines of old systems, of which a part may hold many
-        raise no_text(error.object[error.start], f"{where}, line {number}") from error
+        number += error.object[: error.start].count(b"\r")  # a part may hold many lines of old systems
+        raise not_text_error(error.object[error.start], f"{where}, line {number}") from error
 
 
 def _read_wikitext(files: dict[str, Path]) -> Iterator[Document]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jaxft.data.archive import is_archive, members
+from jaxft.data.archive import archive_files, is_archive
 from jaxft.data.document import Direction
 from jaxft.data.download import fetch
 from jaxft.data.files import expanded
@@ -81,7 +81,7 @@ def _from_run(path: Path, direction: Direction) -> TextLanguageModel:
 def _from_archive(path: Path, direction: Direction) -> TextLanguageModel:
     """The one .pth and the one .pkl file of a tar."""
     files: dict[str, tuple[str, bytes]] = {}
-    for member, content in members(path):
+    for member, content in archive_files(path):
         suffix = Path(member.name).suffix
         if suffix in (".pth", ".pkl") and not Path(member.name).name.startswith("."):
             if suffix in files:

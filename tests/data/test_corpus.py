@@ -326,7 +326,7 @@ def test_a_truncated_archive_is_refused_wherever_it_is_cut(tmp_path, archive, co
 @pytest.mark.parametrize(
     ("content", "pattern"),
     [
-        (b"not a tar at all" * 100, "is no tar, or a truncated one"),
+        (b"not a tar at all" * 100, "is not a tar, or a truncated one"),
         (b"", "is empty"),
         (tar_bytes({"other/readme.txt": "Hm."}), "has no aclImdb layout"),
         (tar_bytes({}), "has no aclImdb layout"),

@@ -37,27 +37,27 @@ def test_a_long_text_comes_in_pieces_that_end_between_paragraphs(tmp_path: Path)
     (tmp_path / "book.txt").write_text("".join(paragraphs))
     pieces = texts(tmp_path / "book.txt")
     assert "".join(pieces) == "".join(paragraphs)
-    assert all(piece.startswith("paragraph") and len(piece) < plain.ENOUGH + 2_100 for piece in pieces)
+    assert all(piece.startswith("paragraph") and len(piece) < plain.PARAGRAPH_END_AFTER + 2_100 for piece in pieces)
 
 
 def test_a_long_text_without_empty_lines_comes_in_pieces_that_end_with_a_line(tmp_path: Path):
     (tmp_path / "lines.txt").write_text("".join(f"line {i} {'word ' * 20}\n" for i in range(1000)))
     pieces = texts(tmp_path / "lines.txt")
-    assert all(piece.startswith("line") and len(piece) < plain.MORE + 150 for piece in pieces)
+    assert all(piece.startswith("line") and len(piece) < plain.LINE_END_AFTER + 150 for piece in pieces)
     assert len(pieces) > 10
 
 
 def test_a_text_without_line_breaks_is_not_held_in_memory_as_one(tmp_path: Path):
-    text = "x" + "ä" * (3 * plain.MOST + 7)
+    text = "x" + "ä" * (3 * plain.MAX_LINE_BYTES + 7)
     (tmp_path / "line.txt").write_text(text)
     pieces = texts(tmp_path / "line.txt")
-    assert max(len(piece.encode()) for piece in pieces) == plain.MOST
+    assert max(len(piece.encode()) for piece in pieces) == plain.MAX_LINE_BYTES
     assert "".join(pieces) == text
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_line_ends_of_other_systems_and_a_byte_order_mark_are_no_part_of_the_text(tmp_path: Path, end: str):
-    lines = ["one", "a" * (plain.MOST - 1), *(f"line {i} {'word ' * 20}" for i in range(500))]
+    lines = ["one", "a" * (plain.MAX_LINE_BYTES - 1), *(f"line {i} {'word ' * 20}" for i in range(500))]
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + "".join(line + end for line in lines).encode())
     pieces = texts(tmp_path / "a.txt")
     assert "".join(pieces) == "".join(line + "\n" for line in lines)
