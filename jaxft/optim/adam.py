@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxft.optim.groups import decay_mask
-from jaxft.optim.schedules import Schedule, keras_bert_warmup_schedule, lenient
+from jaxft.optim.schedule_parts import Schedule, as_float32
+from jaxft.optim.schedules import keras_bert_warmup_schedule
 
 PyTree = Any
 
@@ -135,7 +136,7 @@ def bert_adamw(
         scale_by_uncorrected_adam(b1, b2, eps),
         optax.scale_by_schedule(_bias_correction(b1, b2)) if bias_correction else optax.identity(),
         optax.add_decayed_weights(weight_decay, mask) if weight_decay else optax.identity(),
-        optax.scale_by_learning_rate(lenient(learning_rate) if callable(learning_rate) else learning_rate),
+        optax.scale_by_learning_rate(as_float32(learning_rate) if callable(learning_rate) else learning_rate),
     )
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxft.optim.schedules import lenient
+from jaxft.optim.schedule_parts import as_float32
 
 PyTree = Any
 
@@ -166,7 +166,7 @@ def _learning_rates(
 ) -> dict[str, jax.Array]:
     """The learning rate of each group at a step, () float32: 0 for a frozen group."""
     return {
-        group: jnp.zeros((), jnp.float32) if rate is None else rate * lenient(schedules[group])(step) * scale
+        group: jnp.zeros((), jnp.float32) if rate is None else rate * as_float32(schedules[group])(step) * scale
         for group, rate in rates.items()
     }
 

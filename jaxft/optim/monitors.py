@@ -1,7 +1,7 @@
-"""Controllers that watch evaluations: lower the learning rate on a plateau, stop when nothing improves.
+"""Monitors of evaluations: lower the learning rate on a plateau, and stop early.
 
-Each is a pair of pure functions and a state of arrays, to be saved with the run. Call `update` once per evaluation,
-never per training step: the patience of a controller fed every step is over at once.
+A monitor is a pair of pure functions and a state of arrays that a run can save. Call `update` once per evaluation,
+not once per training step, because patience counts the calls.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,11 +14,11 @@ PyTree = Any
 
 
 class Monitor(NamedTuple):
-    """A controller: a pair of pure functions. Call `update` once per evaluation, never per training step.
+    """A monitor of evaluations: a pair of pure functions; call `update` once per evaluation.
 
     Attributes:
-        init: `init(...)` gives a state of arrays, to be saved with the run.
-        update: `update(state, value)` gives the state after one more evaluation, of which `value` is the metric.
+        init: `init(...)` returns a state of arrays, which a run can save.
+        update: `update(state, value)` returns the state after one more evaluation, with the metric `value`.
     """
 
     init: Callable[..., Any]
@@ -26,7 +26,14 @@ class Monitor(NamedTuple):
 
 
 def replay(monitor: Monitor, values: Iterable[jax.typing.ArrayLike]) -> Any:
-    """The state of a controller after these values, one for each evaluation so far.
+    """Computes the state of a monitor after a sequence of evaluations.
+
+    Args:
+        monitor: a monitor.
+        values: the metric of each evaluation so far.
+
+    Returns:
+        The state, from a fresh one (`monitor.init()`).
 
     Examples:
         >>> bool(replay(early_stopping(patience=1), [1.0, 2.0]).stop)
@@ -42,10 +49,10 @@ class PlateauState(NamedTuple):
     """The state of `plateau`.
 
     Attributes:
-        rate: () float32, what it is for: the learning rate, or the factor for `rescale`.
+        rate: () float32, the learning rate, or the factor for `rescale`, until the next evaluation.
         best: () float32, the best value so far.
         wait: () int32, evaluations without improvement.
-        cooldown: () int32, evaluations for which no waiting is counted.
+        cooldown: () int32, evaluations until `wait` counts again.
     """
 
     rate: jax.Array
@@ -58,10 +65,10 @@ class EarlyStoppingState(NamedTuple):
     """The state of `early_stopping`.
 
     Attributes:
-        stop: () bool, what it is for.
+        stop: () bool, whether to stop.
         best: () float32, the best value so far.
-        best_evaluation: () int32, which evaluation, counted from 0, had it; -1 before there is one.
-        evaluations: () int32, how many there were.
+        best_evaluation: () int32, number of the evaluation with the best value, from 0; -1 before the first.
+        evaluations: () int32, number of evaluations so far.
         wait: () int32, evaluations without improvement.
     """
 
@@ -80,27 +87,26 @@ def plateau(
     min_lr: float = 0.0,
     mode: str = "min",
 ) -> Monitor:
-    """Lowers a rate when evaluations stop improving, with the meaning of Keras' `ReduceLROnPlateau`.
+    """Lowers the learning rate when evaluations stop improving, as Keras' `ReduceLROnPlateau` does.
 
-    After `patience` evaluations in a row that do not better the best by more than `min_delta`, the rate becomes
-    `max(rate * factor, min_lr)`. For `cooldown` evaluations after that none is counted. NaN is no improvement.
+    After `patience` evaluations in a row that do not improve the best value by more than `min_delta`, the rate becomes
+    `max(rate * factor, min_lr)`. Counting resumes with the `cooldown`-th evaluation after that. NaN is no improvement.
 
-    `init(rate=1.0)` starts from a learning rate or, with the default, from a factor for `rescale`; `update` is called
-    once per evaluation, for a plateau fed every training step is over at once.
+    `init(rate=1.0)` takes the initial learning rate, or, by default, starts with a factor of 1 for `rescale`.
 
     Args:
-        factor: what the rate is multiplied with, from above 0 to below 1.
-        patience: evaluations without improvement before the rate falls.
-        min_delta: the least improvement that counts, in units of the value.
-        cooldown: evaluations after a fall during which no waiting is counted.
-        min_lr: the lowest rate, in the unit of `init`: with a factor for `rescale`, the lowest factor.
-        mode: "min" where lower values are better, "max" where higher ones are.
+        factor: factor that lowers the rate, above 0 and below 1.
+        patience: evaluations without improvement before the rate is lowered.
+        min_delta: the least improvement that counts, in the unit of the value.
+        cooldown: evaluations after the rate is lowered until counting resumes; 0 and 1 resume it at once.
+        min_lr: the lowest rate, in the unit of the argument of `init`.
+        mode: "min" if lower values are better, "max" if higher values are.
 
     Returns:
-        A `Monitor` with a `PlateauState`; its `rate` is what to train with until the next evaluation.
+        A `Monitor` with a `PlateauState`; train with its `rate` until the next evaluation.
 
     Raises:
-        ValueError: where an argument is out of its range.
+        ValueError: if an argument is out of its range.
 
     Examples:
         >>> monitor = plateau(factor=0.5, patience=2)
@@ -114,48 +120,48 @@ def plateau(
         `ReduceLROnPlateau in Keras <https://keras.io/api/callbacks/reduce_lr_on_plateau>`_.
     """
     if not 0.0 < factor < 1.0:
-        raise ValueError(f"factor is between 0 and 1, not {factor}")
+        raise ValueError(f"factor is {factor}: give a number above 0 and below 1")
     if cooldown < 0 or not min_lr >= 0.0:
-        raise ValueError(f"cooldown and min_lr are not negative, unlike {cooldown} and {min_lr}")
-    better = _better(patience, min_delta, mode)
+        raise ValueError(f"cooldown and min_lr are {cooldown} and {min_lr}: give numbers from 0")
+    improves = _improvement_test(patience, min_delta, mode)
 
     def init(rate: float = 1.0) -> PlateauState:
         return PlateauState(jnp.asarray(rate, jnp.float32), _worst(mode), jnp.zeros((), jnp.int32), jnp.int32(0))
 
     def update(state: PlateauState, value: jax.typing.ArrayLike) -> PlateauState:
         value = jnp.asarray(value, jnp.float32)
-        cooling = jnp.maximum(state.cooldown - 1, 0)
-        improved = better(value, state.best)
-        # Waiting restarts while it cools, and on the evaluation on which cooling ends.
+        remaining_cooldown = jnp.maximum(state.cooldown - 1, 0)
+        improved = improves(value, state.best)
+        # As in Keras, waiting restarts during the cooldown and counts the evaluation that ends it.
         wait = jnp.where(state.cooldown > 0, 0, state.wait)
-        wait = jnp.where(improved, 0, jnp.where(cooling > 0, wait, wait + 1))
-        falls = (wait >= patience) & (state.rate > min_lr)
+        wait = jnp.where(improved, 0, jnp.where(remaining_cooldown > 0, wait, wait + 1))
+        lowered = (wait >= patience) & (state.rate > min_lr)
         return PlateauState(
-            rate=jnp.where(falls, jnp.maximum(state.rate * factor, min_lr), state.rate),
+            rate=jnp.where(lowered, jnp.maximum(state.rate * factor, min_lr), state.rate),
             best=jnp.where(improved, value, state.best),
-            wait=jnp.where(falls, 0, wait),
-            cooldown=jnp.where(falls, cooldown, cooling),
+            wait=jnp.where(lowered, 0, wait),
+            cooldown=jnp.where(lowered, cooldown, remaining_cooldown),
         )
 
     return Monitor(init, update)
 
 
 def early_stopping(patience: int, min_delta: float = 0.0, mode: str = "min") -> Monitor:
-    """Says when to stop: after so many evaluations in a row without improvement.
+    """Stops training after a number of evaluations in a row without improvement, as Keras' `EarlyStopping` does.
 
-    Keep the checkpoint of `best_evaluation`. NaN is no improvement. The first evaluation never stops, as in Keras. A
-    state that says stop goes on saying it.
+    Keep the checkpoint of `best_evaluation`. NaN is no improvement. As in Keras, the first evaluation never stops. Once
+    `stop` is true it stays true.
 
     Args:
-        patience: evaluations without improvement before it says stop, at least 1.
-        min_delta: the least improvement that counts, in units of the value.
-        mode: "min" where lower values are better, "max" where higher ones are.
+        patience: evaluations without improvement before training stops, at least 1.
+        min_delta: the least improvement that counts, in the unit of the value.
+        mode: "min" if lower values are better, "max" if higher values are.
 
     Returns:
-        A `Monitor` with an `EarlyStoppingState`; its `stop` says whether to.
+        A `Monitor` with an `EarlyStoppingState`; stop training when its `stop` is true.
 
     Raises:
-        ValueError: where an argument is out of its range.
+        ValueError: if an argument is out of its range.
 
     Examples:
         >>> monitor = early_stopping(patience=2, mode="max")
@@ -168,7 +174,7 @@ def early_stopping(patience: int, min_delta: float = 0.0, mode: str = "min") -> 
     References:
         `EarlyStopping in Keras <https://keras.io/api/callbacks/early_stopping>`_.
     """
-    better = _better(patience, min_delta, mode)
+    improves = _improvement_test(patience, min_delta, mode)
 
     def init() -> EarlyStoppingState:
         return EarlyStoppingState(
@@ -181,7 +187,7 @@ def early_stopping(patience: int, min_delta: float = 0.0, mode: str = "min") -> 
 
     def update(state: EarlyStoppingState, value: jax.typing.ArrayLike) -> EarlyStoppingState:
         value = jnp.asarray(value, jnp.float32)
-        improved = better(value, state.best)
+        improved = improves(value, state.best)
         wait = jnp.where(improved, 0, state.wait + 1)
         return EarlyStoppingState(
             stop=state.stop | ((wait >= patience) & (state.evaluations > 0)),
@@ -194,13 +200,14 @@ def early_stopping(patience: int, min_delta: float = 0.0, mode: str = "min") -> 
     return Monitor(init, update)
 
 
-def _better(patience: int, min_delta: float, mode: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+def _improvement_test(patience: int, min_delta: float, mode: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Makes a function of a value and the best one before it, whether the value is better; checks the arguments."""
     if patience < 1:
-        raise ValueError(f"patience counts evaluations, at least 1, not {patience}")
+        raise ValueError(f"patience is {patience}: give a number of evaluations, at least 1")
     if not min_delta >= 0.0:
-        raise ValueError(f"min_delta is not negative, unlike {min_delta}")
+        raise ValueError(f"min_delta is {min_delta}: give a number from 0")
     if mode not in ("min", "max"):
-        raise ValueError(f"mode is 'min' or 'max', not {mode!r}")
+        raise ValueError(f"mode is {mode!r}: give 'min' or 'max'")
     if mode == "min":
         return lambda value, best: value < best - min_delta
     return lambda value, best: value > best + min_delta

@@ -1,26 +1,29 @@
-"""Schedules by the names that command lines and configuration files use: transformers' names, and ours.
+"""Schedules by name, for command lines and configuration files: transformers' names and those of this package.
 
-The values are optax's wherever optax has the schedule; the contract of `jaxft.optim.schedules` holds for all of them.
+The values are optax's wherever optax has the schedule. All of them keep the promises of `jaxft.optim.schedules`.
 """
 
 import inspect
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxft.optim.schedules import (
+from jaxft.optim.schedule_parts import (
     Schedule,
-    bert_warmup_schedule,
+    as_float32,
     between,
     check_end,
     check_warmup,
-    clock,
-    keras_bert_warmup_schedule,
-    lenient,
-    slanted_triangular_schedule,
+    clipped_step,
     warmed_up,
+)
+from jaxft.optim.schedules import (
+    bert_warmup_schedule,
+    keras_bert_warmup_schedule,
+    slanted_triangular_schedule,
     warmup_linear_decay_schedule,
 )
 
@@ -28,115 +31,124 @@ from jaxft.optim.schedules import (
 def schedule_by_name(
     name: str, peak_value: float, total_steps: int, warmup_steps: int = 0, **options: float | str | None
 ) -> Schedule:
-    """The schedule of that name, for a command line or a configuration file; `SCHEDULE_NAMES` lists them.
+    """Makes the schedule of a name, for a command line or a configuration file; `SCHEDULE_NAMES` lists the names.
 
-    Names shared with transformers give the values that transformers gives, up to `total_steps`; from there on they
-    hold (transformers' cosine rises again). Their options are `num_cycles` (cosine_with_restarts), `end_value` and
-    `power` (polynomial), `timescale` (inverse_sqrt), `min_value` (cosine_with_min_lr) and `decay_steps`, `min_ratio`,
-    `decay_type` (warmup_stable_decay: "cosine", "linear" or "1-sqrt"; the last tenth of the steps unless told).
-    Ours take the options of their own functions: `end_value` (linear, bert), `min_value` (keras_bert), `cut_frac` and
-    `ratio` (slanted_triangular); one_cycle takes `peak_frac`, `div_factor` and `final_div_factor`. The peak is at step
-    `warmup_steps`, but a step earlier for keras_bert, and bert never reaches it after a warm-up. Without warm-up it is
-    at step 0, but for slanted_triangular and one_cycle where `cut_frac` and `peak_frac` place it.
+    Names shared with transformers give the values of transformers up to `total_steps`, and hold the last value after
+    that (in transformers, cosine rises again). Their options are `num_cycles` (cosine_with_restarts), `end_value` and
+    `power` (polynomial), `timescale` (inverse_sqrt), `min_value` (cosine_with_min_lr), and `decay_steps`, `min_ratio`
+    and `decay_type` (warmup_stable_decay: "cosine", "linear" or "1-sqrt"; by default a tenth of the steps decay). The
+    other names take the options of their functions: `end_value` (linear, bert), `min_value` (keras_bert), `cut_frac`
+    and `ratio` (slanted_triangular); one_cycle takes `peak_frac`, `div_factor` and `final_div_factor`.
+
+    The peak is at step `warmup_steps`, with two exceptions: keras_bert has it one step earlier, and bert does not reach
+    it after a warm-up. Without warm-up the peak is at step 0, or where `cut_frac` and `peak_frac` place it.
 
     Args:
         name: one of `SCHEDULE_NAMES`.
         peak_value: the largest learning rate.
         total_steps: steps, warm-up included.
-        warmup_steps: steps, from 0 to `total_steps`, or below it for "one_cycle"; "constant" takes none.
-        **options: as above.
+        warmup_steps: steps of warm-up, from 0 to `total_steps`; below it for "one_cycle", and 0 for "constant".
+        **options: options of the schedule, as above.
 
     Returns:
         An `optax.Schedule`: a step counted from 0 -> () float32 learning rate, held after the end.
 
     Raises:
-        ValueError: for an unknown name or option, or an argument out of its range.
+        ValueError: if a name or an option does not exist, or an argument is out of its range.
 
     Examples:
         >>> schedule = schedule_by_name("cosine", 1e-3, total_steps=100, warmup_steps=10)
         >>> [round(float(schedule(step)), 6) for step in (0, 10, 55, 100)]
         [0.0, 0.001, 0.0005, 0.0]
+
+    References:
+        `Schedules in transformers <https://huggingface.co/docs/transformers/main_classes/optimizer_schedules>`_.
     """
     if name not in _BY_NAME:
         raise ValueError(f"there is no schedule {name!r}; choose one of {', '.join(SCHEDULE_NAMES)}")
     check_warmup(peak_value, warmup_steps, total_steps, 0.0)
-    known = list(inspect.signature(_BY_NAME[name]).parameters)[3:]
+    known = list(inspect.signature(_BY_NAME[name]).parameters)[1:]
     if unknown := [option for option in options if option not in known]:
         raise ValueError(f"schedule {name!r} has no option {unknown[0]!r}; it takes {', '.join(known) or 'none'}")
-    return _BY_NAME[name](peak_value, total_steps, warmup_steps, **options)
+    return _BY_NAME[name](_Base(peak_value, total_steps, warmup_steps), **options)
 
 
-def _constant(peak_value: float, total_steps: int, warmup_steps: int) -> Schedule:
-    if warmup_steps:
+class _Base(NamedTuple):
+    """The arguments that every named schedule takes."""
+
+    peak_value: float
+    total_steps: int
+    warmup_steps: int
+
+    @property
+    def decay_steps(self) -> int:
+        """Steps after warm-up, at least 1, to divide by."""
+        return max(self.total_steps - self.warmup_steps, 1)
+
+    def relative(self, value: float) -> float:
+        """A learning rate as a fraction of the peak."""
+        return value / self.peak_value if self.peak_value else 0.0
+
+
+def _constant(base: _Base) -> Schedule:
+    if base.warmup_steps:
         raise ValueError("schedule 'constant' has no warm-up; choose 'constant_with_warmup' or set warmup_steps=0")
-    return _after_warmup(lambda t: jnp.ones_like(t), peak_value, total_steps, 0)
+    return _constant_with_warmup(base)
 
 
-def _constant_with_warmup(peak_value: float, total_steps: int, warmup_steps: int) -> Schedule:
-    return _after_warmup(lambda t: jnp.ones_like(t), peak_value, total_steps, warmup_steps)
+def _constant_with_warmup(base: _Base) -> Schedule:
+    return _after_warmup(jnp.ones_like, base)
 
 
-def _linear(peak_value: float, total_steps: int, warmup_steps: int, end_value: float = 0.0) -> Schedule:
-    return warmup_linear_decay_schedule(peak_value, warmup_steps, total_steps, end_value)
+def _linear(base: _Base, end_value: float = 0.0) -> Schedule:
+    return warmup_linear_decay_schedule(base.peak_value, base.warmup_steps, base.total_steps, end_value)
 
 
-def _bert(peak_value: float, total_steps: int, warmup_steps: int, end_value: float = 0.0) -> Schedule:
-    return bert_warmup_schedule(peak_value, warmup_steps, total_steps, end_value)
+def _bert(base: _Base, end_value: float = 0.0) -> Schedule:
+    return bert_warmup_schedule(base.peak_value, base.warmup_steps, base.total_steps, end_value)
 
 
-def _keras_bert(peak_value: float, total_steps: int, warmup_steps: int, min_value: float = 0.0) -> Schedule:
-    return keras_bert_warmup_schedule(peak_value, warmup_steps, total_steps, min_value)
+def _keras_bert(base: _Base, min_value: float = 0.0) -> Schedule:
+    return keras_bert_warmup_schedule(base.peak_value, base.warmup_steps, base.total_steps, min_value)
 
 
-def _cosine(peak_value: float, total_steps: int, warmup_steps: int) -> Schedule:
-    return _cosine_with_min_lr(peak_value, total_steps, warmup_steps)
+def _cosine(base: _Base) -> Schedule:
+    return _cosine_with_min_lr(base)
 
 
-def _cosine_with_min_lr(peak_value: float, total_steps: int, warmup_steps: int, min_value: float = 0.0) -> Schedule:
-    check_end(min_value, peak_value)
-    alpha = min_value / peak_value if peak_value else 0.0
-    decay = optax.cosine_decay_schedule(1.0, max(total_steps - warmup_steps, 1), alpha=alpha)
-    return _after_warmup(decay, peak_value, total_steps, warmup_steps)
+def _cosine_with_min_lr(base: _Base, min_value: float = 0.0) -> Schedule:
+    check_end(min_value, base.peak_value)
+    return _after_warmup(optax.cosine_decay_schedule(1.0, base.decay_steps, base.relative(min_value)), base)
 
 
-def _cosine_with_restarts(peak_value: float, total_steps: int, warmup_steps: int, num_cycles: int = 1) -> Schedule:
+def _cosine_with_restarts(base: _Base, num_cycles: int = 1) -> Schedule:
     if num_cycles < 1:
-        raise ValueError(f"num_cycles counts the cycles of cosine_with_restarts, at least 1, not {num_cycles}")
-    decay_steps = max(total_steps - warmup_steps, 1)
+        raise ValueError(f"num_cycles of cosine_with_restarts is {num_cycles}: give at least 1")
 
     def decay(t: jax.Array) -> jax.Array:
-        # A cycle rarely takes a whole number of steps, which optax.sgdr_schedule asks for.
-        phase = jnp.where(t < decay_steps, (num_cycles * (t / decay_steps)) % 1.0, 1.0)
+        # optax.sgdr_schedule needs a whole number of steps per cycle, which is rare here.
+        phase = jnp.where(t < base.decay_steps, (num_cycles * (t / base.decay_steps)) % 1.0, 1.0)
         return 0.5 * (1.0 + jnp.cos(jnp.pi * phase))
 
-    return _after_warmup(decay, peak_value, total_steps, warmup_steps)
+    return _after_warmup(decay, base)
 
 
-def _polynomial(
-    peak_value: float, total_steps: int, warmup_steps: int, end_value: float = 1e-7, power: float = 1.0
-) -> Schedule:
-    check_end(end_value, peak_value)
+def _polynomial(base: _Base, end_value: float = 1e-7, power: float = 1.0) -> Schedule:
+    check_end(end_value, base.peak_value)
     if not power > 0.0:
-        raise ValueError(f"power of the polynomial schedule is positive, not {power}")
-    end = end_value / peak_value if peak_value else 0.0
-    decay = optax.polynomial_schedule(1.0, end, power, max(total_steps - warmup_steps, 1))
-    return _after_warmup(decay, peak_value, total_steps, warmup_steps)
+        raise ValueError(f"power of the polynomial schedule is {power}: give a positive number")
+    return _after_warmup(optax.polynomial_schedule(1.0, base.relative(end_value), power, base.decay_steps), base)
 
 
-def _inverse_sqrt(peak_value: float, total_steps: int, warmup_steps: int, timescale: int | None = None) -> Schedule:
-    scale = (warmup_steps or 10_000) if timescale is None else timescale
+def _inverse_sqrt(base: _Base, timescale: int | None = None) -> Schedule:
+    scale = (base.warmup_steps or 10_000) if timescale is None else timescale
     if not scale > 0:
-        raise ValueError(f"timescale of inverse_sqrt is a positive number of steps, not {timescale}")
-    return _after_warmup(lambda t: jnp.sqrt(scale / (t + scale)), peak_value, total_steps, warmup_steps)
+        raise ValueError(f"timescale of inverse_sqrt is {timescale}: give a positive number of steps")
+    return _after_warmup(lambda t: jnp.sqrt(scale / (t + scale)), base)
 
 
 def _warmup_stable_decay(
-    peak_value: float,
-    total_steps: int,
-    warmup_steps: int,
-    decay_steps: int | None = None,
-    min_ratio: float = 0.0,
-    decay_type: str = "cosine",
+    base: _Base, decay_steps: int | None = None, min_ratio: float = 0.0, decay_type: str = "cosine"
 ) -> Schedule:
     shapes: dict[str, Callable[[jax.Array], jax.Array]] = {
         "cosine": lambda p: 0.5 * (1.0 + jnp.cos(jnp.pi * p)),
@@ -144,58 +156,58 @@ def _warmup_stable_decay(
         "1-sqrt": lambda p: 1.0 - jnp.sqrt(p),
     }
     if decay_type not in shapes:
-        raise ValueError(f"decay_type is one of {', '.join(shapes)}, not {decay_type!r}")
+        raise ValueError(f"decay_type is {decay_type!r}: choose one of {', '.join(shapes)}")
     if not 0.0 <= min_ratio <= 1.0:
-        raise ValueError(f"min_ratio is a share of the peak, from 0 to 1, not {min_ratio}")
-    decay_steps = min(-(-total_steps // 10), total_steps - warmup_steps) if decay_steps is None else decay_steps
-    if not 0 <= decay_steps <= total_steps - warmup_steps:
+        raise ValueError(f"min_ratio is {min_ratio}: give a fraction of the peak, from 0 to 1")
+    after_warmup = base.total_steps - base.warmup_steps
+    decay_steps = min(-(-base.total_steps // 10), after_warmup) if decay_steps is None else decay_steps
+    if not 0 <= decay_steps <= after_warmup:
         raise ValueError(
-            f"decay_steps is from 0 to the {total_steps - warmup_steps} steps after warm-up, not {decay_steps}"
+            f"decay_steps is {decay_steps}: give a number from 0 to the {after_warmup} steps after warm-up"
         )
-    stable_steps = total_steps - warmup_steps - decay_steps
+    decay_start = base.total_steps - decay_steps
 
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:
-        t = clock(step, total_steps)
-        progress = jnp.clip((t - warmup_steps - stable_steps) / max(decay_steps, 1), 0.0, 1.0)
-        ended = jnp.where(t < total_steps, between(min_ratio, 1.0, shapes[decay_type](progress)), min_ratio)
-        return peak_value * warmed_up(t, warmup_steps, 1.0, ended, start_value=min_ratio)
+        t = clipped_step(step, base.total_steps)
+        progress = jnp.clip((t - decay_start) / max(decay_steps, 1), 0.0, 1.0)
+        decayed = between(min_ratio, 1.0, shapes[decay_type](progress))
+        ended = jnp.where(t < base.total_steps, decayed, min_ratio)
+        return base.peak_value * warmed_up(t, base.warmup_steps, 1.0, ended, start_value=min_ratio)
 
     return schedule
 
 
-def _slanted_triangular(
-    peak_value: float, total_steps: int, warmup_steps: int, cut_frac: float | None = None, ratio: float = 32.0
-) -> Schedule:
-    cut_frac = _peak_place("cut_frac", cut_frac, 0.1, total_steps, warmup_steps)
-    return slanted_triangular_schedule(peak_value, total_steps, cut_frac, ratio)
+def _slanted_triangular(base: _Base, cut_frac: float | None = None, ratio: float = 32.0) -> Schedule:
+    cut_frac = _peak_fraction("cut_frac", cut_frac, 0.1, base)
+    return slanted_triangular_schedule(base.peak_value, base.total_steps, cut_frac, ratio)
 
 
 def _one_cycle(
-    peak_value: float,
-    total_steps: int,
-    warmup_steps: int,
-    peak_frac: float | None = None,
-    div_factor: float = 25.0,
-    final_div_factor: float = 1e4,
+    base: _Base, peak_frac: float | None = None, div_factor: float = 25.0, final_div_factor: float = 1e4
 ) -> Schedule:
-    place = _peak_place("peak_frac", peak_frac, 0.3, total_steps, warmup_steps)
-    if not place < 1.0:
-        raise ValueError(f"the peak of one_cycle leaves steps to come down in, unlike a peak at step {total_steps}")
-    if warmup_steps:
-        place += 0.5 / total_steps  # optax rounds down to a step, and 29 / 100 * 100 is below 29
+    peak_frac = _peak_fraction("peak_frac", peak_frac, 0.3, base)
+    if not peak_frac < 1.0:
+        raise ValueError(
+            f"the peak of one_cycle is at its last step, {base.total_steps}: give a smaller peak_frac or warmup_steps"
+        )
+    if base.warmup_steps:
+        peak_frac += 0.5 / base.total_steps  # optax rounds down to a step, and 29 / 100 * 100 is below 29
     if not (div_factor >= 1.0 and final_div_factor >= 1.0):
-        raise ValueError(f"div_factor and final_div_factor are at least 1, not {div_factor} and {final_div_factor}")
-    cycle = optax.cosine_onecycle_schedule(total_steps, 1.0, place, div_factor, final_div_factor)
-    return _after_warmup(lenient(cycle), peak_value, total_steps, 0)
+        raise ValueError(
+            f"div_factor and final_div_factor are {div_factor} and {final_div_factor}: give at least 1 each"
+        )
+    cycle = optax.cosine_onecycle_schedule(base.total_steps, 1.0, peak_frac, div_factor, final_div_factor)
+    return _after_warmup(as_float32(cycle), base._replace(warmup_steps=0))
 
 
-def _peak_place(option: str, value: float | None, default: float, total_steps: int, warmup_steps: int) -> float:
-    if value is not None and warmup_steps:
+def _peak_fraction(option: str, value: float | None, default: float, base: _Base) -> float:
+    """The place of the peak as a fraction of the steps: the end of warm-up, else the option, else its default."""
+    if value is not None and base.warmup_steps:
         raise ValueError(f"{option} and warmup_steps both place the peak; give one of them")
-    place = warmup_steps / total_steps if warmup_steps else default if value is None else value
-    if not 0.0 <= place <= 1.0:
-        raise ValueError(f"{option} is a share of the steps, from 0 to 1, not {place}")
-    return place
+    fraction = base.warmup_steps / base.total_steps if base.warmup_steps else default if value is None else value
+    if not 0.0 <= fraction <= 1.0:
+        raise ValueError(f"{option} is {fraction}: give a fraction of the steps, from 0 to 1")
+    return fraction
 
 
 _BY_NAME: dict[str, Callable[..., Schedule]] = {
@@ -217,14 +229,12 @@ _BY_NAME: dict[str, Callable[..., Schedule]] = {
 SCHEDULE_NAMES = tuple(_BY_NAME)
 
 
-def _after_warmup(
-    decay: Callable[[jax.Array], jax.typing.ArrayLike], peak_value: float, total_steps: int, warmup_steps: int
-) -> Schedule:
-    """Linear warm-up from 0, then `decay` of the steps since, as a share of the peak."""
+def _after_warmup(decay: Callable[[jax.Array], jax.typing.ArrayLike], base: _Base) -> Schedule:
+    """Linear warm-up from 0, then the peak times `decay`, a function of the steps since warm-up."""
 
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:
-        t = clock(step, total_steps)
-        share = jnp.clip(jnp.asarray(decay(jnp.maximum(t - warmup_steps, 0.0)), jnp.float32), 0.0, 1.0)
-        return peak_value * warmed_up(t, warmup_steps, 1.0, share)
+        t = clipped_step(step, base.total_steps)
+        fraction = jnp.clip(jnp.asarray(decay(jnp.maximum(t - base.warmup_steps, 0.0)), jnp.float32), 0.0, 1.0)
+        return base.peak_value * warmed_up(t, base.warmup_steps, 1.0, fraction)
 
     return schedule

@@ -1,13 +1,12 @@
-"""Training plans as data: which groups of parameters train, at which rates, for how many epochs, on which schedule.
+"""Training plans as data: a plan is a tuple of phases, each with its groups and rates, epochs and schedule.
 
-A plan is a tuple of `Phase`s and nothing else: it can be printed (`format_plan`), drawn (`learning_rates`) and saved as
-JSON before any model exists. `jaxft.optim.unfreezing` makes the published ones. The jobs run one `discriminative` optimizer
-per phase,
+A plan can be printed (`format_plan`), plotted (`learning_rates`) and saved as JSON without a model.
+`jaxft.optim.unfreezing` makes the published plans. A job uses one `discriminative` optimizer per phase,
 
     discriminative(optimizer, labels, phase.rates, phase_schedule(phase, steps_per_epoch))
 
-and hand the optimizer state from one to the next with `migrate`, which keeps the moments of groups that were already
-training.
+and carries the optimizer state from one phase to the next with `migrate`, which keeps the moments of the groups that
+go on training.
 """
 
 import math
@@ -22,22 +21,22 @@ import numpy as np
 from jaxft.optim.discriminative import DiscriminativeState, map_discriminative
 from jaxft.optim.groups import table
 from jaxft.optim.named_schedules import schedule_by_name
-from jaxft.optim.schedules import Schedule
+from jaxft.optim.schedule_parts import Schedule
 
 PyTree = Any
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase of a plan; `dataclasses.asdict` gives it as JSON, `Phase(**fields)` takes it back.
+    """One phase of a plan; `dataclasses.asdict` turns it into fields for JSON, and `Phase(**fields)` reads them.
 
     Attributes:
-        name: for logs and plots.
-        rates: the peak learning rate of each group, bottom to top, finite and not negative; `None` freezes it.
-        epochs: how long the phase lasts.
-        schedule: a name that `schedule_by_name` knows; it starts anew with the phase and spans all of it.
-        options: options of that schedule, such as `cut_frac` and `ratio`, and `warmup_steps`, in steps of the phase.
-        span: epochs of the schedule, where the phase breaks off before its end; None for those of the phase.
+        name: name of the phase in logs and plots.
+        rates: the peak learning rate of each group, bottom to top, finite and not negative; `None` freezes the group.
+        epochs: number of epochs, at least 1.
+        schedule: a name from `SCHEDULE_NAMES`; the schedule starts anew with every phase.
+        options: options of the schedule, such as `cut_frac` and `ratio`, and `warmup_steps`, in steps of the phase.
+        span: epochs that the schedule spans, if the phase ends before its schedule does; by default `epochs`.
     """
 
     name: str
@@ -49,32 +48,37 @@ class Phase:
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
-            raise ValueError(f"phase {self.name!r} lasts at least one epoch, not {self.epochs}")
+            raise ValueError(f"phase {self.name!r} has {self.epochs} epochs: give at least 1")
         if self.span is not None and self.span < self.epochs:
-            raise ValueError(f"phase {self.name!r} outlasts its schedule of {self.span} epochs")
+            raise ValueError(
+                f"phase {self.name!r} has {self.epochs} epochs and a span of {self.span}: give a span of at least the "
+                "epochs"
+            )
         for group, rate in self.rates.items():
             if rate is not None and not (rate >= 0.0 and math.isfinite(rate)):
-                raise ValueError(f"phase {self.name!r} trains {group!r} at {rate}: a rate is finite and not negative")
+                raise ValueError(
+                    f"phase {self.name!r} trains {group!r} at {rate}: give a finite rate from 0, or None to freeze it"
+                )
         if all(rate is None for rate in self.rates.values()):
-            raise ValueError(f"phase {self.name!r} trains nothing")
-        phase_schedule(self, 10**9)  # a wrong name or option fails here, before anything runs
+            raise ValueError(f"phase {self.name!r} trains nothing: give at least one group a rate")
+        phase_schedule(self, 10**9)  # raises an error for a wrong name or option before training starts
 
 
 Plan = tuple[Phase, ...]
 
 
 def phase_schedule(phase: Phase, steps_per_epoch: int) -> Schedule:
-    """The dimensionless schedule of a phase: 1 at its peak, for `discriminative` to multiply with the rates.
+    """The dimensionless schedule of a phase, 1 at its peak, which `discriminative` multiplies by the rates.
 
     Args:
         phase: a phase.
         steps_per_epoch: optimizer steps in an epoch.
 
     Returns:
-        An `optax.Schedule`: a step since the phase began -> () float32, a share of the peak, held after the end.
+        An `optax.Schedule`: a step since the phase began -> () float32, a fraction of the peak, held after the end.
 
     Raises:
-        ValueError: for a schedule that does not exist, or options that it does not take or that do not fit the steps.
+        ValueError: if the schedule does not exist, or an option does not exist or is out of its range.
 
     Examples:
         >>> phase = Phase("all", {"body": 0.001, "head": 0.01}, epochs=2)
@@ -82,23 +86,24 @@ def phase_schedule(phase: Phase, steps_per_epoch: int) -> Schedule:
         1.0
     """
     options: dict[str, Any] = dict(phase.options)
-    if own := {"name", "peak_value", "total_steps"} & options.keys():
-        raise ValueError(f"phase {phase.name!r} sets {', '.join(sorted(own))} itself: it is no option of a schedule")
+    if reserved := {"name", "peak_value", "total_steps"} & options.keys():
+        names = ", ".join(sorted(reserved))
+        raise ValueError(f"phase {phase.name!r} has the options {names}, which follow from the phase: remove them")
     return schedule_by_name(phase.schedule, 1.0, (phase.span or phase.epochs) * steps_per_epoch, **options)
 
 
 def format_plan(plan: Sequence[Phase], steps_per_epoch: int | None = None) -> str:
-    """A plan as a table: a line per phase with its epochs, steps, peak rate per group and schedule.
+    """Formats a plan as a table with the epochs, steps, peak rate of each group, and schedule of every phase.
 
     Args:
         plan: the phases.
-        steps_per_epoch: optimizer steps in an epoch; without it there is no column of steps.
+        steps_per_epoch: optimizer steps in an epoch; without it the column of steps is left out.
 
     Returns:
-        Lines of text.
+        One line per phase, after a line of headings.
 
     Raises:
-        ValueError: where there is no phase, or phases have different groups.
+        ValueError: if there is no phase, or phases have different groups.
 
     Examples:
         >>> from jaxft.optim.unfreezing import full
@@ -111,25 +116,25 @@ def format_plan(plan: Sequence[Phase], steps_per_epoch: int | None = None) -> st
     for phase in plan:
         steps = [] if steps_per_epoch is None else [f"{phase.epochs * steps_per_epoch:,}"]
         rates = ["frozen" if rate is None else f"{rate:.4g}" for rate in map(phase.rates.get, groups)]
-        over = [] if phase.span is None else [f"over {phase.span} epochs"]
+        span = [] if phase.span is None else [f"over {phase.span} epochs"]
         options = [f"{name}={_short(value)}" for name, value in phase.options.items()]
-        schedule = " ".join([phase.schedule, *over, *options])
+        schedule = " ".join([phase.schedule, *span, *options])
         rows.append([phase.name, str(phase.epochs), *steps, *rates, schedule])
     return table(rows)
 
 
 def learning_rates(plan: Sequence[Phase], steps_per_epoch: int) -> dict[str, np.ndarray]:
-    """The learning rate of every group at every step of a plan, to draw it without a model.
+    """The learning rate of every group at every step of a plan, to plot it without a model.
 
     Args:
         plan: the phases.
         steps_per_epoch: optimizer steps in an epoch.
 
     Returns:
-        One float32 array of all steps per group; NaN where the group is frozen.
+        For each group a float32 array (steps,); NaN at steps at which the group is frozen.
 
     Raises:
-        ValueError: where there is no phase, or phases have different groups.
+        ValueError: if there is no phase, or phases have different groups.
 
     Examples:
         >>> from jaxft.optim.unfreezing import chain_thaw
@@ -138,15 +143,15 @@ def learning_rates(plan: Sequence[Phase], steps_per_epoch: int) -> dict[str, np.
         {'body': [nan, 0.0001, 0.0001], 'head': [0.001, nan, 0.0001]}
     """
     groups = _groups(plan)
-    shapes = [
+    schedules = [
         np.asarray(jax.vmap(phase_schedule(phase, steps_per_epoch))(jnp.arange(phase.epochs * steps_per_epoch)))
         for phase in plan
     ]
     return {
         group: np.concatenate(
             [
-                shape * np.float32(np.nan if phase.rates[group] is None else phase.rates[group])
-                for phase, shape in zip(plan, shapes, strict=True)
+                schedule * np.float32(np.nan if phase.rates[group] is None else phase.rates[group])
+                for phase, schedule in zip(plan, schedules, strict=True)
             ]
         )
         for group in groups
@@ -154,15 +159,15 @@ def learning_rates(plan: Sequence[Phase], steps_per_epoch: int) -> dict[str, np.
 
 
 def phase_at(plan: Sequence[Phase], steps_per_epoch: int, step: int) -> tuple[int, int]:
-    """Where in a plan a step of the whole run falls, for a run that resumes.
+    """Finds the phase of a step, and the step within the phase, for a run that resumes.
 
     Args:
         plan: the phases.
         steps_per_epoch: optimizer steps in an epoch.
-        step: steps taken since the plan began.
+        step: steps since the plan began.
 
     Returns:
-        The position of the phase, and the steps taken in it; `(len(plan), 0)` where the plan is done.
+        The index of the phase in the plan, and the steps since the phase began; `(len(plan), 0)` after the last phase.
 
     Examples:
         >>> from jaxft.optim.unfreezing import gradual_unfreezing
@@ -177,12 +182,11 @@ def phase_at(plan: Sequence[Phase], steps_per_epoch: int, step: int) -> tuple[in
 
 
 def migrate(opt_state: PyTree, old: Phase | Mapping[str, float | None], new: PyTree) -> PyTree:
-    """Carries the optimizer state into the next phase: groups that were training keep theirs, others start fresh.
+    """Carries the optimizer state into the next phase: groups that go on training keep their moments.
 
-    A group that trained before and trains on keeps its moments and, with them, Adam's own count of steps. A group that
-    has just been unfrozen starts from zero, one that has just been frozen keeps nothing. The step of the schedule
-    starts again; the counts of skipped updates and the factor of `rescale` go on, and so do the states of transforms
-    around `discriminative`.
+    A group that trains in both phases keeps its moments and Adam's count of steps. A group that is unfrozen starts with
+    a fresh state, and a group that is frozen drops its state. The step of the schedule starts again from 0. The counts
+    of skipped updates, the factor of `rescale` and the states of transformations around `discriminative` are kept.
 
     Args:
         opt_state: the state at the end of the finished phase, with a `DiscriminativeState` anywhere in it.
@@ -190,12 +194,12 @@ def migrate(opt_state: PyTree, old: Phase | Mapping[str, float | None], new: PyT
         new: a fresh state of the next phase's optimizer, `tx.init(params)`.
 
     Returns:
-        The state for the next phase to start from; it shares buffers with `opt_state` and `new`, which can no longer
-        be used once it is donated.
+        The initial state of the next phase. It shares buffers with `opt_state` and `new`: do not use these after the
+        result is donated.
 
     Raises:
-        ValueError: where a group that trains on has an optimizer of another kind, the groups differ, or there is no
-            `DiscriminativeState`.
+        ValueError: if a group that goes on training has an optimizer of another kind, the groups differ, or there is
+            no `DiscriminativeState`.
 
     Examples:
         >>> import optax
@@ -212,19 +216,25 @@ def migrate(opt_state: PyTree, old: Phase | Mapping[str, float | None], new: PyT
     """
     rates = old.rates if isinstance(old, Phase) else old
 
-    def carried(before: PyTree, fresh: PyTree, group: str) -> PyTree:
-        nothing_left = not jax.tree.leaves(fresh)  # just frozen, or an optimizer without memory
-        if rates[group] is None or nothing_left:
+    def group_state(before: PyTree, fresh: PyTree, group: str) -> PyTree:
+        stateless = not jax.tree.leaves(fresh)  # the group is frozen now, or its optimizer has no state
+        if rates[group] is None or stateless:
             return fresh
         if _shapes(before) != _shapes(fresh):
-            raise ValueError(f"group {group!r} trains on with another optimizer, which cannot take over its state")
+            raise ValueError(
+                f"the optimizer of group {group!r} differs between the phases: use the same one in both, or freeze the "
+                "group in between"
+            )
         return before
 
-    def moved(state: DiscriminativeState, new: DiscriminativeState) -> DiscriminativeState:
+    def migrated(state: DiscriminativeState, new: DiscriminativeState) -> DiscriminativeState:
         before, fresh = state.inner.inner_states, new.inner.inner_states
         if not set(before) == set(fresh) == set(rates):
-            raise ValueError(f"the phases have different groups: {sorted(before)}, {sorted(fresh)} and {sorted(rates)}")
-        inner_states = {group: carried(before[group], fresh[group], group) for group in fresh}
+            raise ValueError(
+                f"the phases have different groups, {sorted(before)}, {sorted(fresh)} and {sorted(rates)}: "
+                "use the same labels in all phases"
+            )
+        inner_states = {group: group_state(before[group], fresh[group], group) for group in fresh}
         return new._replace(
             skipped=state.skipped,
             skipped_in_a_row=state.skipped_in_a_row,
@@ -232,17 +242,20 @@ def migrate(opt_state: PyTree, old: Phase | Mapping[str, float | None], new: PyT
             inner=new.inner._replace(inner_states=inner_states),
         )
 
-    return map_discriminative(moved, opt_state, new)
+    return map_discriminative(migrated, opt_state, new)
 
 
 def _groups(plan: Sequence[Phase]) -> list[str]:
     """The groups of a plan, in the order of its first phase."""
     if not plan:
-        raise ValueError("a plan has at least one phase")
+        raise ValueError("the plan is empty: give at least one phase")
     groups = list(plan[0].rates)
     for phase in plan:
         if set(phase.rates) != set(groups):
-            raise ValueError(f"phase {phase.name!r} has the groups {', '.join(phase.rates)}, not {', '.join(groups)}")
+            raise ValueError(
+                f"phase {phase.name!r} has the groups {', '.join(phase.rates)}: give every phase the groups "
+                f"{', '.join(groups)}, with None for a frozen one"
+            )
     return groups
 
 

@@ -1,7 +1,7 @@
-"""The published orders of unfreezing, as plans of phases.
+"""The published plans of unfreezing: gradual unfreezing, ULMFiT's scripts, chain-thaw, last layer, and full.
 
-Each function makes a tuple of `jaxft.optim.phases.Phase`, which prints and draws itself before any model exists. `groups` are
-always ordered bottom (next to the input) to top.
+Each function returns a plan, a tuple of `jaxft.optim.phases.Phase`. `groups` are ordered bottom (next to the input) to
+top.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,22 +19,22 @@ def gradual_unfreezing(
     schedule: str = "slanted_triangular",
     **options: float | str,
 ) -> Plan:
-    """Gradual unfreezing: train the top group alone, then unfreeze the next below, and so on until all train.
+    """Gradual unfreezing: the top group trains alone first, and each phase unfreezes the next group below.
 
     Args:
         groups: names of the groups, bottom to top.
         peak_rate: peak learning rate of the top group, in every phase.
-        divisor: factor from the rate of a group to the one below; 1 gives all the same.
-        epochs_per_phase: epochs of each phase but the last.
-        final_epochs: epochs of the last phase, in which everything trains.
-        schedule: name of the schedule of each phase.
-        **options: options of that schedule.
+        divisor: how many times smaller each rate is than the one above; 1 gives all groups the same rate.
+        epochs_per_phase: epochs of each phase except the last.
+        final_epochs: epochs of the last phase, in which all groups train.
+        schedule: name of the schedule of every phase.
+        **options: options of the schedule.
 
     Returns:
-        A plan of as many phases as groups.
+        A plan with as many phases as groups.
 
     Raises:
-        ValueError: where an argument is out of its range.
+        ValueError: if an argument is out of its range.
 
     Examples:
         >>> from jaxft.optim.phases import format_plan
@@ -50,8 +50,10 @@ def gradual_unfreezing(
     """
     rates = discriminative_rates(groups, peak_rate, divisor)
     return tuple(
-        _phase(rates, list(groups)[-top:], epochs_per_phase if top < len(groups) else final_epochs, schedule, options)
-        for top in range(1, len(groups) + 1)
+        _phase(
+            rates, list(groups)[-count:], final_epochs if count == len(groups) else epochs_per_phase, schedule, options
+        )
+        for count in range(1, len(groups) + 1)
     )
 
 
@@ -62,22 +64,23 @@ def fastai_unfreezing(
     epochs_per_phase: int = 1,
     final_epochs: int = 1,
 ) -> Plan:
-    """The order and schedules of the ULMFiT authors' own scripts: the last group, the last two, then all.
+    """The plan of the ULMFiT authors' scripts: the last group trains, then the last two, then all.
 
-    Slanted triangles with `ratio=8` peak after a third of the first two phases and an eighth of the last.
+    The schedules are slanted triangles with `ratio=8`. They peak after a third of the steps in the first two phases,
+    and after an eighth in the last.
 
     Args:
-        groups: names of the groups, bottom to top.
-        peak_rate: peak learning rate of the top group, in every phase.
-        divisor: factor from the rate of a group to the one below.
+        groups: as for `gradual_unfreezing`.
+        peak_rate: likewise.
+        divisor: likewise.
         epochs_per_phase: epochs of the first two phases.
-        final_epochs: epochs of the last.
+        final_epochs: epochs of the last phase.
 
     Returns:
-        A plan of three phases; of fewer where there are fewer than three groups.
+        A plan of three phases, or fewer with fewer than three groups.
 
     Raises:
-        ValueError: where an argument is out of its range.
+        ValueError: if an argument is out of its range.
 
     Examples:
         >>> [phase.name for phase in fastai_unfreezing(["embed", "lstm 1", "lstm 2", "head"], 0.01)]
@@ -87,14 +90,13 @@ def fastai_unfreezing(
         train_clas.py in `fastai 0.7 <https://github.com/fastai/fastai1/tree/master/courses/dl2/imdb_scripts>`_.
     """
     rates = discriminative_rates(groups, peak_rate, divisor)
-    order = list(groups)
-    opening = [
-        _phase(rates, order[-top:], epochs_per_phase, "slanted_triangular", {"cut_frac": 1 / 3, "ratio": 8.0})
-        for top in (1, 2)
-        if top < len(order)
+    first_phases = [
+        _phase(rates, list(groups)[-count:], epochs_per_phase, "slanted_triangular", {"cut_frac": 1 / 3, "ratio": 8.0})
+        for count in (1, 2)
+        if count < len(groups)
     ]
-    final = _phase(rates, order, final_epochs, "slanted_triangular", {"cut_frac": 1 / 8, "ratio": 8.0})
-    return (*opening, final)
+    final = _phase(rates, groups, final_epochs, "slanted_triangular", {"cut_frac": 1 / 8, "ratio": 8.0})
+    return (*first_phases, final)
 
 
 def chain_thaw(
@@ -106,22 +108,22 @@ def chain_thaw(
     schedule: str = "constant",
     **options: float | str,
 ) -> Plan:
-    """Chain-thaw: train the top group, then each other group alone from the bottom up, then all together.
+    """Chain-thaw: the top group trains, then each other group alone from the bottom up, then all groups together.
 
     Args:
         groups: names of the groups, bottom to top.
-        last_rate: learning rate of the top group.
-        rate: learning rate of the others, and of all together at the end.
-        epochs_per_phase: epochs of each phase but the last.
-        final_epochs: epochs of the last.
-        schedule: name of the schedule of each phase.
-        **options: options of that schedule.
+        last_rate: peak learning rate of the top group in the first phase.
+        rate: peak learning rate of every group in the other phases.
+        epochs_per_phase: epochs of each phase in which one group trains.
+        final_epochs: epochs of the phase in which all train.
+        schedule: as for `gradual_unfreezing`.
+        **options: likewise.
 
     Returns:
-        A plan of one phase more than groups.
+        A plan with one phase more than groups.
 
     Raises:
-        ValueError: where an argument is out of its range.
+        ValueError: if an argument is out of its range.
 
     Examples:
         >>> from jaxft.optim.phases import format_plan
@@ -136,34 +138,37 @@ def chain_thaw(
         Felbo et al., `Using millions of emoji occurrences to learn any-domain representations for detecting sentiment,
         emotion and sarcasm <https://arxiv.org/abs/1708.00524>`_, 2017.
     """
-    together = discriminative_rates(groups, rate, 1.0)
-    top = list(groups)[-1]
-    rates = {**together, top: last_rate}
+    same_rates = discriminative_rates(groups, rate, 1.0)
+    top = groups[-1]
+    rates = {**same_rates, top: last_rate}
     alone = [Phase(group, _only(rates, [group]), epochs_per_phase, schedule, options) for group in (top, *groups[:-1])]
-    return (*alone, _phase(together, list(groups), final_epochs, schedule, options))
+    return (*alone, _phase(same_rates, groups, final_epochs, schedule, options))
 
 
 def last_layer(
     groups: Sequence[str], rate: float = 1e-3, epochs: int = 1, schedule: str = "constant", **options: float | str
 ) -> Plan:
-    """Trains the top group and nothing else.
+    """Trains the top group only.
 
     Args:
         groups: names of the groups, bottom to top.
-        rate: its learning rate.
-        epochs: epochs.
+        rate: peak learning rate of the top group.
+        epochs: number of epochs.
         schedule: name of the schedule.
-        **options: options of that schedule.
+        **options: options of the schedule.
 
     Returns:
         A plan of one phase.
 
     Raises:
-        ValueError: where an argument is out of its range.
+        ValueError: if an argument is out of its range.
 
     Examples:
         >>> last_layer(["body", "head"])[0].rates
         {'body': None, 'head': 0.001}
+
+    References:
+        Felbo et al., 2017, as for `chain_thaw`.
     """
     return (_phase(discriminative_rates(groups, rate, 1.0), list(groups)[-1:], epochs, schedule, options),)
 
@@ -176,38 +181,43 @@ def full(
     schedule: str = "constant",
     **options: float | str,
 ) -> Plan:
-    """Trains everything from the start.
+    """Trains all groups from the start.
 
-    The default rate is that of `last_layer` and `chain_thaw`'s first phase, Adam's usual one; Felbo et al. (2017), who
-    compare these plans, train everything at 1e-4.
+    The default rate is Adam's usual one, as in `last_layer`. Felbo et al. (2017), who compare these plans, train all
+    groups at 1e-4.
 
     Args:
         groups: names of the groups, bottom to top.
         peak_rate: peak learning rate of the top group.
-        divisor: factor from the rate of a group to the one below; 2.6 for discriminative fine-tuning.
-        epochs: epochs.
-        schedule: name of the schedule.
-        **options: options of that schedule.
+        divisor: how many times smaller each rate is than the one above; 2.6 for discriminative fine-tuning.
+        epochs: as for `last_layer`.
+        schedule: likewise.
+        **options: likewise.
 
     Returns:
         A plan of one phase.
 
     Raises:
-        ValueError: where an argument is out of its range.
+        ValueError: if an argument is out of its range.
 
     Examples:
         >>> full(["body", "head"], 0.02, divisor=2.0)[0].rates
         {'body': 0.01, 'head': 0.02}
+
+    References:
+        Felbo et al., 2017, as for `chain_thaw`.
     """
-    return (_phase(discriminative_rates(groups, peak_rate, divisor), list(groups), epochs, schedule, options),)
+    return (_phase(discriminative_rates(groups, peak_rate, divisor), groups, epochs, schedule, options),)
 
 
 def _phase(
-    rates: Mapping[str, float], training: Sequence[str], epochs: int, schedule: str, options: Mapping[str, float | str]
+    rates: Mapping[str, float], trainable: Sequence[str], epochs: int, schedule: str, options: Mapping[str, float | str]
 ) -> Phase:
-    name = "all" if len(training) == len(rates) else f"last {len(training)}"
-    return Phase(name, _only(rates, training), epochs, schedule, dict(options))
+    """A phase that trains the last groups, or all."""
+    name = "all" if len(trainable) == len(rates) else f"last {len(trainable)}"
+    return Phase(name, _only(rates, trainable), epochs, schedule, dict(options))
 
 
-def _only(rates: Mapping[str, float], training: Sequence[str]) -> dict[str, float | None]:
-    return {group: rate if group in training else None for group, rate in rates.items()}
+def _only(rates: Mapping[str, float], trainable: Sequence[str]) -> dict[str, float | None]:
+    """The rates with all other groups frozen."""
+    return {group: rate if group in trainable else None for group, rate in rates.items()}

@@ -1,4 +1,4 @@
-"""Controllers: the same decisions as Keras' callbacks on any sequence of evaluations."""
+"""Monitors: the same decisions as Keras' callbacks on any sequence of evaluations."""
 
 from typing import Any
 
@@ -62,8 +62,8 @@ def test_plateau_of_the_article():
     np.testing.assert_allclose(state.rate, 1e-6, rtol=1e-6)
 
 
-def test_trap_fed_every_step_a_plateau_is_over_at_once():
-    """One metric per epoch, given at each of 10 steps: optax's transform has fallen long before the second epoch."""
+def test_trap_a_plateau_updated_at_every_step_lowers_the_rate_too_early():
+    """One metric per epoch, given at each of 10 steps: optax's transform lowers the rate before the second epoch."""
     monitor = plateau(patience=3)
     per_epoch, per_step = monitor.init(1.0), monitor.init(1.0)
     reduce = optax.contrib.reduce_on_plateau(factor=0.1, patience=3)
@@ -87,18 +87,18 @@ def test_plateau_lowers_the_rates_of_a_discriminative_optimizer_without_recompil
     opt_state = tx.init(params)
     update: Any = jax.jit(tx.update)
     monitor = plateau(factor=0.5, patience=1)
-    watch, rates = monitor.init(), []
+    plateau_state, rates = monitor.init(), []
     for loss in (1.0, 1.0, 1.0):
         _, opt_state = update(params, opt_state, params)
         rates.append(float(applied_metrics(opt_state)["lr/all"]))
-        watch = monitor.update(watch, loss)
-        opt_state = rescale(opt_state, watch.rate)
+        plateau_state = monitor.update(plateau_state, loss)
+        opt_state = rescale(opt_state, plateau_state.rate)
     np.testing.assert_allclose(rates, [0.1, 0.1, 0.05], rtol=1e-6)
     assert update._cache_size() == 1
 
 
 def keras_early_stopping(values, patience, min_delta, sign):
-    """EarlyStopping's bookkeeping in plain Python: whether it has said stop, and the best epoch, after each epoch."""
+    """EarlyStopping's bookkeeping in plain Python: whether it has stopped, and the best epoch, after each epoch."""
     best, best_epoch, wait, stopped = float("inf"), -1, 0, False
     for epoch, value in enumerate(values):
         wait += 1
@@ -131,7 +131,7 @@ def test_early_stopping_stops_when_keras_does(values, patience, mode):
         (lambda: plateau(cooldown=-1), "cooldown"),
         (lambda: plateau(min_delta=-1.0), "min_delta"),
         (lambda: plateau(min_lr=float("nan")), "min_lr"),
-        (lambda: early_stopping(2, mode="auto"), "mode is 'min' or 'max', not 'auto'"),
+        (lambda: early_stopping(2, mode="auto"), "mode is 'auto': give 'min' or 'max'"),
     ],
 )
 def test_bad_arguments_are_refused(call, message):
