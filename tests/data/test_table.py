@@ -1,0 +1,179 @@
+"""Tables as documents: formats, columns, splits, and what is refused in one sentence."""
+
+import csv
+import gzip
+import io
+import json
+import lzma
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxft.data.corpus import Document
+from jaxft.data.document import Split
+from jaxft.data.table import read_table, rows
+from jaxft.errors import InputError
+from tests.data.corpus_files import COMPRESS, documents, refusal, write
+
+TABLE = "text,label,split\nA joy.,pos,train\nA bore.,neg,train\nLong.,,unlabelled\nFine.,pos,test\n"
+
+
+@pytest.mark.parametrize("compression", COMPRESS)
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+def test_every_table_format_yields_the_same_documents(tmp_path, suffix, compression):
+    wanted = [
+        Document('Says "hm, no",\nthen\tleaves.', "3", "train"),
+        Document("Çok güzel <br /> 🎬", "0", "test"),
+        Document("No label.", None, "unlabelled"),
+    ]
+    buffer = io.StringIO(newline="")
+    if suffix == ".jsonl":
+        for document in wanted:
+            label = None if document.label is None else int(document.label)
+            print(json.dumps({"text": document.text, "label": label, "split": document.split}), file=buffer)
+    else:
+        writer = csv.writer(buffer, delimiter="," if suffix == ".csv" else "\t")
+        writer.writerow(["text", "label", "split"])
+        writer.writerows((document.text, document.label, document.split) for document in wanted)
+    path = write(tmp_path / f"reviews{suffix}{compression}", COMPRESS[compression](buffer.getvalue().encode()))
+    assert documents(path) == wanted
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=8))
+@settings(max_examples=100, deadline=None)
+def test_any_text_survives_both_formats(texts):
+    with tempfile.TemporaryDirectory() as folder:
+        with open(f"{folder}/a.csv", "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["text", "label", "split"])
+            writer.writerows([text, "a", "train"] for text in texts)
+        lines = "".join(json.dumps({"text": text, "label": "a", "split": "train"}) + "\n" for text in texts)
+        write(Path(folder) / "a.jsonl", lines)
+        for name in ("a.csv", "a.jsonl"):
+            assert [document.text for document in documents(Path(folder) / name)] == texts
+
+
+def test_byte_order_mark_blank_lines_and_spaced_cells_are_accepted(tmp_path):
+    path = write(tmp_path / "excel.csv", "\ufefftext , label,split\r\n\r\nFine., pos ,Train\r\nHm.,,Unlabeled\r\n\r\n")
+    assert documents(path) == [Document("Fine.", "pos", "train"), Document("Hm.", None, "unlabelled")]
+
+
+def test_fields_longer_than_csv_allows_by_default(tmp_path):
+    path = write(tmp_path / "long.csv", f"text,label,split\n{'word ' * 200_000},pos,train\n")
+    assert len(documents(path)[0].text) == 1_000_000
+
+
+def test_other_column_names_and_labels_of_unlabelled_rows(tmp_path):
+    path = write(tmp_path / "own.csv", "id,review,stars,part\n1,Fine.,five,train\n2,Hm.,one,unlabelled\n")
+    got = documents(path, text_column="review", label_column="stars", split_column="part")
+    assert got == [Document("Fine.", "five", "train"), Document("Hm.", None, "unlabelled")]
+
+
+def test_unlabelled_json_lines_may_leave_the_label_out(tmp_path):
+    path = write(
+        tmp_path / "a.jsonl", '{"text": "Hm.", "split": "unlabelled"}\n{"text": "A", "label": true, "split": "test"}'
+    )
+    assert documents(path) == [Document("Hm.", None, "unlabelled"), Document("A", "True", "test")]
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c", ""]), min_size=1, max_size=60), st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_without_a_split_column_a_fifth_of_each_class_is_test(labels, seed):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "plain.csv"
+        write(path, "text,label\n" + "".join(f"text {i},{label}\n" for i, label in enumerate(labels)))
+        got = list(read_table(path, "text", "label", "split", seed))
+        assert got == list(read_table(path, "text", "label", "split", seed))
+    assert [document.label or "" for document in got] == labels
+    for label in set(labels):
+        splits: list[Split] = [document.split for document in got if (document.label or "") == label]
+        if not label:
+            assert set(splits) == {"unlabelled"}
+            continue
+        assert splits[0] == "train"
+        assert all(splits[at : at + 5].count("test") == 1 for at in range(0, len(splits) - 4, 5))
+        assert splits.count("test") <= -(-len(splits) // 5)
+
+
+def test_the_carved_test_rows_depend_on_the_seed(tmp_path):
+    path = write(tmp_path / "plain.csv", "text,label\n" + "x,a\n" * 100)
+    splits = [
+        tuple(document.split for document in read_table(path, "text", "label", "split", seed)) for seed in range(3)
+    ]
+    assert len(set(splits)) == 3
+    assert Counter(splits[0]) == {"train": 80, "test": 20}
+
+
+def test_rows_serve_a_file_of_texts_alone(tmp_path):
+    path = write(tmp_path / "new.csv", "id,text\n7,Fine.\n")
+    assert list(rows(path)) == [(f"{path}, row 2", {"id": "7", "text": "Fine."})]
+    with pytest.raises(InputError, match=r"new.txt has an unknown suffix; tables are .csv"):
+        list(rows(path.rename(tmp_path / "new.txt")))
+
+
+BAD_TABLES = {
+    "empty.csv": ("", "is empty"),
+    "header.csv": ("text,label\n", "holds no rows"),
+    "blank.jsonl": ("\n\n", "holds no rows"),
+    "names.csv": ("review,sentiment\nFine.,pos\n", "no column 'text', only 'review', 'sentiment'; .* --text-column"),
+    "nolabel.csv": ("text,stars\nFine.,5\n", "no column 'label', only 'text', 'stars'; .* --label-column"),
+    "names.jsonl": ('{"review": "Fine."}\n', "line 1: no column 'text', only 'review'"),
+    "later.jsonl": ('{"text": "Fine.", "label": 1}\n{"text": "Hm."}\n', "line 2: no column 'label'"),
+    "twice.csv": ("text,text,label\na,b,c\n", "row 1: a column name comes twice"),
+    "split.csv": (TABLE + "Odd.,pos,valid\n", "row 6: unknown split 'valid'; use train, test or unlabelled"),
+    "unlabelled.csv": (TABLE + "Odd.,,train\n", "row 6: a train row without a label"),
+    "unlabelled_test.csv": (TABLE + "Odd., ,test\n", "row 6: a test row without a label"),
+    "hollow.csv": (TABLE + " ,pos,train\n", "row 6: the text is empty"),
+    "multiline.csv": ('text,label\n"one\ntwo",a\n"",a\n', "row 3: the text is empty"),
+    "hollow.jsonl": ('{"text": "", "label": 1}\n', "line 1: the text is empty"),
+    "ragged.csv": (TABLE + "Well, no.,neg,train\n", "row 6: 4 fields where the header has 3"),
+    "short.csv": (TABLE + "Well\n", "row 6: 1 field where the header has 3; fill in the rest"),
+    "semicolons.csv": (
+        "text;label\nWell, no.;neg\n",
+        "row 2: 2 fields .* has 1; separate the columns by ',', .* 'text;label'",
+    ),
+    "open_quote.csv": ('text,label\n"Fine.,pos\nBad.,neg\n', "row 2: unexpected end of data; quote"),
+    "stray_quote.tsv": ('text\tlabel\n"Fine" he said\tpos\n', "row 2: .* expected after .*; quote"),
+    "binary.csv": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "line 1: byte 0x89 is not UTF-8"),
+    "zero.csv": (b"text,label\na\0b,pos\n", "line 2: a zero byte"),
+    "utf16.csv": ("text,label\na,b\n".encode("utf-16"), "line 1: a zero byte, so this is a binary file or UTF-16"),
+    "latin.csv": (TABLE.encode() + "Très,pos,train\n".encode("latin-1"), "line 6: byte 0xe8 is not UTF-8"),
+    "bad.jsonl": ('{"text": "a", "label": 1}\n{"text": "b", "label": }\n', "line 2: not valid JSON .Expecting value"),
+    "deep.jsonl": ("[" * 100_000, "line 1: not valid JSON"),
+    "list.jsonl": ('["a", "pos"]\n', "line 1: no JSON object"),
+    "number.jsonl": ('{"text": 5, "label": 1}\n', "line 1: 'text' holds 5 where a text is needed"),
+    "labels.jsonl": ('{"text": "a", "label": ["x"]}\n', r"line 1: 'label' holds \[\"x\"\]; give one label"),
+    "surrogate.jsonl": ('{"text": "a\\ud83d", "label": 1}\n', "line 1: half a surrogate pair"),
+    "cut.csv.gz": (gzip.compress(TABLE.encode())[:-12], "truncated or corrupt"),
+    "cut.csv.xz": (lzma.compress(TABLE.encode())[:-12], "truncated or corrupt"),
+    "garbled.csv.gz": (b"\x1f\x8bnot gzip at all", "truncated or corrupt"),
+    "new.csv.zst": (b"\x28\xb5\x2f\xfd....", "Zstandard, which Python cannot read before 3.14"),
+    "notes.txt": ("text,label\n", "unknown suffix; --data reads .csv"),
+    "reviews.zip": (b"PK\3\4", "unknown suffix"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_bad_tables_are_refused_in_one_sentence(tmp_path, name):
+    content, pattern = BAD_TABLES[name]
+    message = refusal(write(tmp_path / name, content))
+    with pytest.raises(InputError, match=pattern):
+        raise InputError(message)
+
+
+def test_a_split_column_that_was_asked_for_must_be_there(tmp_path):
+    path = write(tmp_path / "a.csv", "text,label\nFine.,pos\n")
+    assert "no column 'part', only 'text', 'label'; name the right one with --split-column" in refusal(
+        path, split_column="part"
+    )
+
+
+def test_a_missing_path_names_what_data_takes(tmp_path):
+    assert "--data takes imdb, demo or the path" in refusal(tmp_path / "nothing.csv")
