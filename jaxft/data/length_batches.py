@@ -24,7 +24,8 @@ class LengthBatches:
     """Batches of documents of similar length, padded to one of a few widths.
 
     Args:
-        ids, offsets: as in `jaxft.data.windows.WindowStream`.
+        ids: all tokens, one after the other; may be memory-mapped.
+        offsets: (N + 1,) int, document n is `ids[offsets[n]:offsets[n + 1]]`.
         documents: indices of the documents, in the order of the results.
         labels: (N, ...) labels of every document of the store, int32 or float32.
         batch_size: B; fewer documents than that make one smaller batch.
@@ -54,12 +55,14 @@ class LengthBatches:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Training batches in an epoch; the documents left over change from epoch to epoch."""
+        """The number of training batches in an epoch; it leaves out the rest of the documents, others in each epoch."""
         return max(1, len(self.documents) // self.batch_size)
 
     def training_batch(self, step: int, seed: int) -> Batch:
-        """Batch `step`, counted from the first epoch: `tokens` (B, T), `lengths` (B,), `labels` (B, ...) and each
-        of `columns` (B, T); int32 but for labels that are not.
+        """Batch `step`, counted from the first epoch.
+
+        It holds `tokens` (B, T), `lengths` (B,), `labels` (B, ...) and each of `columns` (B, T), all int32 but for
+        labels of another dtype.
 
         Documents are shuffled, sorted by width and, with padding on the left, which models need not read, also by
         approximate length; then the batches are shuffled. The widest batch comes first, so memory runs out at once or

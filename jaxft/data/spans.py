@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 Span = tuple[str, int, int]
-"""type, first token, token after the last"""
+"""type, first token, and the token after the last"""
 Scheme = Literal["BIO", "BIOES"]
 
 
 def split_tag(tag: str) -> tuple[str, str]:
-    """The kind of a tag, one of O, B, I, E and S, and the type of its entity.
+    """Splits a tag into its kind, which is O, B, I, E or S, and the type of its entity.
 
     Raises:
-        ValueError: it is neither O nor such a letter, a hyphen and a type.
+        ValueError: the tag is neither O nor one of the letters, a hyphen and a type.
 
     Examples:
         >>> split_tag("B-PER"), split_tag("O")
@@ -28,9 +28,9 @@ def split_tag(tag: str) -> tuple[str, str]:
 
 
 def read_spans(tags: Sequence[str]) -> list[Span]:
-    """The entities that tags of any of the three schemes mark, in their order.
+    """The entities that the tags of a sentence mark, in their order; the tags may be of any of the three schemes.
 
-    An I or E that nothing of its type comes before begins an entity, as in IOB1 and as conlleval and seqeval count it.
+    An I or E that does not follow a tag of its type starts an entity, as in IOB1, and as conlleval and seqeval count.
 
     Raises:
         ValueError: as `split_tag`.
@@ -40,20 +40,20 @@ def read_spans(tags: Sequence[str]) -> list[Span]:
         [('PER', 0, 2), ('LOC', 3, 4), ('LOC', 4, 5)]
     """
     spans: list[Span] = []
-    before, name, start = "O", "", 0
-    for place, tag in enumerate([*tags, "O"]):
-        kind, own = split_tag(tag)
-        goes_on = kind in "IE" and before in "BI" and own == name
-        if not goes_on:
-            if before != "O":
-                spans.append((name, start, place))
-            name, start = own, place
-        before = kind
+    previous_kind, span_type, start = "O", "", 0
+    for i, tag in enumerate([*tags, "O"]):
+        kind, entity_type = split_tag(tag)
+        continues = kind in "IE" and previous_kind in "BI" and entity_type == span_type
+        if not continues:
+            if previous_kind != "O":
+                spans.append((span_type, start, i))
+            span_type, start = entity_type, i
+        previous_kind = kind
     return spans
 
 
 def write_tags(spans: Sequence[Span], length: int, scheme: Scheme = "BIO") -> list[str]:
-    """Tags of so many tokens that mark the entities, none of which overlaps another.
+    """The tags that mark entities in a sentence of `length` tokens; the entities do not overlap.
 
     Examples:
         >>> write_tags([("PER", 0, 2), ("LOC", 3, 4)], 4, "BIOES")
@@ -68,7 +68,7 @@ def write_tags(spans: Sequence[Span], length: int, scheme: Scheme = "BIO") -> li
 
 
 def count_orphans(tags: Sequence[str]) -> int:
-    """How many entities begin with an I or E, which BIO and BIOES do not allow and IOB1 does.
+    """The number of entities that start with an I or E, which IOB1 allows and BIO and BIOES do not.
 
     Examples:
         >>> count_orphans(["O", "I-PER", "I-PER", "B-LOC"])

@@ -33,28 +33,28 @@ def split_text(text: str, unit: Unit) -> list[tuple[int, int]]:
 
 
 @dataclass
-class PieceMaker:
-    """Turns tokens into ids, by a vocabulary of whole tokens or by the tokenizer of a checkpoint.
+class TokenIds:
+    """The ids of tokens, from a vocabulary of whole tokens or from the tokenizer of a checkpoint.
 
     Attributes:
         tokenizer: a `Vocabulary`, or a tokenizer of transformers.
     """
 
     tokenizer: Any
-    _known: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
+    _cache: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
     @property
     def special_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Ids before and after a sentence."""
+        """The ids before and after a sentence."""
         if isinstance(self.tokenizer, Vocabulary):
             return (), ()
         return (self.tokenizer.cls_token_id,), (self.tokenizer.sep_token_id,)
 
-    def learn(self, tokens: Iterable[str]) -> None:
-        """Encodes all tokens at once, which is much faster than one by one."""
-        if len(self._known) > MAX_CACHED_TOKENS:
-            self._known.clear()
-        new = sorted(set(tokens) - self._known.keys())
+    def encode(self, tokens: Iterable[str]) -> None:
+        """Encodes all tokens at once, which is much faster than one by one, and keeps their ids."""
+        if len(self._cache) > MAX_CACHED_TOKENS:
+            self._cache.clear()
+        new = sorted(set(tokens) - self._cache.keys())
         if not new:
             return
         if isinstance(self.tokenizer, Vocabulary):
@@ -64,16 +64,16 @@ class PieceMaker:
             texts = [f" {token}" if spaced else token for token in new]
             pieces = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
         # a token without pieces, such as a control character, still needs an id for its tag
-        self._known |= {t: tuple(ids) or (self.unknown,) for t, ids in zip(new, pieces, strict=True)}
+        self._cache |= {t: tuple(ids) or (self.unk_id,) for t, ids in zip(new, pieces, strict=True)}
 
     @property
-    def unknown(self) -> int:
+    def unk_id(self) -> int:
         """The id of an unknown token."""
         return self.tokenizer.unk if isinstance(self.tokenizer, Vocabulary) else self.tokenizer.unk_token_id
 
     def __call__(self, token: str) -> tuple[int, ...]:
-        """The ids of a token that `learn` was given, at least one."""
-        return self._known[token]
+        """The ids of a token that `encode` has encoded, at least one."""
+        return self._cache[token]
 
 
 @dataclass(frozen=True)
@@ -85,30 +85,30 @@ class TagPieces:
         offsets: (N + 1,) int64, window n is `ids[offsets[n]:offsets[n + 1]]`.
         tags: for every id the number of its token's tag, int32; -1 for all but the first piece of a token.
         windows: (N, 2) int64, each window's sentence and the first of its tokens.
-        sizes: (S,) int64, tokens of each sentence.
+        sentence_lengths: (S,) int64, the number of tokens of each sentence.
     """
 
     ids: np.ndarray
     offsets: np.ndarray
     tags: np.ndarray
     windows: np.ndarray
-    sizes: np.ndarray
+    sentence_lengths: np.ndarray
 
     @property
     def lengths(self) -> np.ndarray:
-        """Ids of each window."""
+        """The number of ids of each window."""
         return np.diff(self.offsets)
 
-    def merged(self, predicted: Sequence[np.ndarray], names: Sequence[str]) -> list[list[str]]:
+    def merge_windows(self, predicted: Sequence[np.ndarray], names: Sequence[str]) -> list[list[str]]:
         """Joins the predicted tags of windows to the tags of sentences, in BIO.
 
         A token that two windows share takes its tag from the window that sees more of its neighbours.
 
         Args:
             predicted: for each window the number of the tag at every id, -1 where there is none.
-            names: of the tags.
+            names: the names of the tags by number.
         """
-        whole = [["O"] * size for size in self.sizes.tolist()]
+        whole = [["O"] * size for size in self.sentence_lengths.tolist()]
         before = (-1, 0)  # of the window before: its sentence, and the token after its last one
         for (sentence, start), numbers in zip(self.windows.tolist(), predicted, strict=True):
             tags = [names[int(number)] for number in numbers[numbers >= 0]]
@@ -125,7 +125,7 @@ def tag_pieces(
     tags: Sequence[Sequence[str]] | None,
     names: Sequence[str],
     scheme: Scheme,
-    maker: PieceMaker,
+    token_ids: TokenIds,
     max_length: int,
 ) -> TagPieces:
     """Encodes sentences; a sentence of more than `max_length` ids becomes several windows.
@@ -138,19 +138,19 @@ def tag_pieces(
         tags: tags of each, in any scheme; None for prediction.
         names: names of the tags by number; a tag with another name counts as the first.
         scheme: scheme of these names, in which an entity that a window cuts begins again.
-        maker: turns tokens into ids.
+        token_ids: the ids of tokens.
         max_length: largest number of ids of a window, special ids included.
     """
-    maker.learn(chain.from_iterable(sentences))
+    token_ids.encode(chain.from_iterable(sentences))
     numbers = {name: number for number, name in enumerate(names)}
-    before, after = maker.special_ids
+    before, after = token_ids.special_ids
     capacity = max(1, max_length - len(before) - len(after))
     ids: list[int] = []
     labels: list[int] = []
     ends: list[int] = [0]
     windows: list[tuple[int, int]] = []
     for sentence, tokens in enumerate(sentences):
-        pieces = [maker(token)[:capacity] for token in tokens]
+        pieces = [token_ids(token)[:capacity] for token in tokens]
         spans = [] if tags is None else read_spans(tags[sentence])
         for start, end in _windows([len(piece) for piece in pieces], capacity):
             inside = [(n, max(a, start) - start, min(b, end) - start) for n, a, b in spans if a < end and b > start]
@@ -168,15 +168,15 @@ def tag_pieces(
         offsets=np.array(ends, np.int64),
         tags=np.array(labels, np.int32),
         windows=np.array(windows, np.int64).reshape(-1, 2),
-        sizes=np.array([len(tokens) for tokens in sentences], np.int64),
+        sentence_lengths=np.array([len(tokens) for tokens in sentences], np.int64),
     )
 
 
 def _windows(sizes: Sequence[int], capacity: int) -> Iterator[tuple[int, int]]:
-    """First token and token after the last of every window, given the ids of each token, none above `capacity`.
+    """The first token of every window and the token after its last, given the number of ids of each token.
 
-    Each window ends after the one before it, and begins a quarter of the ids or two tokens before that one's end, where
-    the next token leaves room.
+    A window holds at most `capacity` ids, as does a token. It ends after the window before, and starts a quarter of the
+    ids or two tokens before the end of that window, if the next token leaves room.
 
     Examples:
         >>> list(_windows([1] * 10, 8)), list(_windows([1, 3, 3, 1], 4))
@@ -204,5 +204,5 @@ def guess_unit(sentences: Sequence[Sequence[str]]) -> Unit:
         >>> guess_unit([["北", "京"]]), guess_unit([["in", "a", "city"]])
         ('characters', 'words')
     """
-    longer = sum(len(token) > 1 for token in chain.from_iterable(sentences))
-    return "characters" if 10 * longer < sum(map(len, sentences)) else "words"
+    long_tokens = sum(len(token) > 1 for token in chain.from_iterable(sentences))
+    return "characters" if 10 * long_tokens < sum(map(len, sentences)) else "words"

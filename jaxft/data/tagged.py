@@ -39,8 +39,8 @@ def read_tagged(path: Path, column: int = -1) -> Iterator[Sentence]:
         column: the column of the tags, counted from 0, or from the end if negative; the first has the tokens.
 
     Raises:
-        InputError: naming file and line: no such column, another number of columns than in the line before, an unknown
-            kind of tag, a place that is not in the text; or a file without a sentence.
+        InputError: a line has no such column, another number of columns than the line before, a tag of an unknown kind
+            or an entity that is not in the text; or the file holds no sentence.
     """
     empty = True
     sentences = _json_sentences(path) if table_suffix(path) in (".json", ".jsonl") else _columns(path, column)
@@ -48,7 +48,7 @@ def read_tagged(path: Path, column: int = -1) -> Iterator[Sentence]:
         empty = False
         yield sentence
     if empty:
-        raise InputError(f"{path} holds no sentences; name a file with a token and its tag a line")
+        raise InputError(f"{path} holds no sentences; name a file with one token and its tag per line")
 
 
 def _columns(path: Path, column: int) -> Iterator[Sentence]:
@@ -70,7 +70,7 @@ def _columns(path: Path, column: int) -> Iterator[Sentence]:
             if width < 2 or not -width <= column < width:
                 raise InputError(f"{where}: no column {column} of tags in {text!r}; name it with --tag-column")
             if not fields[0]:
-                raise InputError(f"{where}: no token before the tag in {text!r}; fill it in, or take the line out")
+                raise InputError(f"{where}: no token before the tag in {text!r}; fill it in, or remove the line")
             tokens.append(fields[0])
             tags.append(_checked(fields[column].strip(), where))
     if tokens:
@@ -78,6 +78,7 @@ def _columns(path: Path, column: int) -> Iterator[Sentence]:
 
 
 def _checked(tag: str, where: str) -> str:
+    """The tag itself, once its form is checked."""
     try:
         split_tag(tag)
     except ValueError as error:
@@ -95,8 +96,8 @@ def _json_sentences(path: Path) -> Iterator[Sentence]:
                 fields = json.loads(line)
                 text = fields["text"]
                 if not isinstance(text, str) or not text.strip():
-                    raise ValueError("the text is empty or no string")
-                spans = _apart(_places(fields["label"], text), len(text))
+                    raise ValueError("the text is empty or not a string")
+                spans = _in_order(_listed_spans(fields["label"], text), len(text))
                 if SURROGATE.search("".join([text, *fields["label"]])):
                     raise ValueError("half a surrogate pair")
                 tagged = zip(text, write_tags(spans, len(text)), strict=True)
@@ -109,7 +110,7 @@ def _json_sentences(path: Path) -> Iterator[Sentence]:
                 ) from error
 
 
-def _places(label: dict[str, Any], text: str) -> list[Span]:
+def _listed_spans(label: dict[str, Any], text: str) -> list[Span]:
     """The spans that a label lists.
 
     Raises:
@@ -125,16 +126,16 @@ def _places(label: dict[str, Any], text: str) -> list[Span]:
     return spans
 
 
-def _apart(spans: list[Span], length: int) -> list[Span]:
-    """The spans in their order.
+def _in_order(spans: list[Span], length: int) -> list[Span]:
+    """The spans in the order of the text.
 
     Raises:
-        ValueError: one is not within the text, or overlaps another.
+        ValueError: a span is not within the text, or overlaps another.
     """
-    ordered, free = sorted(spans, key=lambda span: span[1:]), 0
+    ordered, previous_end = sorted(spans, key=lambda span: span[1:]), 0
     for name, start, end in ordered:
         split_tag(f"B-{name}")
-        if not free <= start < end <= length:
+        if not previous_end <= start < end <= length:
             raise ValueError(f"{name} from {start} to {end - 1} is not in the text, or overlaps another entity")
-        free = end
+        previous_end = end
     return ordered

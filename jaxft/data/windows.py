@@ -14,10 +14,11 @@ Batch = Mapping[str, np.ndarray]
 
 
 class WindowStream:
-    """Documents laid end to end, cut into B parallel rows, read in windows of `bptt` tokens.
+    """Documents laid end to end, split into B parallel rows and read in windows of `bptt` tokens.
 
-    Window `step` holds `inputs` and `targets` (B, T) int32, the targets one word ahead, and `reset`, True where an
-    epoch starts. Row b of a window goes on where row b of the window before ended, so a recurrent state can be carried.
+    A window holds `inputs` and `targets` (B, T) int32, the targets one token ahead, and `reset`, which is True in the
+    first window of an epoch. Row b of a window continues row b of the window before, so that a recurrent state can be
+    carried over.
 
     Args:
         ids: all tokens, one after the other; may be memory-mapped.
@@ -27,11 +28,11 @@ class WindowStream:
         bptt: T, tokens per window.
         seed: shuffles the documents in every epoch, and the last incomplete window is left out; None reads them in the
             given order and pads the end with targets of -1, so that every token is seen once.
-        vary: draw the length of each window (with a seed only), so that windows end elsewhere in every epoch; see
-            `window_lengths`.
+        vary: whether to draw the length of each window, with a seed only, so that windows end elsewhere in every epoch;
+            see `window_lengths`.
 
     Raises:
-        ValueError: fewer tokens than one window of every row.
+        ValueError: there are fewer tokens than a window of every row needs.
 
     Examples:
         >>> stream = WindowStream(np.arange(20), np.array([0, 20]), [0], batch_size=2, bptt=4, seed=0)
@@ -87,8 +88,10 @@ class WindowStream:
         return lengths
 
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Documents in the epoch's order, where each starts in the stream, and where each window starts in its row; the
-        epoch last asked for is kept."""
+        """The documents in the order of an epoch, their starts in the stream, and the starts of the windows in a row.
+
+        The last epoch is kept.
+        """
         if self._epoch is None or self._epoch[0] != epoch:
             documents = self._documents
             if self._seed is not None:

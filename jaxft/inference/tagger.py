@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxft.data.pieces import load_tokenizer
 from jaxft.data.spans import Scheme, read_spans, write_tags
-from jaxft.data.tag_pieces import PieceMaker, TagPieces, Unit, split_text, tag_pieces
+from jaxft.data.tag_pieces import TagPieces, TokenIds, Unit, split_text, tag_pieces
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
 from jaxft.files import write_json
@@ -58,8 +58,8 @@ class EntityTagger:
     batch_size: int = 64
 
     @cached_property
-    def _maker(self) -> PieceMaker:
-        return PieceMaker(self.tokenizer)
+    def _token_ids(self) -> TokenIds:
+        return TokenIds(self.tokenizer)
 
     @cached_property
     def _decode(self) -> Any:
@@ -71,7 +71,7 @@ class EntityTagger:
         result: list[list[str]] = [[] for _ in sentences]
         if numbers:
             nonempty = [sentences[number] for number in numbers]
-            pieces = tag_pieces(nonempty, None, self.fns.config.tags, self.scheme, self._maker, self.max_length)
+            pieces = tag_pieces(nonempty, None, self.fns.config.tags, self.scheme, self._token_ids, self.max_length)
             widths = sorted({min(width, self.max_length) for width in (*WIDTHS, self.max_length)})
             decoded = decode_tags(self._decode, self.params, self.fns.config.tags, pieces, self.batch_size, widths)
             for number, tags in zip(numbers, decoded, strict=True):
@@ -174,4 +174,4 @@ def decode_tags(
     """
     count = len(pieces.lengths)
     batches = window_batches(pieces, np.arange(count), prediction_batch_size(count, batch_size), widths)
-    return pieces.merged(batches.map_tokens(partial(decode_fn, params)), names)
+    return pieces.merge_windows(batches.map_tokens(partial(decode_fn, params)), names)

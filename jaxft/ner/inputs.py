@@ -13,7 +13,7 @@ from jaxft.data.files import COMPRESSION_SUFFIXES, expanded, file_hash
 from jaxft.data.hub import checkpoint_folder
 from jaxft.data.pieces import load_tokenizer
 from jaxft.data.spans import count_orphans, read_spans
-from jaxft.data.tag_pieces import PieceMaker, TagPieces, Unit, guess_unit, tag_pieces
+from jaxft.data.tag_pieces import TagPieces, TokenIds, Unit, guess_unit, tag_pieces
 from jaxft.data.tagged import Sentence, read_tagged
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
@@ -112,14 +112,14 @@ def read_inputs(settings: Settings) -> Inputs:
                 f"--max-length {settings.max_length} is more than the encoder reads: give at most "
                 f"{encoder.config.longest}"
             )
-    maker = PieceMaker(tokenizer)
+    token_ids = TokenIds(tokenizer)
     pieces = {
         part: tag_pieces(
             [sentence.tokens for sentence in part_sentences],
             [sentence.tags for sentence in part_sentences],
             names,
             settings.scheme,
-            maker,
+            token_ids,
             settings.max_length,
         )
         for part, part_sentences in sentences.items()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jaxft.data.pieces import load_tokenizer
 from jaxft.data.spans import Scheme, read_spans, write_tags
-from jaxft.data.tag_pieces import PieceMaker, guess_unit, split_text, tag_pieces
+from jaxft.data.tag_pieces import TokenIds, guess_unit, split_text, tag_pieces
 from jaxft.data.vocabulary import Vocabulary
 
 NAMES = {"BIO": ("O", "B-X", "I-X"), "BIOES": ("O", "B-X", "I-X", "E-X", "S-X")}
@@ -31,7 +31,7 @@ def pieces_of(source, sizes, max_length, scheme: Scheme = "BIO", words=tuple("ab
             spans.append(("X", place, end))
             place = end + int(rng.integers(0, 4))
         tags.append(write_tags(spans, size, scheme))
-    return sentences, tags, tag_pieces(sentences, tags, NAMES[scheme], scheme, PieceMaker(source), max_length)
+    return sentences, tags, tag_pieces(sentences, tags, NAMES[scheme], scheme, TokenIds(source), max_length)
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.integers(10, 50), st.sampled_from(["BIO", "BIOES"]))
@@ -43,7 +43,7 @@ def test_windows_cover_every_token_and_come_back_in_order(sizes, max_length, sch
         names = [NAMES[scheme][tag] for tag in window.tolist()]
         whole = [(n, max(a - start, 0), min(b - start, len(window))) for n, a, b in read_spans(tags[sentence])]
         assert read_spans(names) == [span for span in whole if span[1] < span[2]]  # what is cut begins anew
-    merged = pieces.merged(found, NAMES[scheme])
+    merged = pieces.merge_windows(found, NAMES[scheme])
     assert [read_spans(own) for own in merged] == [read_spans(own) for own in tags]
     assert [len(own) for own in merged] == sizes
     if max_length >= max(sizes):
@@ -61,7 +61,7 @@ def test_words_of_several_pieces_come_back_too(tiny_checkpoint, sizes, max_lengt
     for scheme in schemes:
         _, tags, pieces = pieces_of(tokenizer, sizes, max_length, scheme, words, seed)
         found = [pieces.tags[a:b] for a, b in pairwise(pieces.offsets)]
-        merged = pieces.merged(found, NAMES[scheme])
+        merged = pieces.merge_windows(found, NAMES[scheme])
         assert [read_spans(own) for own in merged] == [read_spans(own) for own in tags]
         starts = {tuple(window) for window in pieces.windows.tolist()}
         assert len(starts) == len(pieces.windows)
@@ -70,34 +70,34 @@ def test_words_of_several_pieces_come_back_too(tiny_checkpoint, sizes, max_lengt
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=12))
 def test_tags_that_fit_no_scheme_are_read_as_they_stand(numbers):
     names = NAMES["BIOES"]
-    pieces = tag_pieces([["a"] * len(numbers)], None, names, "BIOES", PieceMaker(LETTERS), 20)
-    merged = pieces.merged([np.array(numbers)], names)[0]
+    pieces = tag_pieces([["a"] * len(numbers)], None, names, "BIOES", TokenIds(LETTERS), 20)
+    merged = pieces.merge_windows([np.array(numbers)], names)[0]
     assert read_spans(merged) == read_spans([names[number] for number in numbers])
 
 
 def test_a_token_takes_its_tag_from_the_window_that_sees_more_around_it():
-    pieces = tag_pieces([list("abcdefabcd")], None, BIO, "BIO", PieceMaker(LETTERS), 8)
+    pieces = tag_pieces([list("abcdefabcd")], None, BIO, "BIO", TokenIds(LETTERS), 8)
     assert pieces.windows.tolist() == [[0, 0], [0, 6]]
-    merged = pieces.merged([np.zeros(8, np.int64), np.ones(4, np.int64)], BIO)[0]
+    merged = pieces.merge_windows([np.zeros(8, np.int64), np.ones(4, np.int64)], BIO)[0]
     assert merged == ["O"] * 7 + ["B-X"] * 3
 
 
 def test_words_become_pieces_and_only_the_first_has_a_tag(tiny_checkpoint):
-    maker = PieceMaker(load_tokenizer(tiny_checkpoint))
+    token_ids = TokenIds(load_tokenizer(tiny_checkpoint))
     sentences = [["good", "film-good", "\x07", "bad"]]
-    pieces = tag_pieces(sentences, [["O", "B-X", "I-X", "O"]], BIO, "BIO", maker, 20)
-    first, last = maker.special_ids
+    pieces = tag_pieces(sentences, [["O", "B-X", "I-X", "O"]], BIO, "BIO", token_ids, 20)
+    first, last = token_ids.special_ids
     assert (pieces.ids[0], pieces.ids[-1]) == (first[0], last[0])
     assert pieces.tags.tolist() == [-1, 0, 1, -1, -1, 2, 0, -1]
-    assert pieces.ids[5] == maker.unknown  # a control character of which nothing is left
+    assert pieces.ids[5] == token_ids.unk_id  # a control character of which nothing is left
 
 
 def test_a_word_longer_than_a_window_still_has_its_tag(tiny_checkpoint):
-    maker = PieceMaker(load_tokenizer(tiny_checkpoint))
+    token_ids = TokenIds(load_tokenizer(tiny_checkpoint))
     words = ["good", "-".join(["film"] * 20), "bad"]
-    pieces = tag_pieces([words], [["O", "B-X", "O"]], BIO, "BIO", maker, 8)
+    pieces = tag_pieces([words], [["O", "B-X", "O"]], BIO, "BIO", token_ids, 8)
     found = [pieces.tags[a:b] for a, b in pairwise(pieces.offsets)]
-    assert pieces.merged(found, BIO) == [["O", "B-X", "O"]]
+    assert pieces.merge_windows(found, BIO) == [["O", "B-X", "O"]]
 
 
 @pytest.mark.parametrize(
