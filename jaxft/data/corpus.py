@@ -7,14 +7,12 @@ from functools import partial
 
 from jaxft.data.archive import is_archive
 from jaxft.data.demo import demo_corpus
-from jaxft.data.document import Corpus, Document
+from jaxft.data.document import Corpus
 from jaxft.data.download import fetch
 from jaxft.data.files import expanded, file_hash
 from jaxft.data.imdb import folder_hash, folder_root, read_archive, read_folder
 from jaxft.data.table import TABLE_SUFFIXES, read_table, table_suffix
 from jaxft.errors import InputError
-
-__all__ = ["Corpus", "Document", "open_corpus"]
 
 IMDB_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 IMDB_MD5 = "7c2ac02c03563afcf9b574c7e56c153a"

@@ -87,7 +87,7 @@ def decode(content: bytes, where: str) -> str:
 
 
 def not_text_error(byte: int, where: str) -> InputError:
-    """The error to raise at a byte that is zero or not UTF-8; `where` names the place.
+    """The error for a byte that is zero or not UTF-8; `where` names the place.
 
     Examples:
         >>> print(not_text_error(0xEF, "a.csv, line 1"))

@@ -25,8 +25,7 @@ class Pieces:
     Attributes:
         ids: all ids, int32.
         offsets: (N + 1,) int64, text n is `ids[offsets[n]:offsets[n + 1]]`.
-        token_type_ids: for every id, 0 in the first text of a pair and 1 in the second, int8; None where no text is a
-            pair.
+        token_type_ids: for every id, 0 in the first text of a pair and 1 in the second, int8; None for single texts.
         truncated: number of texts that are cut.
     """
 
@@ -37,7 +36,7 @@ class Pieces:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Pieces of each text."""
+        """The number of pieces of each text."""
         return np.diff(self.offsets)
 
     def widths(self) -> tuple[int, ...]:
@@ -49,17 +48,17 @@ def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a checkpoint folder.
 
     Raises:
-        InputError: there is none, or it is damaged.
+        InputError: the folder has no tokenizer, or a damaged one.
     """
     if not any((folder / name).exists() for name in TOKENIZER_FILES):
         raise InputError(f"{folder} holds no tokenizer ({', '.join(TOKENIZER_FILES)}): download the whole checkpoint")
-    # Otherwise it complains on import that torch is not installed.
+    # Otherwise transformers warns on import that torch is not installed.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:  # whatever its formats raise
+    except Exception as error:  # each format raises its own
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder} holds no tokenizer that can be read ({reason}): download it again") from error
 
@@ -68,8 +67,8 @@ def encode(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int) ->
     """Splits texts, or pairs of texts, into pieces, with the special pieces of the tokenizer.
 
     Args:
-        tokenizer: from `load_tokenizer`.
-        texts: each one text, or two.
+        tokenizer: the tokenizer of a checkpoint, from `load_tokenizer`.
+        texts: N tuples, each of one text or two.
         max_length: largest number of pieces of a text; the longer text of a pair is cut first.
     """
     pairs = bool(texts) and len(texts[0]) == 2

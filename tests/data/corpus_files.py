@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxft.data.corpus import Document, open_corpus
+from jaxft.data.corpus import open_corpus
+from jaxft.data.document import Document
 from jaxft.errors import InputError
 
 REVIEWS = {

@@ -11,8 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from jaxft.data import demo_words
-from jaxft.data.corpus import Document, open_corpus
+from jaxft.data.corpus import open_corpus
 from jaxft.data.demo import demo_corpus
+from jaxft.data.document import Document
 
 OPINIONS = (demo_words.ADJECTIVES, demo_words.ADVERBS, demo_words.NOUNS, demo_words.VERBS)
 POLARITY = {word: polarity for kind in OPINIONS for polarity in kind for word in kind[polarity]}

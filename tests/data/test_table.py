@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxft.data.corpus import Document
-from jaxft.data.document import Split
+from jaxft.data.document import Document, Split
 from jaxft.data.table import read_table, rows
 from jaxft.errors import InputError
 from tests.data.corpus_files import COMPRESS, documents, refusal, write
