@@ -164,7 +164,7 @@ def _ahead(items: Iterator[Item], count: int) -> Iterator[Item]:
 
 
 def quantile_widths(lengths: np.ndarray) -> tuple[int, ...]:
-    """Widths for `LengthBatches`: quantiles of the lengths, fewer for few texts, since each width is compiled.
+    """Widths for `LengthBatches`: quantiles of the lengths, fewer for few texts, because each width is compiled.
 
     Examples:
         >>> quantile_widths(np.arange(1, 1001))
