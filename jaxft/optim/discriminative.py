@@ -126,7 +126,8 @@ def discriminative(
         grad_norm = _norm(grads, labels, frozen) if needs_norm else None
         finite = jnp.isfinite(grad_norm) if grad_norm is not None and skip_not_finite else jnp.array(True)
         if grad_norm is not None and clip_norm is not None:
-            grads = jax.tree.map(lambda g: _scaled(g, clip_norm / jnp.maximum(grad_norm, clip_norm)), grads)
+            factor = clip_norm / jnp.maximum(grad_norm, clip_norm)
+            grads = jax.tree.map(lambda g: _scaled(g, factor), grads)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, which strict promotion refuses
             updates, new_inner = inner.update(grads, state.inner, params, **extra_args)
             chosen_inner = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new_inner, state.inner)

@@ -90,7 +90,7 @@ def test_each_group_may_decay_on_its_own():
 
 
 def test_grouped_rates_of_the_article():
-    """Three blocks of layers and the head, each at a rate of its own, as a mapping from group to rate."""
+    """Three blocks of layers and the head, each with its rate, as a mapping from group to rate."""
     params = {"embeddings": jnp.ones(2), "layer": [jnp.ones(2) for _ in range(12)], "head": jnp.ones(2)}
     rules = [("embeddings|layer/[0-3]", "low"), ("layer/[4-7]", "middle"), ("layer/.*", "high"), ("head", "head")]
     rates = {"low": 1e-6, "middle": 1.75e-6, "high": 3.5e-6, "head": 3.6e-6}
