@@ -1,1 +1,1 @@
-"""Optimization for any training loop: schedules, parameter groups, optimizers, averages, monitors and plans of phases."""
+"""Optimization for any training loop: schedules, parameter groups, optimizers, averages, monitors and plans."""
