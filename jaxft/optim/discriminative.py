@@ -7,6 +7,7 @@ step whose gradients are not finite. `applied_metrics` reads the applied learnin
 
 import math
 from collections.abc import Callable, Container, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -119,23 +120,34 @@ def discriminative(
             raise ValueError("the parameters and their labels differ in structure: label these parameters anew")
         return _initial_state(groups, needs_norm, inner.init(params))
 
+    # Made once, so that lax.cond compiles them once where `update` is called without jit.
+    def apply(grads: PyTree, state: PyTree, params: PyTree, **extra_args: Any) -> tuple[PyTree, PyTree]:
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, which strict promotion refuses
+            return inner.update(grads, state, params, **extra_args)
+
+    def skip(grads: PyTree, state: PyTree, params: PyTree, **extra_args: Any) -> tuple[PyTree, PyTree]:
+        updates, _ = jax.eval_shape(partial(apply, **extra_args), grads, state, params)
+        return jax.tree.map(_no_change, updates), state
+
     def update(
         updates: PyTree, state: PyTree, params: PyTree | None = None, **extra_args: Any
     ) -> tuple[PyTree, PyTree]:
         grads = jax.tree.map(lambda g, group: jnp.zeros_like(g) if group in frozen else g, updates, labels)
         grad_norm = _norm(grads, labels, frozen) if needs_norm else None
-        finite = jnp.isfinite(grad_norm) if grad_norm is not None and skip_not_finite else jnp.array(True)
         if grad_norm is not None and clip_norm is not None:
             factor = clip_norm / jnp.maximum(grad_norm, clip_norm)
             grads = jax.tree.map(lambda g: _scaled(g, factor), grads)
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, which strict promotion refuses
-            updates, new_inner = inner.update(grads, state.inner, params, **extra_args)
-            chosen_inner = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new_inner, state.inner)
+        branches = [partial(branch, **extra_args) if extra_args else branch for branch in (apply, skip)]
+        if grad_norm is not None and skip_not_finite:
+            finite = jnp.isfinite(grad_norm)
+            updates, new_inner = jax.lax.cond(finite, *branches, grads, state.inner, params)
+        else:
+            finite = jnp.array(True)
+            updates, new_inner = branches[0](grads, state.inner, params)
         applied_rates = _learning_rates(rates, schedules, state.step, scale=jnp.where(finite, state.scale, 0.0))
 
         def applied(u: jax.Array, group: str) -> jax.Array:
-            kept = _no_change(u)
-            return kept if group in frozen else jnp.where(finite, _scaled(u, applied_rates[group]), kept)
+            return _no_change(u) if group in frozen else _scaled(u, applied_rates[group])
 
         return jax.tree.map(applied, updates, labels), DiscriminativeState(
             step=jnp.where(finite, optax.safe_increment(state.step), state.step),
@@ -144,7 +156,7 @@ def discriminative(
             scale=state.scale,
             rates=applied_rates,
             grad_norm=grad_norm,
-            inner=chosen_inner,
+            inner=new_inner,
         )
 
     return optax.GradientTransformationExtraArgs(init, update)

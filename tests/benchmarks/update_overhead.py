@@ -3,8 +3,9 @@
 Run: python tests/benchmarks/update_overhead.py [rounds]
 
 Three pairs are compared: `discriminative` without its guard against `optax.adam`; with the guard (the default), which
-reads the gradients once more and keeps the old optimizer state until the new one is chosen, against `optax.adam`; and
-with guard and clip against `optax.adam` after `optax.clip_by_global_norm`. Two steps are timed: `update` and
+reads the gradients once more and makes the update in a branch of `lax.cond`, against `optax.adam`; and with guard and
+clip against `optax.adam` after `optax.clip_by_global_norm`. The process is set up as that of a job, in which freed
+memory stays with the process; elsewhere the kernel clears the memory of a step's updates at every step. Two steps are timed: `update` and
 `apply_updates` with parameters and optimizer state donated, as in a training loop, and `update` alone, with nothing
 donated. Both sides of a pair are jitted and take turns, so that other load on the machine affects both. Printed are the
 shortest times, and the median ratio over all rounds. The exit status is 1 if the donated step of the first or the
@@ -23,6 +24,7 @@ import numpy as np
 import optax
 
 import jaxft
+from jaxft.training.process import set_up
 
 WIDTH, LAYERS, VOCABULARY = 768, 12, 30_522
 LIMIT = 1.6
@@ -89,6 +91,7 @@ def ratio(pair: tuple[optax.GradientTransformation, ...], params: Any, grads: An
 
 def main(rounds: int = 20) -> int:
     """Prints times and ratios; returns 1 if a donated step costs more than `LIMIT`, else 0."""
+    set_up()
     params = bert_base()
     grads = jax.tree.map(lambda p: jnp.full_like(p, 1e-3), params)
     groups = ["embeddings", *(f"layer_{i}" for i in range(LAYERS)), "head"]
