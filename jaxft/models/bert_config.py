@@ -25,7 +25,6 @@ KINDS: dict[str, Kind] = {
 """the `model_type` of a checkpoint, and what its layers are named and joined like"""
 
 
-@jax.checkpoint  # what it computes is wide and cheap
 def gelu(x: jax.Array) -> jax.Array:
     """x times the normal distribution function at x, by erf, which XLA computes faster than JAX's erfc.
 

@@ -3,16 +3,20 @@
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from jaxft.errors import InputError
 from jaxft.models import bert
+from jaxft.models.bert_config import BertConfig
+from jaxft.models.bert_layers import Attention
 from jaxft.models.torch_writer import write_state
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "bert"
@@ -54,12 +58,14 @@ def test_key_turns_dropout_on_and_every_weight_gets_a_gradient(name: str):
     apply, params = bert.load(GOLDEN / name)
     whole = inputs(name)
 
-    def loss(params, key):
+    @jax.jit
+    @jax.value_and_grad
+    def loss_and_gradients(params, key):
         return jnp.sum(apply(params, *whole, key=key)["logits"] ** 2)
 
     keys = jax.random.split(jax.random.key(0))
-    assert loss(params, keys[0]) != loss(params, keys[1])
-    gradients = jax.grad(loss)(params, keys[0])
+    loss, gradients = loss_and_gradients(params, keys[0])
+    assert loss != loss_and_gradients(params, keys[1])[0]
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         name_of = jax.tree_util.keystr(path, simple=True, separator="/")
         assert bool(jnp.isfinite(gradient).all())
@@ -68,12 +74,111 @@ def test_key_turns_dropout_on_and_every_weight_gets_a_gradient(name: str):
 
 
 def test_attention_with_dropout_of_nearly_nothing_is_attention_without():
-    attention = bert.Attention(
-        bert.BertConfig("bert", 40, 16, 16, 2, 4, 24, 20, 2, "gelu", 0.0, 1e-9, 0.0, 1e-12, 0.3, 0, 0, True, None),
-        bert.nnx.Rngs(0),
+    attention = Attention(
+        BertConfig("bert", 40, 16, 16, 2, 4, 24, 20, 2, "gelu", 0.0, 1e-9, 0.0, 1e-12, 0.3, 0, 0, True, None),
+        nnx.Rngs(0),
     )
     x, valid = jax.random.normal(jax.random.key(0), (2, 5, 16)), jnp.arange(5)[None, :] < jnp.array([[5], [3]])
     np.testing.assert_allclose(attention(x, valid, None), attention(x, valid, jax.random.key(1)), rtol=1e-4, atol=1e-6)
+
+
+def random_encoder(num_layers: int) -> bert.Encoder:
+    config = BertConfig("bert", 40, 8, 8, num_layers, 2, 12, 9, 2, "gelu", 0.2, 0.2, 0.2, 1e-12, 0.3, 0, 0, True, 2)
+    return bert.Encoder(config, {}, nnx.to_pure_dict(nnx.state(bert.Bert(config, nnx.Rngs(0)))))
+
+
+IDS = jnp.array([[5, 6, 7, 8, 9], [3, 2, 1, 0, 0]])
+MASK = IDS > 0
+
+
+def logits_loss(encoder: bert.Encoder, params, key, frozen_layers: int = 0) -> tuple[jax.Array, dict]:
+    outputs = encoder.apply(params, IDS, MASK, key=key, frozen_layers=frozen_layers)
+    return jnp.sum(outputs["logits"] ** 2), outputs
+
+
+def assert_near(tree, other) -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), tree, other)
+
+
+def test_the_loop_over_layers_gives_what_the_layers_one_after_another_give():
+    encoder, key = random_encoder(3), jax.random.key(4)
+
+    def in_a_loop(params):
+        _, outputs = logits_loss(encoder, params, key)
+        return sum(jnp.sum(jnp.sin(state)) for state in outputs["hidden_states"]), outputs["hidden_states"]
+
+    def one_after_another(params):
+        model = nnx.merge(nnx.graphdef(bert.Bert(encoder.config, nnx.Rngs(0))), params)
+        keys = jax.random.split(key, 5)
+        states = [model.embeddings(IDS, None, keys[0])]
+        for i in range(3):
+            states.append(getattr(model, f"layer_{i}")(states[-1], MASK, keys[i + 1]))
+        return sum(jnp.sum(jnp.sin(state)) for state in states), states
+
+    loop, unrolled = (
+        jax.jit(jax.value_and_grad(loss, has_aux=True))(encoder.params) for loss in (in_a_loop, one_after_another)
+    )
+    assert_near(loop, unrolled)
+
+
+def test_frozen_layers_change_no_output_and_no_gradient_of_the_others():
+    encoder, key = random_encoder(3), jax.random.key(4)
+
+    def gradient(frozen_layers: int) -> tuple:
+        loss = partial(logits_loss, encoder, key=key, frozen_layers=frozen_layers)
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(encoder.params)
+
+    outputs, gradients = gradient(0)
+    for frozen_layers in (1, 3):
+        frozen_outputs, frozen_gradients = gradient(frozen_layers)
+        assert_near(frozen_outputs, outputs)
+        frozen = ["embeddings", *(f"layer_{i}" for i in range(frozen_layers))]
+        for group, leaves in frozen_gradients.items():
+            assert_near(leaves, jax.tree.map(jnp.zeros_like, leaves) if group in frozen else gradients[group])
+
+
+def matmul_flops(jaxpr) -> int:
+    """Multiply-adds of the matrix products in a program, those in a loop as often as it runs."""
+    total = 0
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "dot_general":
+            (contracted, _), _ = eqn.params["dimension_numbers"]
+            depth = np.prod([eqn.invars[0].aval.shape[axis] for axis in contracted])
+            total += int(depth * np.prod(eqn.outvars[0].aval.shape))
+        parts = [part for value in eqn.params.values() for part in (value if isinstance(value, tuple) else (value,))]
+        inner = sum(matmul_flops(getattr(part, "jaxpr", part)) for part in parts if hasattr(part, "eqns"))
+        total += inner * eqn.params.get("length", 1)
+    return total
+
+
+def test_frozen_layers_cost_no_backward_pass():
+    encoder, key = random_encoder(4), jax.random.key(0)
+
+    def cost(frozen_layers: int) -> int:
+        gradient = jax.grad(lambda params: logits_loss(encoder, params, key, frozen_layers)[0])
+        return matmul_flops(jax.make_jaxpr(gradient)(encoder.params).jaxpr)
+
+    none, half, all_four = (cost(frozen_layers) for frozen_layers in (0, 2, 4))
+    forward = matmul_flops(jax.make_jaxpr(lambda params: logits_loss(encoder, params, key)[0])(encoder.params).jaxpr)
+    assert none - half == half - all_four > 0
+    assert forward < all_four < 1.1 * forward  # the backward pass of pooler and head remains
+
+
+def test_training_the_head_alone_compiles_no_backward_loop():
+    encoder, key = random_encoder(3), jax.random.key(0)
+
+    def head_gradients(params):
+        return jax.grad(lambda params: logits_loss(encoder, params, key)[0])(params)["head"]
+
+    def loops(function) -> int:
+        return jax.jit(function).lower(encoder.params).compile().as_text().count(" while(")
+
+    assert loops(head_gradients) == loops(lambda params: logits_loss(encoder, params, key)[0]) > 0
+
+
+def test_frozen_layers_are_at_most_all_layers():
+    with pytest.raises(ValueError, match="frozen_layers is 3: give 0 to 2"):
+        logits_loss(encoder := random_encoder(2), encoder.params, None, frozen_layers=3)
 
 
 def test_a_gpu_trains_as_a_cpu_does(monkeypatch):

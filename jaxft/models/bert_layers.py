@@ -1,0 +1,171 @@
+"""The layers of BERT and its relatives: embeddings, attention, encoder layer and head. `jaxft.models.bert` joins them.
+
+Axes: B batch, T time, H hidden, N heads, C classes.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+
+from jaxft.models.bert_config import ACTIVATIONS, BertConfig, Kind
+from jaxft.models.dropout import dropout
+from jaxft.models.products import matmul
+
+HEAD_ACTIVATIONS: dict[Kind, Callable[[jax.Array], jax.Array]] = {
+    "roberta": jnp.tanh,
+    "distilbert": jax.nn.relu,
+    "electra": ACTIVATIONS["gelu"],
+}
+
+
+class Embeddings(nnx.Module):
+    """The sum of word, position and token type embeddings, normalized."""
+
+    def __init__(self, config: BertConfig, rngs: nnx.Rngs):
+        self.config = config
+        init, size = nnx.initializers.normal(config.initializer_range), config.embedding_size
+        embed = partial(nnx.Embed, features=size, embedding_init=init, rngs=rngs)
+        self.word, self.position = embed(config.vocab_size), embed(config.max_positions)
+        if config.token_types:
+            self.token_type = embed(config.token_types)
+        self.norm = _norm(config, size, rngs)
+        if size != config.hidden_size:
+            self.project = dense(config, size, config.hidden_size, rngs)
+
+    def __call__(self, ids: jax.Array, token_types: jax.Array | None, key: jax.Array | None) -> jax.Array:
+        """(B, T) ids and token types -> (B, T, H)."""
+        if self.config.kind == "roberta":
+            valid = (ids != self.config.pad_id).astype(jnp.int32)
+            positions = jnp.cumsum(valid, axis=1) * valid + self.config.position_offset - 1
+        else:
+            positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
+        x = self.word(ids) + self.position(positions)
+        if self.config.token_types:
+            x = x + self.token_type(jnp.zeros_like(ids) if token_types is None else token_types)
+        x = dropout(self.norm(x), self.config.hidden_dropout, key)
+        return linear(self.config, x, self.project) if self.config.embedding_size != self.config.hidden_size else x
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention."""
+
+    def __init__(self, config: BertConfig, rngs: nnx.Rngs):
+        self.config = config
+        self.query, self.key, self.value, self.output = (
+            dense(config, config.hidden_size, config.hidden_size, rngs) for _ in range(4)
+        )
+
+    def __call__(self, x: jax.Array, valid: jax.Array, key: jax.Array | None) -> jax.Array:
+        """(B, T, H) -> (B, T, H); tokens where `valid` (B, T) is False are not attended to."""
+        projected = _saved(linear(self.config, x, self.query, self.key, self.value))  # (B, T, 3H)
+        if key is None:
+            mask = valid[:, None, None, :]
+            attended = jax.nn.dot_product_attention(*_heads(projected, self.config.num_heads), mask=mask)
+        else:  # JAX's function has no dropout
+            attended = _attend(projected, valid, self.config.num_heads, self.config.attention_dropout, key)
+        return linear(self.config, _saved(attended.reshape(x.shape)), self.output)
+
+
+class Layer(nnx.Module):
+    """Attention and a two-layer network, each with a residual connection and a norm after it."""
+
+    def __init__(self, config: BertConfig, rngs: nnx.Rngs):
+        self.config = config
+        self.attention = Attention(config, rngs)
+        self.attention_norm = _norm(config, config.hidden_size, rngs)
+        self.intermediate = dense(config, config.hidden_size, config.intermediate_size, rngs)
+        self.output = dense(config, config.intermediate_size, config.hidden_size, rngs)
+        self.output_norm = _norm(config, config.hidden_size, rngs)
+
+    def __call__(self, x: jax.Array, valid: jax.Array, key: jax.Array | None) -> jax.Array:
+        """(B, T, H) -> (B, T, H)."""
+        keys = split_key(key, 3)
+        attended = dropout(self.attention(x, valid, keys[0]), self.config.hidden_dropout, keys[1])
+        x = self.attention_norm(_saved(x + attended))
+        hidden = ACTIVATIONS[self.config.activation](_saved(linear(self.config, x, self.intermediate)))
+        hidden = linear(self.config, hidden, self.output)
+        return self.output_norm(_saved(x + dropout(hidden, self.config.hidden_dropout, keys[2])))
+
+
+class Head(nnx.Module):
+    """The head for whole texts: a linear layer; all kinds but BERT have a dense layer with an activation below it."""
+
+    def __init__(self, config: BertConfig, num_labels: int, rngs: nnx.Rngs):
+        self.config = config
+        if config.kind != "bert":
+            self.dense = dense(config, config.hidden_size, config.hidden_size, rngs)
+        self.out = dense(config, config.hidden_size, num_labels, rngs)
+
+    def __call__(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
+        """(B, H) -> logits (B, C)."""
+        keys = split_key(key, 2)
+        if self.config.kind != "bert":
+            if self.config.kind != "distilbert":
+                x = dropout(x, self.config.head_dropout, keys[0])
+            x = HEAD_ACTIVATIONS[self.config.kind](linear(self.config, x, self.dense))
+        return linear(self.config, dropout(x, self.config.head_dropout, keys[1]), self.out)
+
+
+def dense(config: BertConfig, inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Linear:
+    """A linear layer with a normal kernel, whose standard deviation is the configuration's."""
+    init = nnx.initializers.normal(config.initializer_range)
+    return nnx.Linear(inputs, outputs, kernel_init=init, rngs=rngs)
+
+
+def _norm(config: BertConfig, size: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    return nnx.LayerNorm(size, epsilon=config.layer_norm_eps, use_fast_variance=False, rngs=rngs)
+
+
+def _saved(x: jax.Array) -> jax.Array:
+    """Marks `x` as an activation that `recomputed` saves."""
+    return checkpoint_name(x, "saved")
+
+
+def recomputed(layer: Callable[..., Any]) -> Callable[..., Any]:
+    """A call of a `Layer` whose backward pass computes the norms, activations and dropout masks again.
+
+    Of every layer it saves the input and the results of matrix products, which are what takes time. `layer` has to run
+    in a loop, where XLA cannot merge the second computation with the first.
+    """
+    return jax.checkpoint(layer, policy=jax.checkpoint_policies.save_only_these_names("saved"), prevent_cse=False)
+
+
+def linear(config: BertConfig, x: jax.Array, *layers: nnx.Linear) -> jax.Array:
+    """The outputs of linear layers side by side, by one product in the configuration's precision."""
+    kernel = jnp.concatenate([layer.kernel[...] for layer in layers], axis=1)
+    bias = jnp.concatenate([layer.bias[...] for layer in layers if layer.bias is not None])
+    return matmul(x, kernel, config.precision) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def _heads(projected: jax.Array, heads: int) -> list[jax.Array]:
+    """(..., 3H) -> query, key and value of each head, (..., N, H / N)."""
+    return [part.reshape(*part.shape[:-1], heads, -1) for part in jnp.split(projected, 3, axis=-1)]
+
+
+def _attend(projected: jax.Array, valid: jax.Array, heads: int, p: float, key: jax.Array) -> jax.Array:
+    """Attention with dropout of its weights: (B, T, 3H) and (B, T) -> (B, T, N, H / N).
+
+    A CPU computes text after text, so that the attention weights of one fit its caches.
+    """
+
+    # The attention weights of all texts would be most of a layer's memory, so the backward pass computes them again.
+    @jax.checkpoint
+    def attend(text: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        projected, valid, key = text
+        q, k, v = _heads(projected, heads)
+        scores = jnp.einsum("qnh,knh->nqk", q * q.shape[-1] ** -0.5, k)
+        weights = jax.nn.softmax(jnp.where(valid[None, None, :], scores, jnp.finfo(scores.dtype).min))
+        return jnp.einsum("nqk,knh->qnh", dropout(weights, p, key), v)
+
+    texts = (projected, valid, jax.random.split(key, len(projected)))
+    return jax.lax.platform_dependent(texts, cpu=partial(jax.lax.map, attend), default=jax.vmap(attend))
+
+
+def split_key(key: jax.Array | None, count: int) -> list[Any]:
+    """`count` keys, or as many None where there is no key."""
+    return [None] * count if key is None else list(jax.random.split(key, count))
