@@ -44,6 +44,13 @@ def load(run: str | os.PathLike[str]) -> Any:
 
     Raises:
         InputError: there is no finished model, or it is damaged.
+
+    Examples:
+        A finished run answers `load(run).predict(["A lovely film."])`; anything else is refused:
+
+        >>> load("runs/of-tomorrow")
+        Traceback (most recent call last):
+        jaxft.errors.InputError: there is no folder runs/of-tomorrow: name that of a run that has ended
     """
     folders = [Path(run) / name for name in (MODEL, *LANGUAGE_MODELS.values())]
     folder = next((folder for folder in folders if folder.is_dir()), Path(run))
