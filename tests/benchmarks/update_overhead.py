@@ -7,7 +7,7 @@ reads the gradients once more and makes the update in a branch of `lax.cond`, ag
 clip against `optax.adam` after `optax.clip_by_global_norm`. The process is set up as that of a job, in which freed
 memory stays with the process; elsewhere the kernel clears the memory of a step's updates at every step.
 
-Two steps are timed: `update` and `apply_updates` with parameters and optimizer state donated, as in a training loop, and
+Two steps are timed: `update` and `apply_updates` with parameters and state donated, as in a training loop, and
 `update` alone, with nothing donated. Both sides of a pair are jitted and take turns, so that other load on the machine
 affects both. The script prints the shortest times and the median ratio over all rounds. The exit status is 1 if the
 donated step of the first or the second pair costs more than `LIMIT` times that of `optax.adam`.
