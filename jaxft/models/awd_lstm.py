@@ -1,4 +1,4 @@
-"""AWD-LSTM: the encoder of ULMFiT, and the language model that ties its softmax to its embedding.
+"""AWD-LSTM: the encoder of ULMFiT, and a language model whose softmax shares the embedding's weight.
 
 The modules hold parameters only. The recurrent state and the PRNG key are arguments, and `key=None` means evaluation.
 
@@ -35,12 +35,12 @@ class AWDLSTMConfig:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Features of the embedding and of every layer's output; the last layer comes back to the embedding's."""
+        """Features of the embedding and of every layer's output; the last layer is as wide as the embedding."""
         return (self.embedding_size, *[self.hidden_size] * (self.num_layers - 1), self.embedding_size)
 
 
 def layer_rules(num_layers: int) -> tuple[tuple[str, str], ...]:
-    """Rules for `jaxft.label_params` that put every LSTM layer in a group of its own, bottom to top.
+    """Rules for `jaxft.label_params` with one group for each LSTM layer, bottom to top.
 
     Examples:
         >>> layer_rules(2)
@@ -64,7 +64,7 @@ class LSTMLayer(nnx.Module):
 
 
 class Encoder(nnx.Module):
-    """Embedding and LSTM layers with every dropout of the paper."""
+    """Embedding and LSTM layers with the five dropouts of the paper."""
 
     def __init__(self, config: AWDLSTMConfig, dropouts: Dropouts, rngs: nnx.Rngs):
         self.config, self.dropouts = config, dropouts
@@ -85,9 +85,9 @@ class Encoder(nnx.Module):
         Args:
             tokens: (B, T) int.
             carry: one (hidden, cell) pair per layer, as `initial_carry` makes it.
-            valid: (B, T) bool, False on padding, which has to stand on the left; None when there is none.
-            key: for the dropouts; the same key draws the same masks whatever T is, so the windows of one document can
-                share theirs. None: no dropout.
+            valid: (B, T) bool, False on padding, which has to be on the left; None without padding.
+            key: for the dropouts; None for no dropout. The masks depend on the key and not on T, so that the windows of
+                one document can share them.
 
         Returns:
             The last layer's output before and after its dropout, (T, B, E) each, and the new carry.
@@ -124,8 +124,13 @@ class Encoder(nnx.Module):
 
 
 class _Masks(NamedTuple):
-    """Dropout masks of one window: of words (V, 1), of features (1, B, D) before, between and after the layers, and of
-    hidden-to-hidden weights (H, 4H)."""
+    """Dropout masks of one window.
+
+    Attributes:
+        words: (V, 1).
+        features: (1, B, D) each, before, between and after the layers.
+        weights: (H, 4H) each, of the hidden-to-hidden weights.
+    """
 
     words: jax.Array
     features: list[jax.Array]
@@ -138,7 +143,7 @@ def initial_carry(config: AWDLSTMConfig, batch_size: int) -> tuple[Carry, ...]:
 
 
 class LanguageModel(nnx.Module):
-    """Encoder and a softmax whose weight is the embedding."""
+    """The encoder and a softmax whose weight is the embedding."""
 
     def __init__(self, config: AWDLSTMConfig, dropouts: Dropouts, rngs: nnx.Rngs):
         self.encoder = Encoder(config, dropouts, rngs)
@@ -147,14 +152,16 @@ class LanguageModel(nnx.Module):
     def __call__(
         self, tokens: jax.Array, carry: tuple[Carry, ...], key: jax.Array | None = None
     ) -> tuple[jax.Array, tuple[Carry, ...]]:
-        """Logits (B, T, V) of the next word at each of the tokens (B, T), and the new carry."""
+        """Logits (B, T, V) of the word after each of the tokens (B, T), and the new carry."""
         _, hidden, carry = self.encoder(tokens, carry, key=key)
         logits = matmul(hidden.swapaxes(0, 1), self.encoder.embedding[...].T, self.encoder.config.precision)
         return logits + self.decoder_bias[...][None, None, :], carry
 
 
 def language_model_rules(num_layers: int) -> tuple[tuple[str, str], ...]:
-    """Parameter groups of the language model, bottom to top; the tied embedding is the decoder, and so stands on top.
+    """Rules for `jaxft.label_params` of the language model, bottom to top.
+
+    The embedding is in the top group, because it is the decoder's weight as well.
 
     Examples:
         >>> [group for _, group in language_model_rules(2)]
@@ -166,12 +173,18 @@ def language_model_rules(num_layers: int) -> tuple[tuple[str, str], ...]:
 def language_model_loss(
     graphdef: nnx.GraphDef, activation_penalty: float = 2.0, temporal_penalty: float = 1.0
 ) -> Callable[..., tuple[jax.Array, tuple[Any, Mapping[str, jax.Array]]]]:
-    """The loss that the trainer sees: cross-entropy in nats per token plus AR and TAR.
+    """The loss function for the trainer: cross-entropy in nats per token, plus the penalties AR and TAR.
 
-    `batch` holds `inputs` and `targets`, (B, T) int, and `reset`, a bool that starts from a zero state. AR is
-    `activation_penalty` times the mean square of the dropped outputs; TAR is `temporal_penalty` times the mean square
-    of the differences of successive outputs (Merity, McCann & Socher, Revisiting Activation Regularization, 2017). Both
-    are left out when `key` is None.
+    AR is `activation_penalty` times the mean square of the last layer's outputs after dropout. TAR is
+    `temporal_penalty` times the mean square of the differences between successive outputs. Both are absent when `key`
+    is None.
+
+    Returns:
+        `loss_fn(params, carry, batch, key) -> (loss, (carry, metrics))`. `batch` holds `inputs` and `targets`, (B, T)
+        int, and `reset`, a bool: whether to start from a zero state. `metrics` holds `cross_entropy`.
+
+    References:
+        Merity, McCann & Socher, Revisiting Activation Regularization for Language RNNs, 2017.
     """
 
     def loss_fn(params: Any, carry: Any, batch: Mapping[str, jax.Array], key: jax.Array | None) -> tuple:

@@ -1,8 +1,8 @@
-"""A linear-chain conditional random field: what a sequence of tags scores, and which one scores best.
+"""A linear-chain conditional random field: the log-likelihood of a sequence of tags, and the best sequence.
 
-Pure functions of `crf`, a dict with `transitions` (K, K) from tag to tag, `start` (K,) and `end` (K,). Sums are
-float32 in log space, whatever the dtype of the emissions. A step that the mask leaves out is passed over, wherever it
-stands, so padding may be on either side.
+The functions take `crf`, a dict with `transitions` (K, K) from tag to tag, `start` (K,) and `end` (K,). Sums are
+float32 in log space, whatever the dtype of the emissions. Masked steps are skipped wherever they are, so that padding
+may be on either side.
 
 Axes: B batch, T time, K tags.
 
@@ -20,11 +20,11 @@ from jax.typing import ArrayLike
 CRF = Mapping[str, jax.Array]
 
 IMPOSSIBLE = -1e4
-"""score of what `constrain` forbids: finite, so that no gradient is NaN, and far below any that is learnt"""
+"""score of a transition that `constrain` forbids: finite, so that no gradient is NaN, and far below any learnt score"""
 
 
 def init_crf(num_tags: int, key: jax.Array) -> dict[str, jax.Array]:
-    """Scores drawn from U(-0.1, 0.1), float32.
+    """Random scores from U(-0.1, 0.1), float32.
 
     Examples:
         >>> {name: scores.shape for name, scores in init_crf(3, jax.random.key(0)).items()}
@@ -43,7 +43,7 @@ def log_likelihood(crf: CRF, emissions: ArrayLike, tags: ArrayLike, mask: ArrayL
 
     Args:
         crf: scores.
-        emissions: (B, T, K) float, score of each tag at each step.
+        emissions: (B, T, K) float, the score of each tag at each step.
         tags: (B, T) int in [0, K); anything where `mask` is False.
         mask: (B, T) bool, False on padding.
 
@@ -93,12 +93,12 @@ def viterbi(crf: CRF, emissions: ArrayLike, mask: ArrayLike) -> jax.Array:
 
 
 def constrain(crf: CRF, tags: Sequence[str]) -> dict[str, jax.Array]:
-    """The same scores without the transitions that a BIO or BIOES scheme rules out.
+    """The scores, with those transitions at `IMPOSSIBLE` that a BIO or BIOES scheme rules out.
 
     Args:
         crf: scores.
-        tags: names of the K tags, such as O, B-PER, I-PER, E-PER, S-PER. With an E or S among them, an entity has to
-            end with E or be an S.
+        tags: names of the K tags, such as O, B-PER, I-PER, E-PER, S-PER. If any of them is an E or S tag, every entity
+            has to end with E or be a single S.
 
     Raises:
         ValueError: a name that is neither O nor begins with B-, I-, E- or S-.
@@ -111,7 +111,9 @@ def constrain(crf: CRF, tags: Sequence[str]) -> dict[str, jax.Array]:
     kinds = [("O", "") if tag == "O" else (tag[:1], tag[2:]) for tag in tags]
     for tag, (kind, _) in zip(tags, kinds, strict=True):
         if tag != "O" and (kind not in "BIES" or tag[1:2] != "-"):
-            raise ValueError(f"the tag {tag!r} is neither O nor one of B-, I-, E- and S- with a type")
+            raise ValueError(
+                f"the tag {tag!r} is not in the BIO or BIOES scheme: name it O or B-, I-, E- or S- and a type"
+            )
     closed = any(kind in "ES" for kind, _ in kinds)
 
     def follows(before: tuple[str, str], after: tuple[str, str]) -> bool:
@@ -130,7 +132,7 @@ def constrain(crf: CRF, tags: Sequence[str]) -> dict[str, jax.Array]:
 
 
 def _score(crf: CRF, emissions: jax.Array, tags: jax.Array, mask: jax.Array) -> jax.Array:
-    """What each given sequence scores, (B,)."""
+    """The score of each given sequence, (B,)."""
     tags = jnp.where(mask, tags, jnp.zeros_like(tags))
     chosen = jnp.take_along_axis(emissions, tags[:, :, None], axis=2)[:, :, 0]  # (T, B)
 
@@ -150,7 +152,7 @@ def _log_partition(crf: CRF, emissions: jax.Array, mask: jax.Array) -> jax.Array
     """The logarithm of the sum of exp(score) over all sequences, (B,)."""
 
     def step(carry: tuple, x: tuple) -> tuple[tuple, None]:
-        alpha, begun = carry  # (B, K): the same sum over what leads to each tag
+        alpha, begun = carry  # (B, K): the same sum over the sequences that end in each tag
         emission, valid = x
         through = jax.nn.logsumexp(alpha[:, :, None] + crf["transitions"][None], axis=1)
         moved = jnp.where(begun[:, None], through, crf["start"][None, :]) + emission

@@ -1,4 +1,4 @@
-"""Dropout masks: all small ones of a step in one draw, as each would be one more loop to compile, and large ones."""
+"""Dropout and its masks: many small masks from one draw, and large ones that are computed where they are used."""
 
 import math
 from collections.abc import Sequence
@@ -11,12 +11,15 @@ from jaxft.models.hashing import mixed
 LEVELS = 1 << 16
 
 
-def keep_masks(key: jax.Array, wanted: Sequence[tuple[float, tuple[int, ...]]]) -> list[jax.Array]:
+def keep_masks(key: jax.Array, probabilities_and_shapes: Sequence[tuple[float, tuple[int, ...]]]) -> list[jax.Array]:
     """Masks that keep an element with probability 1 - p, scaled by 1 / (1 - p) so that the mean stays.
+
+    All of them come from one draw, since each draw is one more loop to compile.
 
     Args:
         key: a PRNG key.
-        wanted: for each mask the probability p of dropping, below 1 and exact to 1 / 65,536, and its shape.
+        probabilities_and_shapes: of each mask, the probability p of dropping, below 1 and rounded to 1 / 65,536, and
+            the shape.
 
     Returns:
         The masks, float32.
@@ -29,10 +32,10 @@ def keep_masks(key: jax.Array, wanted: Sequence[tuple[float, tuple[int, ...]]]) 
     References:
         Srivastava et al., Dropout: A Simple Way to Prevent Neural Networks from Overfitting, JMLR 2014.
     """
-    sizes = [math.prod(shape) for _, shape in wanted]
+    sizes = [math.prod(shape) for _, shape in probabilities_and_shapes]
     bits = jax.random.bits(key, (sum(sizes),), jnp.uint16)
     masks, start = [], 0
-    for (p, shape), size in zip(wanted, sizes, strict=True):
+    for (p, shape), size in zip(probabilities_and_shapes, sizes, strict=True):
         dropped = round(p * LEVELS)
         keep = bits[start : start + size].reshape(shape) >= jnp.uint16(dropped)
         masks.append(keep.astype(jnp.float32) * (LEVELS / (LEVELS - dropped)))
@@ -41,9 +44,9 @@ def keep_masks(key: jax.Array, wanted: Sequence[tuple[float, tuple[int, ...]]]) 
 
 
 def dropout(x: jax.Array, p: float, key: jax.Array | None, together: bool = False) -> jax.Array:
-    """`x` with each element dropped with probability p and the others scaled by 1 / (1 - p); no key drops nothing.
+    """`x` with each element dropped with probability p and the others scaled by 1 / (1 - p); without a key, `x`.
 
-    With `together` the elements of the last axis are dropped as one.
+    With `together`, all elements along the last axis are dropped or kept as one.
 
     Examples:
         >>> float(dropout(jnp.ones(100_000), 0.25, jax.random.key(0)).mean().round(2))
@@ -56,11 +59,11 @@ def dropout(x: jax.Array, p: float, key: jax.Array | None, together: bool = Fals
 
 
 def kept(key: jax.Array, p: float, shape: tuple[int, ...]) -> jax.Array:
-    """Which elements of a large array dropout keeps, bool, each with probability 1 - p.
+    """The elements of a large array that dropout keeps, bool, each with probability 1 - p.
 
-    A hash of the place, mixed once with each half of the key, which XLA computes within the loop that uses it: nothing
-    is stored for the backward pass, where a generator's bits would take three times as long as the product that is
-    dropped from.
+    The mask is a hash of an element's index, mixed once with each half of the key. XLA computes it within the loop that
+    uses it and stores nothing for the backward pass; the bits of a generator would take three times as long as the
+    matrix product whose result is dropped from.
 
     Args:
         key: a PRNG key.
@@ -72,5 +75,5 @@ def kept(key: jax.Array, p: float, shape: tuple[int, ...]) -> jax.Array:
         0.75
     """
     words = jax.random.key_data(key)
-    place = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
-    return mixed(mixed(place ^ words[0]) + words[1]) >= jnp.uint32(min(round(p * 2**32), 2**32 - 1))
+    index = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+    return mixed(mixed(index ^ words[0]) + words[1]) >= jnp.uint32(min(round(p * 2**32), 2**32 - 1))

@@ -1,4 +1,4 @@
-"""A hash of integers that XLA computes within the loop that uses it."""
+"""A hash of integers, cheap enough for XLA to compute within the loop that uses it."""
 
 import jax
 import jax.numpy as jnp

@@ -1,10 +1,11 @@
-"""One LSTM layer as a pure function with a hand-written derivative: what AWD-LSTM and BiLSTM are made of.
+"""One LSTM layer as a pure function with a hand-written derivative, for AWD-LSTM and the BiLSTM.
 
-`lax.scan` over `h @ U` would add to a weight-sized dU at every time step. Here the backward scan only keeps the gate
-gradients, and dU is one matrix product after it. The input projection of a whole window is one product before it.
+The derivative of `lax.scan` over `h @ U` would add to a weight-sized dU at every time step. This backward scan only
+saves the gate gradients, and dU is one matrix product after it. The input projection of a whole window is one product
+before the forward scan.
 
-A window with padding on the left is read in chunks, from the first one that has a word: one compiled shape serves
-documents of every length at their own cost. There the two products are one for each chunk.
+A window with padding on the left is read in chunks, from the first one that has a word, so that one compiled shape
+serves documents of every length and a short document costs less. There, each chunk has its own two products.
 
 Axes: B batch, T time, D input features, H hidden; the 4H gates stand in the order input, forget, cell, output.
 """
@@ -43,9 +44,9 @@ def lstm(
         kernel: (D, 4H).
         recurrent: (H, 4H).
         bias: (4H,).
-        valid: (T, B) bool; where it is False a finite state is reset to zero, so padding on the left leaves no trace.
-            Where no row has begun nothing is computed, in chunks of as many steps as T's smallest divisor from 16 to
-            48; a T without one is read whole.
+        valid: (T, B) bool; where it is False a finite state is reset to zero, so that padding on the left has no
+            effect. Chunks before the first word of any row are skipped; a chunk has as many steps as T's smallest
+            divisor from 16 to 48, and a T without one is read whole.
         precision: of the matrix products; see `jaxft.models.products`.
 
     Returns:
@@ -93,33 +94,20 @@ def _run(
     h: jax.Array,
     c: jax.Array,
     precision: Precision,
-) -> tuple[jax.Array, jax.Array]:
-    """The hidden states and the last cell state, with the recurrent weight by `rows`, (4H, H)."""
+    for_backward: bool = False,
+) -> tuple[jax.Array, ...]:
+    """The hidden states (T, B, H) and the last cell state (B, H), with the recurrent weight as `rows`, (4H, H).
 
-    def step(carry: Carry, x: tuple) -> tuple[Carry, jax.Array]:
-        h, c, _ = _cell(x, carry, rows, bias, precision)
-        return (h, c), h
+    With `for_backward`, what the derivative needs of every step: the hidden states, the cell states (T, B, H) and the
+    activations of the gates (T, B, 4H).
+    """
 
-    (_, c), hidden = jax.lax.scan(step, (h, c), (gates, valid))
-    return hidden, c
-
-
-def _run_and_keep(
-    gates: jax.Array,
-    rows: jax.Array,
-    bias: jax.Array,
-    valid: jax.Array | None,
-    h: jax.Array,
-    c: jax.Array,
-    precision: Precision,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What the derivative needs of every step: hidden and cell states (T, B, H), and the gates' activations."""
-
-    def step(carry: Carry, x: tuple) -> tuple[Carry, tuple[jax.Array, jax.Array, jax.Array]]:
+    def step(carry: Carry, x: tuple) -> tuple[Carry, Any]:
         h, c, activations = _cell(x, carry, rows, bias, precision)
-        return (h, c), (h, c, activations)
+        return (h, c), (h, c, activations) if for_backward else h
 
-    return jax.lax.scan(step, (h, c), (gates, valid))[1]
+    (_, c), outputs = jax.lax.scan(step, (h, c), (gates, valid))
+    return outputs if for_backward else (outputs, c)
 
 
 def _cell(
@@ -129,7 +117,7 @@ def _cell(
     bias: jax.Array,
     precision: Precision,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """One step with the recurrent weight by `rows`, (4H, H): the new state, and the gates' activations (B, 4H)."""
+    """One step with the recurrent weight as `rows`, (4H, H): the new state, and the gates' activations (B, 4H)."""
     (gate, valid), (h, c) = x, carry
     gate = gate + matmul_nt_few(h, rows, precision) + bias[None, :]  # (B, 4H)
     if valid is not None:
@@ -152,9 +140,8 @@ def _forward(
     precision: Precision,
 ) -> tuple:
     recurrent = operand(recurrent, precision)
-    kept = _run_and_keep(gates, transposed(recurrent), bias, valid, h0, c0, precision)
-    hidden, cells, _ = kept
-    return (hidden, cells[-1]), (recurrent, h0, c0, *kept)
+    hidden, cells, activations = _run(gates, transposed(recurrent), bias, valid, h0, c0, precision, for_backward=True)
+    return (hidden, cells[-1]), (recurrent, h0, c0, hidden, cells, activations)
 
 
 def _backward(precision: Precision, residuals: tuple, cotangents: tuple[jax.Array, jax.Array]) -> tuple:
@@ -229,15 +216,15 @@ def _padded_forward(
     rows = transposed(weight)
 
     def read(i: jax.Array, state: tuple) -> tuple:
-        h, c, *kept = state
+        h, c, *saved = state
         gates = matmul(_chunk(inputs, i, steps), columns, precision)
-        new = _run_and_keep(gates, rows, bias, _chunk(valid, i, steps), h, c, precision)
-        hidden, cells, _ = new
-        return (hidden[-1], cells[-1], *(_put(whole, part, i) for whole, part in zip(kept, new, strict=True)))
+        parts = _run(gates, rows, bias, _chunk(valid, i, steps), h, c, precision, for_backward=True)
+        hidden, cells, _ = parts
+        return (hidden[-1], cells[-1], *(_put(whole, part, i) for whole, part in zip(saved, parts, strict=True)))
 
     units = h0.shape[1]
-    kept = [jnp.zeros((*valid.shape, width), h0.dtype) for width in (units, units, 4 * units)]
-    _, c, hidden, cells, activations = jax.lax.fori_loop(first, len(valid) // steps, read, (h0, c0, *kept))
+    zeros = [jnp.zeros((*valid.shape, width), h0.dtype) for width in (units, units, 4 * units)]
+    _, c, hidden, cells, activations = jax.lax.fori_loop(first, len(valid) // steps, read, (h0, c0, *zeros))
     return (hidden, c), (inputs, columns, weight, first, h0, c0, hidden, cells, activations)
 
 
@@ -251,19 +238,19 @@ def _padded_backward(precision: Precision, residuals: tuple, cotangents: tuple[j
         last = jax.lax.dynamic_index_in_dim(states, jnp.maximum(i * steps - 1, 0), keepdims=False)
         return jnp.where(i > first, last, start)
 
-    def read(back: jax.Array, state: tuple) -> tuple:
+    def read(chunks_read: jax.Array, state: tuple) -> tuple:
         dh, dc, d_inputs, *d_weights = state
-        i = chunks - 1 - back
+        i = chunks - 1 - chunks_read
         x, parts = _chunk(inputs, i, steps), [_chunk(whole, i, steps) for whole in (hidden, cells, activations)]
-        kept = (weight, before(hidden, h0, i), before(cells, c0, i), *parts)
+        residuals = (weight, before(hidden, h0, i), before(cells, c0, i), *parts)
         d_out = _chunk(d_hidden, i, steps).at[-1].add(dh)
-        d_gates, d_recurrent, d_bias, _, dh, dc = _backward(precision, kept, (d_out, dc))
+        d_gates, d_recurrent, d_bias, _, dh, dc = _backward(precision, residuals, (d_out, dc))
         flat = operand(d_gates.reshape(-1, d_gates.shape[-1]), precision)
         d_inputs = _put(d_inputs, matmul_nt(flat, columns, precision).reshape(x.shape), i)
         new = (matmul_tn(x, flat, precision), d_recurrent, d_bias)
         return (dh, dc, d_inputs, *(total + part for total, part in zip(d_weights, new, strict=True)))
 
-    # The weights may stand here in bfloat16, their gradients do not.
+    # The weights may be bfloat16 here, and their gradients are float32.
     shapes = (inputs.shape, columns.shape, weight.shape, weight.shape[1:])
     zeros = [jnp.zeros(shape, d_cell.dtype) for shape in shapes]
     dh, dc, *gradients = jax.lax.fori_loop(0, chunks - first, read, (jnp.zeros_like(h0), d_cell, *zeros))
@@ -274,12 +261,12 @@ _padded.defvjp(_padded_forward, _padded_backward)
 
 
 def _chunk_steps(steps: int) -> int:
-    """Steps of a chunk: as few as still make a fast product, so that little padding is read."""
+    """Steps of a chunk: enough for a fast product, few enough that little padding is read."""
     return next((divisor for divisor in range(16, 49) if steps % divisor == 0), steps)
 
 
 def _first_chunk(valid: jax.Array, steps: int) -> jax.Array:
-    """The number of the first chunk in which any row has begun; that of all chunks where none has."""
+    """The index of the first chunk with a valid step in any row, or the number of chunks where there is none."""
     begun = valid.reshape(-1, steps * valid.shape[1]).any(axis=1)
     return jnp.where(begun.any(), jnp.argmax(begun), len(begun))
 
@@ -293,4 +280,5 @@ def _put(whole: jax.Array, part: jax.Array, i: jax.Array) -> jax.Array:
 
 
 def _unless(condition: jax.Array, x: jax.Array) -> jax.Array:
+    """`x`, or zeros where the condition holds."""
     return jnp.where(condition, jnp.zeros_like(x), x)

@@ -22,7 +22,7 @@ class Dropouts:
     """dropout of whole words of the vocabulary, the same for the whole window"""
 
     def scaled(self, factor: float) -> "Dropouts":
-        """All five times `factor` (fastai's `drop_mult`)."""
+        """All five probabilities times `factor` (fastai's `drop_mult`)."""
         return Dropouts(*(factor * p for p in (self.input, self.hidden, self.output, self.weight, self.embedding)))
 
 

@@ -1,8 +1,8 @@
-"""Matrix products of float32 arrays, or with operands rounded to bfloat16 where the hardware multiplies those faster.
+"""Matrix products of float32 arrays, whose operands may be rounded to bfloat16 for hardware that multiplies it faster.
 
-Sums and results are float32 either way; so are parameters, states and everything between two products. The LSTM layers
-and the tied softmax use `matmul`, which JAX can differentiate in reverse; hand-written derivatives take the three forms
-that it is made of. On a GPU or TPU JAX's own default precision decides how exact a float32 product is.
+Sums and results are float32 either way, and so are parameters, states and everything between two products. `matmul` has
+a reverse-mode derivative; layers with hand-written derivatives use the products `matmul_nn`, `matmul_nt` and
+`matmul_tn`. On a GPU or TPU, JAX's default precision decides how exact a float32 product is.
 """
 
 from functools import partial
@@ -15,11 +15,11 @@ from jaxft.models.options import Precision
 
 
 def matmul(x: jax.Array, weight: jax.Array, precision: Precision = "f32") -> jax.Array:
-    """`x @ weight`; its derivative is made of products of the same precision.
+    """`x @ weight`, with a derivative whose products have the same precision.
 
     Args:
         x: (..., K) float32.
-        weight: (K, N) float32, or what `operand` makes of it where no gradient is taken.
+        weight: (K, N) float32, or the result of `operand` where no gradient is taken.
         precision: "bf16" rounds both operands to 8 significant bits.
 
     Returns:
@@ -38,13 +38,17 @@ def matmul(x: jax.Array, weight: jax.Array, precision: Precision = "f32") -> jax
 
 
 def operand(x: jax.Array, precision: Precision) -> jax.Array:
-    """`x` as a product takes it, in float32 or bfloat16; worth doing once for a matrix that many products share."""
+    """`x` in the dtype of a product's operands; call it once for a matrix that many products share.
+
+    Raises:
+        ValueError: an unknown precision.
+    """
     match precision:
         case "f32":
             return x
         case "bf16":
             return x.astype(jnp.bfloat16)
-    raise ValueError(f"precision is 'f32' or 'bf16', not {precision!r}")
+    raise ValueError(f"precision is {precision!r}: give 'f32' or 'bf16'")
 
 
 def matmul_nn(x: jax.Array, weight: jax.Array, precision: Precision) -> jax.Array:
@@ -60,21 +64,21 @@ def matmul_nt(x: jax.Array, weight: jax.Array, precision: Precision) -> jax.Arra
 def matmul_nt_few(x: jax.Array, weight: jax.Array, precision: Precision) -> jax.Array:
     """`matmul_nt` of few rows M and many N: the transpose of `weight @ x.T`.
 
-    XLA's product on a CPU copies its second operand into blocks, which for few rows is much of the work: this way it is
-    the few rows that are copied.
+    XLA's product on a CPU copies its second operand into blocks, which is much of the work where `x` has few rows. The
+    transpose copies those few rows instead.
     """
     return transposed(jax.lax.optimization_barrier(matmul_nt(weight, x, precision)))
 
 
 def matmul_tn(x: jax.Array, y: jax.Array, precision: Precision) -> jax.Array:
-    """(..., K).T @ (..., N) -> (K, N) float32, over all rows: a weight's gradient of its inputs and its outputs'."""
+    """(..., K).T @ (..., N) -> (K, N) float32, over all rows: a weight's gradient, of inputs and output gradients."""
     x, y = operand(_rows(x), precision), operand(_rows(y), precision)
-    # XLA's fast product on a CPU cannot write a transposed result, into which it would turn a transpose that follows.
+    # XLA would merge a transpose that follows into the product, and its fast product on a CPU cannot write one.
     return jax.lax.optimization_barrier(_dot(transposed(x), y, 1, 0))
 
 
 def transposed(x: jax.Array) -> jax.Array:
-    """(M, N) -> (N, M), stored as such and not just relabelled: XLA's fast product on a CPU reads rows."""
+    """(M, N) -> (N, M), copied into this order, because XLA's fast product on a CPU reads rows."""
     return jax.lax.optimization_barrier(with_layout_constraint(jnp.asarray(x).T, Layout((0, 1))))
 
 

@@ -1,7 +1,7 @@
-"""Cross-entropy of a softmax tied to the embedding, without ever holding all the logits: the language model's loss.
+"""Cross-entropy of a softmax tied to the embedding, computed block by block: the language model's loss.
 
-A window of N tokens over V words has N x V logits. They are made a block of rows at a time, and where a gradient will
-be needed it is formed in the same pass, so that nothing is kept or computed twice.
+A window of N tokens over V words has N x V logits, too many to hold at once. One pass over blocks of rows computes the
+loss and, where one is needed, the gradient, so that no logits are stored or computed twice.
 
 Axes: N tokens, H features of the embedding, V vocabulary, R rows of a block.
 """
@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jaxft.models.options import Precision
 from jaxft.models.products import matmul_nn, matmul_nt, matmul_tn, operand
 
-ROWS = 512  # of a block: enough for a fast product, few enough that R x V logits do not decide the memory
+ROWS = 512
+"""of a block: enough for a fast product, few enough that R x V logits are a small part of the memory"""
 
 
 def tied_cross_entropy(
@@ -31,12 +32,12 @@ def tied_cross_entropy(
         hidden: (N, H) float.
         embedding: (V, H), the weight that also embeds the inputs.
         bias: (V,).
-        targets: (N,) int; a negative target has no share in the loss.
+        targets: (N,) int; negative targets are ignored.
         rows: rows of a block; affects memory and speed only.
         precision: of the matrix products; see `jaxft.models.products`.
 
     Returns:
-        A scalar: the mean over the targets that count.
+        A scalar: the mean over the other targets.
 
     Examples:
         >>> uniform = tied_cross_entropy(jnp.zeros((3, 2)), jnp.zeros((7, 2)), jnp.zeros(7), jnp.array([1, 2, -1]))
@@ -65,7 +66,7 @@ def _cross_entropy(
 
 
 def _blocks(hidden: jax.Array, targets: jax.Array, rows: int) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-    """Cuts the tokens into blocks, padded with targets that do not count; weights (blocks, R) add up to 1."""
+    """Cuts the tokens into blocks, padded with tokens of weight 0; the weights (blocks, R) add up to 1."""
     tokens = hidden.shape[0]
     blocks = max(1, -(-tokens // rows))
     rows = -(-tokens // blocks)
@@ -96,13 +97,13 @@ def _forward(
         normalizer = jnp.sum(exponentials, axis=1, keepdims=True)
         chosen = jnp.take_along_axis(logits, target[:, None], axis=1)
         loss = loss + jnp.sum(weight[:, None] * (jnp.log(normalizer) + top - chosen))
-        # The gradient of a row times its normalizer: rows are normalized on the narrow side of each product, which
-        # saves a pass over all the logits.
-        rising = exponentials.at[jnp.arange(len(target)), target].add(-normalizer[:, 0], unique_indices=True)
-        factors, scale = operand(rising, precision), weight[:, None] / normalizer
-        d_table = d_table + matmul_tn(h * scale, factors, precision)  # (H, V)
-        d_bias = d_bias + scale[:, 0] @ rising
-        return (loss, d_table, d_bias), matmul_nn(factors, table, precision) * scale
+        # This is the gradient of each row times its normalizer. Normalizing the narrow operand or result of each
+        # product saves a pass over all the logits.
+        d_logits = exponentials.at[jnp.arange(len(target)), target].add(-normalizer[:, 0], unique_indices=True)
+        d_logits_operand, scale = operand(d_logits, precision), weight[:, None] / normalizer
+        d_table = d_table + matmul_tn(h * scale, d_logits_operand, precision)  # (H, V)
+        d_bias = d_bias + scale[:, 0] @ d_logits
+        return (loss, d_table, d_bias), matmul_nn(d_logits_operand, table, precision) * scale
 
     zeros = (jnp.zeros((), hidden.dtype), jnp.zeros_like(embedding.T), jnp.zeros_like(bias))
     (loss, d_table, d_bias), d_hidden = jax.lax.scan(add, zeros, (*blocks, weights))

@@ -1,4 +1,4 @@
-"""Checkpoints of Hugging Face answer here as they do in transformers."""
+"""Encoders of Hugging Face checkpoints: outputs of transformers, the loop over layers, frozen layers, and refusals."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_key_turns_dropout_on_and_every_weight_gets_a_gradient(name: str):
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         name_of = jax.tree_util.keystr(path, simple=True, separator="/")
         assert bool(jnp.isfinite(gradient).all())
-        # a bias of the keys moves all scores of a word alike, and the pooler is unused where the head has its own
+        # softmax is blind to a bias of the keys, and heads with a dense layer do not read the pooler
         assert bool(jnp.any(gradient)) or name_of.endswith("key/bias")
 
 
@@ -171,7 +171,7 @@ def test_training_the_head_alone_compiles_no_backward_loop():
         return jax.grad(lambda params: logits_loss(encoder, params, key)[0])(params)["head"]
 
     def loops(function) -> int:
-        return jax.jit(function).lower(encoder.params).compile().as_text().count(" while(")
+        return str(jax.jit(function).lower(encoder.params).compile().as_text()).count(" while(")
 
     assert loops(head_gradients) == loops(lambda params: logits_loss(encoder, params, key)[0]) > 0
 
@@ -223,9 +223,9 @@ def test_shards_and_pickled_weights_hold_the_same_model(folder: Path):
     (folder / "pytorch_model.bin").unlink()
     names = sorted(state)
     parts = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
-    for part, own in parts.items():
-        save_file({name: state[name] for name in own}, folder / part)
-    index = {"weight_map": {name: part for part, own in parts.items() for name in own}}
+    for part, part_names in parts.items():
+        save_file({name: state[name] for name in part_names}, folder / part)
+    index = {"weight_map": {name: part for part, part_names in parts.items() for name in part_names}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     sharded = bert.load(folder)[1]
     jax.tree.map(np.testing.assert_array_equal, pickled, sharded)

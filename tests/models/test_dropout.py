@@ -11,8 +11,8 @@ from jaxft.models.dropout import dropout, kept
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.9])
 def test_the_share_that_is_kept(p):
     mask = np.asarray(kept(jax.random.key(3), p, (512, 1024)))
-    spread = np.sqrt(p * (1 - p) / mask.size)
-    assert abs(mask.mean() - (1 - p)) <= 5 * spread
+    std = np.sqrt(p * (1 - p) / mask.size)
+    assert abs(mask.mean() - (1 - p)) <= 5 * std
     for axis in (0, 1):
         assert abs(mask.mean(axis=axis) - (1 - p)).max() <= 6 * np.sqrt(p * (1 - p) / mask.shape[axis])
 

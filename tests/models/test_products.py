@@ -93,5 +93,5 @@ def test_a_word_foreseen_well_keeps_its_small_gradient():
 
 
 def test_another_precision_is_refused():
-    with pytest.raises(ValueError, match="precision is 'f32' or 'bf16', not 'bfloat16'"):
+    with pytest.raises(ValueError, match="precision is 'bfloat16': give 'f32' or 'bf16'"):
         matmul(normal(0, 2, 2), normal(1, 2, 2), cast(Any, "bfloat16"))

@@ -72,8 +72,8 @@ def test_every_weight_gets_a_finite_gradient(config, lengths):
 def test_a_bigram_is_a_token_with_the_one_after_it_and_few_share_a_bucket():
     first, second = np.divmod(np.arange(10_000), 100)
     rows = jnp.stack([first, second], axis=1)
-    found = np.asarray(bigram_buckets(rows, rows >= 0, 1 << 16))[:, 0]
-    assert 9_200 < len(set(found)) < 9_350  # 65,536 * (1 - exp(-10,000 / 65,536)) = 9,274 if they fall at random
+    buckets = np.asarray(bigram_buckets(rows, rows >= 0, 1 << 16))[:, 0]
+    assert 9_200 < len(set(buckets)) < 9_350  # 65,536 * (1 - exp(-10,000 / 65,536)) = 9,274 if they fall at random
     rows = jnp.array([[7, 8, 9], [7, 8, 7]])
     short, long = bigram_buckets(rows, jnp.arange(3)[None, :] < jnp.array([[2], [3]]), 1 << 16)
     assert short[0] == long[0]
@@ -107,8 +107,8 @@ def test_the_loss_is_that_of_the_crf_and_decoding_finds_the_likeliest_allowed_ta
     likelihoods = jnp.stack([log_likelihood(crf, scores, tags[None], mask)[0] for tags in every])
     assert float(jnp.exp(likelihoods).sum()) == pytest.approx(1, rel=1e-4)
     np.testing.assert_array_equal(fns.decode(params, one)[0], every[int(likelihoods.argmax())])
-    own = log_likelihood(crf, scores, one["tags"], mask)[0]
-    assert float(fns.loss(params, (), one, None)[0]) == pytest.approx(-float(own) / 4, rel=1e-5)
+    likelihood = log_likelihood(crf, scores, one["tags"], mask)[0]
+    assert float(fns.loss(params, (), one, None)[0]) == pytest.approx(-float(likelihood) / 4, rel=1e-5)
 
 
 def test_no_tag_goes_on_with_what_has_not_begun():

@@ -108,7 +108,7 @@ def test_refuses_tensors_beyond_their_storage(wrap: Any, size: int, offset: int,
         read_tensors(file, "model.pth")
 
 
-def test_a_member_that_holds_less_than_it_declares_is_refused():
+def test_a_zip_entry_that_holds_less_than_it_declares_is_refused():
     count = 20
     content = bytearray(zipped(view(count, 0, (count,), (1,)), **{"0": b"abcd"}))
     entry = content.rfind(b"PK\x01\x02")  # of the directory, which zipfile believes
@@ -208,11 +208,11 @@ def test_refuses_compression_and_other_files():
 def test_what_is_written_is_read_back(tmp_path: Path):
     state = {"0.encoder.weight": np.arange(6, dtype=np.float32).reshape(3, 2), "scalar": np.array(7, np.int64)}
     write_state(tmp_path / "model.pth", state)
-    found = read_tensors((tmp_path / "model.pth").read_bytes(), "model.pth")
-    assert list(found) == list(state)
+    tensors = read_tensors((tmp_path / "model.pth").read_bytes(), "model.pth")
+    assert list(tensors) == list(state)
     for name, array in state.items():
-        np.testing.assert_array_equal(found[name], array)
-        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(tensors[name], array)
+        assert tensors[name].dtype == array.dtype
 
 
 def test_storage_of_the_wrong_length_is_refused():
