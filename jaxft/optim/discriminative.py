@@ -120,34 +120,39 @@ def discriminative(
             raise ValueError("the parameters and their labels differ in structure: label these parameters anew")
         return _initial_state(groups, needs_norm, inner.init(params))
 
-    # Made once, so that lax.cond compiles them once where `update` is called without jit.
-    def apply(grads: PyTree, state: PyTree, params: PyTree, **extra_args: Any) -> tuple[PyTree, PyTree]:
+    def apply(extra_args: Mapping[str, Any], grads: PyTree, state: PyTree, params: PyTree, factor: Any) -> Any:
+        if clip_norm is not None:  # here and not outside lax.cond, so that XLA fuses the clip with the optimizer
+            grads = jax.tree.map(lambda g: _scaled(g, factor), grads)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, which strict promotion refuses
             return inner.update(grads, state, params, **extra_args)
 
-    def skip(grads: PyTree, state: PyTree, params: PyTree, **extra_args: Any) -> tuple[PyTree, PyTree]:
-        updates, _ = jax.eval_shape(partial(apply, **extra_args), grads, state, params)
+    def skip(extra_args: Mapping[str, Any], grads: PyTree, state: PyTree, params: PyTree, factor: Any) -> Any:
+        updates, _ = jax.eval_shape(partial(apply, extra_args), grads, state, params, factor)
         return jax.tree.map(_no_change, updates), state
+
+    # Made once, so that lax.cond compiles them once where `update` is called without jit.
+    plain_branches = partial(apply, {}), partial(skip, {})
 
     def update(
         updates: PyTree, state: PyTree, params: PyTree | None = None, **extra_args: Any
     ) -> tuple[PyTree, PyTree]:
         grads = jax.tree.map(lambda g, group: jnp.zeros_like(g) if group in frozen else g, updates, labels)
         grad_norm = _norm(grads, labels, frozen) if needs_norm else None
+        factor = None
         if grad_norm is not None and clip_norm is not None:
             factor = clip_norm / jnp.maximum(grad_norm, clip_norm)
-            grads = jax.tree.map(lambda g: _scaled(g, factor), grads)
-        branches = [partial(branch, **extra_args) if extra_args else branch for branch in (apply, skip)]
+        branches = (partial(apply, extra_args), partial(skip, extra_args)) if extra_args else plain_branches
         if grad_norm is not None and skip_not_finite:
             finite = jnp.isfinite(grad_norm)
-            updates, new_inner = jax.lax.cond(finite, *branches, grads, state.inner, params)
+            updates, new_inner = jax.lax.cond(finite, *branches, grads, state.inner, params, factor)
         else:
             finite = jnp.array(True)
-            updates, new_inner = branches[0](grads, state.inner, params)
+            updates, new_inner = branches[0](grads, state.inner, params, factor)
         applied_rates = _learning_rates(rates, schedules, state.step, scale=jnp.where(finite, state.scale, 0.0))
 
         def applied(u: jax.Array, group: str) -> jax.Array:
-            return _no_change(u) if group in frozen else _scaled(u, applied_rates[group])
+            kept = _no_change(u)
+            return kept if group in frozen else jnp.where(finite, _scaled(u, applied_rates[group]), kept)
 
         return jax.tree.map(applied, updates, labels), DiscriminativeState(
             step=jnp.where(finite, optax.safe_increment(state.step), state.step),

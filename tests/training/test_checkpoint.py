@@ -222,7 +222,7 @@ def test_what_is_no_checkpoint_of_ours_is_refused(tmp_path):
 
 
 def test_another_format_version_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxft.training.checkpoint.FORMAT_VERSION", 99)
+    monkeypatch.setattr("jaxft.tensor_files.FORMAT_VERSION", 99)
     save(tmp_path / "c", {"w": jnp.zeros(2)}, {})
     monkeypatch.undo()
     with pytest.raises(InputError, match="has format 99 and this version of jaxft reads format 1"):

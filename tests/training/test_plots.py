@@ -136,7 +136,7 @@ def test_the_callers_settings_stay(tmp_path):
 
 def test_importing_the_reports_loads_neither_matplotlib_nor_scikit_learn():
     code = (
-        "import sys, jaxft.training.plots, jaxft.training.report, jaxft.training.summary; "
+        "import sys, jaxft.training.plots, jaxft.training.progress, jaxft.training.summary; "
         "print([m for m in ('matplotlib', 'sklearn', 'transformers') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

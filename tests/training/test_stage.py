@@ -12,8 +12,10 @@ import pytest
 from jaxft.errors import InputError, Stopped
 from jaxft.optim import averaging
 from jaxft.optim.unfreezing import full, gradual_unfreezing
-from jaxft.training.report import read_metrics
-from jaxft.training.stage import Run, StageResult, run_plan
+from jaxft.training.metrics_log import read_metrics
+from jaxft.training.run import Run, StageResult
+from jaxft.training.selection import Selection, best_score
+from jaxft.training.stage import Batches, Stage, run_stage
 
 STEPS = 4  # per epoch
 PARAMS = {"body": jnp.array([1.0, -2.0, 0.5]), "head": jnp.array([0.3, 0.1, -0.2])}
@@ -33,36 +35,35 @@ def batch(step):
     return {"x": rng.normal(size=(8, 3)).astype(np.float32), "y": rng.normal(size=8).astype(np.float32)}
 
 
-def run_stage(folder, run_class=Run, average=None, best=True, nan_from=None, every=None, stop=None, **options):
-    def evaluate(params, carry):
+def toy_stage(make_batch=batch, plan=None, clip_norm: float | None = 1.0, evaluate=None, **options):
+    def measure(params, carry):
         loss = float(loss_fn(params, carry, batch(10**6), None)[0])
         return {"loss": loss, "score": -loss}
 
+    return Stage(
+        name="toy",
+        plan=plan or gradual_unfreezing(["body", "head"], 0.1, epochs_per_phase=2, final_epochs=2),
+        make_loss_fn=lambda phase: loss_fn,
+        optimizer=optax.adam(1.0),
+        labels=LABELS,
+        clip_norm=clip_norm,
+        params=PARAMS,
+        carry=jnp.zeros(()),
+        key=jax.random.key(0),
+        batches=Batches(make_batch, STEPS, tokens_per_epoch=8 * STEPS),
+        evaluate=evaluate or measure,
+        **options,
+    )
+
+
+def train(folder, run_class=Run, average=None, best=True, nan_from=None, every=None, stop=None, **options):
     def poisoned(step):
         made = batch(step)
         return made if nan_from is None or step < nan_from else {**made, "y": made["y"] * np.float32("nan")}
 
     with run_class(folder, log_every=1, checkpoint_seconds=1e9, **options) as run:
-        return run_plan(
-            run,
-            "toy",
-            gradual_unfreezing(["body", "head"], 0.1, epochs_per_phase=2, final_epochs=2),
-            loss_fn=loss_fn,
-            optimizer=optax.adam(1.0),
-            labels=LABELS,
-            clip_norm=1.0,
-            params=PARAMS,
-            carry=jnp.zeros(()),
-            key=jax.random.key(0),
-            batch=poisoned,
-            steps_per_epoch=STEPS,
-            tokens_per_epoch=8 * STEPS,
-            evaluate=evaluate,
-            average=average,
-            evaluate_every=every,
-            stop=stop,
-            keep=(lambda epochs: epochs[-1]["score"] >= max(e["score"] for e in epochs)) if best else None,
-        )
+        selection = Selection(is_best=best_score("score") if best else None, is_over=stop)
+        return run_stage(run, toy_stage(poisoned, average=average, evaluate_every=every, selection=selection))
 
 
 class StoppedAt(Run):
@@ -86,15 +87,15 @@ def log_without_times(folder):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    return folder, run_stage(folder)
+    return folder, train(folder)
 
 
 @pytest.mark.parametrize("stop_at", [1, STEPS, STEPS + 1, 2 * STEPS, 2 * STEPS + 1, 3 * STEPS + 2, 4 * STEPS])
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path, uninterrupted, stop_at):
     whole_folder, whole = uninterrupted
     with pytest.raises(Stopped, match=r"SIGTERM.*--resume"):
-        run_stage(tmp_path, StoppedAt, stop_at=stop_at)
-    resumed = run_stage(tmp_path)
+        train(tmp_path, StoppedAt, stop_at=stop_at)
+    resumed = train(tmp_path)
     jax.tree.map(np.testing.assert_array_equal, (resumed.params, resumed.carry), (whole.params, whole.carry))
     assert resumed.report["evaluations"] == whole.report["evaluations"]
     assert log_without_times(tmp_path) == log_without_times(whole_folder)
@@ -103,31 +104,31 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, uninterrupted, stop_
 @pytest.mark.parametrize("stop_at", range(1, 13))
 def test_stopped_anywhere_between_frequent_evaluations_equals_uninterrupted(tmp_path, stop_at):
     frequent = {"every": 3, "stop": lambda evaluations: len(evaluations) == 5}
-    whole = run_stage(None, **frequent)
+    whole = train(None, **frequent)
     assert [evaluation["step"] for evaluation in whole.report["evaluations"]] == [3, 6, 8, 11, 14]
     assert whole.report["steps"] == 14
     with pytest.raises(Stopped):
-        run_stage(tmp_path, StoppedAt, stop_at=stop_at, **frequent)
-    resumed = run_stage(tmp_path, **frequent)
+        train(tmp_path, StoppedAt, stop_at=stop_at, **frequent)
+    resumed = train(tmp_path, **frequent)
     jax.tree.map(np.testing.assert_array_equal, (resumed.params, resumed.carry), (whole.params, whole.carry))
     assert resumed.report["evaluations"] == whole.report["evaluations"]
 
 
 def test_stopped_again_and_again_with_an_average(tmp_path):
-    whole = run_stage(None, average=averaging.ema(0.5), best=False)
+    whole = train(None, average=averaging.ema(0.5), best=False)
     for _ in range(3):
         with pytest.raises(Stopped):
-            run_stage(tmp_path, StoppedAt, stop_at=3, average=averaging.ema(0.5), best=False)
-    resumed = run_stage(tmp_path, average=averaging.ema(0.5), best=False)
+            train(tmp_path, StoppedAt, stop_at=3, average=averaging.ema(0.5), best=False)
+    resumed = train(tmp_path, average=averaging.ema(0.5), best=False)
     jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.params)
 
 
 def test_log_lines_after_the_checkpoint_are_dropped_on_resume(tmp_path, uninterrupted):
     with pytest.raises(Stopped):
-        run_stage(tmp_path, StoppedAt, stop_at=5)
+        train(tmp_path, StoppedAt, stop_at=5)
     with open(tmp_path / "metrics.jsonl", "a") as log:
         log.write('{"stage": "toy", "step": 5, "loss": 1.0}\n{"stage": "toy", "st')
-    run_stage(tmp_path)
+    train(tmp_path)
     assert log_without_times(tmp_path) == log_without_times(uninterrupted[0])
 
 
@@ -151,44 +152,35 @@ def test_the_log_has_the_rates_that_were_applied(uninterrupted):
 
 def test_a_loss_that_stays_nan_ends_the_run_and_keeps_the_last_checkpoint(tmp_path):
     with pytest.raises(InputError, match=r"toy was not finite for 10 steps.*step 15 of 16.*rate.*is kept") as error:
-        run_stage(tmp_path, nan_from=STEPS + 1)
+        train(tmp_path, nan_from=STEPS + 1)
     assert "\n" not in str(error.value)
     with Run(tmp_path) as run:
         kept = run.position("toy")
     assert len(kept["evaluations"]) >= 1
-    resumed = run_stage(tmp_path)
+    resumed = train(tmp_path)
     assert all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(resumed.params))
 
 
 def test_one_bad_batch_is_skipped_and_counted(tmp_path):
     with Run(tmp_path, log_every=1) as run:
-        result = run_plan(
-            run,
-            "toy",
-            full(["body", "head"], 0.1),
-            loss_fn=loss_fn,
-            optimizer=optax.adam(1.0),
-            labels=LABELS,
+        stage = toy_stage(
+            lambda step: {**batch(step), "y": batch(step)["y"] * np.float32("nan" if step == 1 else 1)},
+            plan=full(["body", "head"], 0.1),
             clip_norm=None,
-            params=PARAMS,
-            carry=jnp.zeros(()),
-            key=jax.random.key(0),
-            batch=lambda step: {**batch(step), "y": batch(step)["y"] * np.float32("nan" if step == 1 else 1)},
-            steps_per_epoch=STEPS,
-            tokens_per_epoch=8,
             evaluate=lambda params, carry: {"loss": 0.0},
         )
+        result = run_stage(run, stage)
     assert [line["skipped"] for line in read_metrics(tmp_path / "metrics.jsonl") if "skipped" in line] == [0, 1, 1, 1]
     assert all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves((result.params, result.carry)))
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     with pytest.raises(Stopped):
-        run_stage(tmp_path, StoppedAt, stop_at=5)
+        train(tmp_path, StoppedAt, stop_at=5)
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(InputError, match=r"checkpoint\.safetensors is damaged"):
-        run_stage(tmp_path)
+        train(tmp_path)
 
 
 def test_a_finished_stage_is_stored_and_read_back(tmp_path):

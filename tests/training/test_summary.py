@@ -1,54 +1,10 @@
-"""Scores against scikit-learn's and closed forms; the closing table says what the summary says."""
+"""The closing table says what the summary says."""
 
 import subprocess
 import sys
 
-import numpy as np
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-
-from jaxft.training.summary import accuracy_interval, classification_summary, environment, peak_memory_mb, summary_table
-
-
-@given(counts=st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_the_interval_is_wilsons(counts):
-    correct, n = counts
-    expected = binomtest(correct, n).proportion_ci(0.95, method="wilson")
-    np.testing.assert_allclose(accuracy_interval(correct, n), (expected.low, expected.high), atol=1e-12)
-    low, high = accuracy_interval(correct, n)
-    assert 0 <= low <= correct / n <= high <= 1
-    assert low < high
-
-
-@settings(deadline=None)
-@given(
-    pairs=st.integers(2, 6).flatmap(
-        lambda c: st.tuples(st.just(c), st.lists(st.tuples(*[st.integers(0, c - 1)] * 2), min_size=1, max_size=60))
-    )
-)
-def test_scores_are_scikit_learns(pairs):
-    size, rows = pairs
-    labels, predictions = np.array(rows).T
-    result = classification_summary(labels, predictions, [str(i) for i in range(size)])
-    indices = np.arange(size)
-    expected = precision_recall_fscore_support(labels, predictions, labels=indices, zero_division=0)  # pyright: ignore[reportArgumentType]
-    for name, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
-        np.testing.assert_allclose([row[name] for row in result["per_class"]], np.asarray(values), atol=1e-12)
-    assert result["confusion_matrix"] == confusion_matrix(labels, predictions, labels=indices).tolist()
-    assert result["accuracy"] == np.mean(labels == predictions)
-    assert result["macro_f1"] == pytest.approx(np.mean(np.asarray(expected[2])))
-    assert result["n"] == len(rows)
-
-
-@pytest.mark.parametrize(
-    ("labels", "predictions"), [([], []), ([0, 1], [0]), ([0, 2], [0, 1]), ([0, 1], [0, -1]), ([[0]], [[0]])]
-)
-def test_what_cannot_be_compared_is_refused(labels, predictions):
-    with pytest.raises(ValueError, match=r"shape|index"):
-        classification_summary(labels, predictions, ["a", "b"])
+from jaxft.training.scores import classification_scores
+from jaxft.training.summary import environment, peak_memory_mb, summary_table
 
 
 def test_memory_is_in_megabytes_and_grows_with_use():
@@ -69,7 +25,7 @@ def test_the_environment_names_versions_and_device():
 
 
 def test_the_table_shows_a_whole_summary():
-    scores = classification_summary([0] * 50 + [1] * 50, [0] * 40 + [1] * 60, ["neg", "pos"])
+    scores = classification_scores([0] * 50 + [1] * 50, [0] * 40 + [1] * 60, ["neg", "pos"])
     summary = {
         "data": {
             "name": "imdb",
@@ -113,6 +69,6 @@ def test_the_table_takes_other_jobs_numbers():
 
 def test_many_classes_are_listed_instead_of_a_wide_matrix():
     classes = [f"class {i}" for i in range(20)]
-    table = summary_table({"data": {"classes": classes}, "test": classification_summary(range(20), range(20), classes)})
+    table = summary_table({"data": {"classes": classes}, "test": classification_scores(range(20), range(20), classes)})
     assert "predicted" not in table
     assert max(map(len, table.splitlines())) < 120

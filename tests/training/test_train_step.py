@@ -12,7 +12,8 @@ import pytest
 from jaxft.optim.accumulation import accumulate_gradients
 from jaxft.optim.averaging import ema, nt_asgd, swa
 from jaxft.optim.discriminative import discriminative
-from jaxft.training.train_step import TrainState, fit, make_eval_step, make_train_step
+from jaxft.training.loop import take_steps
+from jaxft.training.train_step import TrainState, make_eval_step, make_train_step
 
 
 def loss_fn(params, carry, batch, key):
@@ -92,7 +93,7 @@ def test_a_step_in_slices_equals_the_step_of_the_large_batch():
     tx, average = trainable(clip_norm=10.0), swa(0)
     slices = partial(accumulate_gradients, num_microbatches=3)
     whole, metrics = jax.jit(make_train_step(tokens_loss, tx, average))(start(tx, average), batch)
-    sliced, same = jax.jit(make_train_step(tokens_loss, tx, average, gradient=slices))(start(tx, average), batch)
+    sliced, same = jax.jit(make_train_step(tokens_loss, tx, average, value_and_grad=slices))(start(tx, average), batch)
     assert metrics.keys() == same.keys()
     np.testing.assert_allclose(list(same.values()), list(metrics.values()), rtol=1e-6)
     np.testing.assert_allclose(sliced.params["w"], whole.params["w"], rtol=1e-6)
@@ -108,7 +109,7 @@ def test_an_average_can_be_carried_beside_an_optimizer_of_optax():
     assert set(metrics) == {"loss", "noise"}
 
 
-def test_fit_reports_every_step_once_in_order_and_before_a_pause():
+def test_the_loop_reports_every_step_once_in_order_and_before_a_pause():
     tx, reported, pauses, asked, steps = trainable(), [], [], [], itertools.count(1)
 
     def batch(number):
@@ -118,7 +119,7 @@ def test_fit_reports_every_step_once_in_order_and_before_a_pause():
     def pause():
         return next(steps) % 2 == 0
 
-    state = fit(
+    state = take_steps(
         start(tx),
         jax.jit(make_train_step(loss_fn, tx), donate_argnums=0),
         batch,
@@ -143,16 +144,16 @@ def test_on_a_cpu_a_step_is_reported_before_the_next_one_is_asked_for():
         events.append("step")
         return step(state, batch)
 
-    fit(start(tx), noted, lambda i: jnp.zeros(2), 3, on_metrics=lambda number, _: events.append(number))
+    take_steps(start(tx), noted, lambda i: jnp.zeros(2), 3, on_metrics=lambda number, _: events.append(number))
     assert events == ["step", 0, "step", 1, "step", 2]
 
 
-def test_fit_goes_on_from_the_step_of_the_state():
+def test_the_loop_goes_on_from_the_step_of_the_state():
     tx = trainable()
     step = jax.jit(make_train_step(loss_fn, tx))
 
     def run(state, until):
-        return fit(state, step, lambda i: jnp.full(2, float(i)), until, on_metrics=lambda *_: None)
+        return take_steps(state, step, lambda i: jnp.full(2, float(i)), until, on_metrics=lambda *_: None)
 
     whole, halves = run(start(tx), 4), run(run(start(tx), 2), 4)
     jax.tree.map(np.testing.assert_array_equal, whole.params, halves.params)
@@ -164,4 +165,4 @@ def test_an_error_while_reporting_ends_the_loop():
 
     tx = trainable()
     with pytest.raises(RuntimeError, match="stop at 0"):
-        fit(start(tx), make_train_step(loss_fn, tx), lambda i: jnp.zeros(2), 3, on_metrics=stop)
+        take_steps(start(tx), make_train_step(loss_fn, tx), lambda i: jnp.zeros(2), 3, on_metrics=stop)

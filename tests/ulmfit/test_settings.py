@@ -5,8 +5,9 @@ from dataclasses import asdict
 import pytest
 
 from jaxft.errors import InputError
+from jaxft.training.settings import flag, flatten
 from jaxft.ulmfit.presets import PRESETS, parse
-from jaxft.ulmfit.settings import RANGES, flag, flatten
+from jaxft.ulmfit.settings import RANGES
 
 
 @pytest.mark.parametrize("name", PRESETS)
