@@ -78,7 +78,7 @@ def test_biases_that_fastai_does_not_have_are_kept(tmp_path: Path):
 def test_a_head_that_fastai_cannot_express_is_refused():
     model = classifier()
     model.params["head"]["linear_1"]["kernel"] = np.zeros((4, 3), np.float32)
-    with pytest.raises(InputError, match=r"linear layer 1 .* have not the rank"):
+    with pytest.raises(InputError, match=r"linear layer 1 .* do not have the rank"):
         classifier_state(model.params, model.statistics)
 
 

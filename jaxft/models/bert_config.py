@@ -1,7 +1,4 @@
-"""Sizes and shares of BERT and its relatives, and how config.json of a Hugging Face checkpoint tells them.
-
-`jaxft.models.bert` builds its modules by it.
-"""
+"""The configuration of BERT and its relatives, and its reader from config.json of a Hugging Face checkpoint."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,11 +19,11 @@ KINDS: dict[str, Kind] = {
     "distilbert": "distilbert",
     "electra": "electra",
 }
-"""the `model_type` of a checkpoint, and what its layers are named and joined like"""
+"""the architecture, and the names of weights, for each `model_type` that a checkpoint may have"""
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """x times the normal distribution function at x, by erf, which XLA computes faster than JAX's erfc.
+    """x times the standard normal distribution function at x, by erf, which XLA computes faster than JAX's erfc.
 
     Examples:
         >>> print(f"{gelu(jax.numpy.float32(1)):.4f} {gelu(jax.numpy.float32(-1)):.4f}")
@@ -48,12 +45,12 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 @dataclass(frozen=True)
 class BertConfig:
-    """Sizes and shares of an encoder, and of what stands on it.
+    """Sizes and dropout probabilities of an encoder, its pooler and its head.
 
     Attributes:
-        kind: which relative.
-        position_offset: number of a text's first position; RoBERTa's begin behind the padding's.
-        pooler: whether a dense layer pools the first word.
+        kind: the architecture.
+        position_offset: position of a text's first token; RoBERTa's positions begin after that of padding.
+        pooler: whether there is a dense layer on the first token's output.
         num_labels: outputs of the head; None without a head.
     """
 
@@ -80,35 +77,35 @@ class BertConfig:
 
     @property
     def longest(self) -> int:
-        """Pieces of the longest text that there are positions for."""
+        """The largest number of tokens in a text that the position embeddings allow."""
         return self.max_positions - self.position_offset
 
 
 def bert_config(
     settings: Mapping[str, Any], kind: Kind, name: str, pooler: bool, num_labels: int | None, precision: Precision
 ) -> BertConfig:
-    """Our names for what config.json says; DistilBERT has its own.
+    """The configuration that config.json describes; DistilBERT has other keys than the rest.
 
     Args:
-        settings: the content of config.json.
-        kind: which relative.
+        settings: content of config.json.
+        kind: the architecture.
         name: of the checkpoint, for errors.
         pooler, num_labels, precision: as in `BertConfig`.
 
     Raises:
-        InputError: a value that is missing or no such value.
+        InputError: a value is missing, of the wrong type, or out of range.
     """
-    distil = kind == "distilbert"
+    distilbert = kind == "distilbert"
 
-    def get(key: str, other: str | None = None, default: Any = None, kind: type = int) -> Any:
-        theirs = other if distil and other else key
-        value = settings.get(theirs)
+    def get(bert_key: str, distilbert_key: str | None = None, default: Any = None, value_type: type = int) -> Any:
+        key = distilbert_key if distilbert and distilbert_key else bert_key
+        value = settings.get(key)
         value = default if value is None else value
         if value is None:
-            raise InputError(f"{name} has a config.json without {theirs}: download it again")
-        right = isinstance(value, kind | int) and not isinstance(value, bool) and (isinstance(value, str) or value >= 0)
-        if not right:
-            raise InputError(f"{name} has a config.json with {theirs} {value!r}: download it again")
+            raise InputError(f"{name} has a config.json without {key}: download it again")
+        typed = isinstance(value, value_type | int) and not isinstance(value, bool)
+        if not typed or (not isinstance(value, str) and value < 0):
+            raise InputError(f"{name} has a config.json with {key} {value!r}: download it again")
         return value
 
     dropout = get("hidden_dropout_prob", "dropout", 0.1, float)
@@ -122,13 +119,13 @@ def bert_config(
         num_heads=get("num_attention_heads", "n_heads"),
         intermediate_size=get("intermediate_size", "hidden_dim"),
         max_positions=get("max_position_embeddings"),
-        token_types=0 if distil else get("type_vocab_size"),
+        token_types=0 if distilbert else get("type_vocab_size"),
         activation=get("hidden_act", "activation", "gelu", str),
         hidden_dropout=dropout,
         attention_dropout=get("attention_probs_dropout_prob", "attention_dropout", 0.1, float),
         head_dropout=get("classifier_dropout", "seq_classif_dropout", dropout, float),
-        layer_norm_eps=get("layer_norm_eps", default=1e-12, kind=float),
-        initializer_range=get("initializer_range", default=0.02, kind=float),
+        layer_norm_eps=get("layer_norm_eps", default=1e-12, value_type=float),
+        initializer_range=get("initializer_range", default=0.02, value_type=float),
         pad_id=pad,
         position_offset=pad + 1 if kind == "roberta" else 0,
         pooler=pooler,
@@ -138,5 +135,8 @@ def bert_config(
     if not config.num_heads or config.hidden_size % config.num_heads:
         raise InputError(f"{name} has {config.num_heads} heads for {config.hidden_size} features: download it again")
     if config.activation not in ACTIVATIONS:
-        raise InputError(f"{name} uses the activation {config.activation!r}, and not one of {sorted(ACTIVATIONS)}")
+        raise InputError(
+            f"{name} uses the activation {config.activation!r}: name a checkpoint with one of "
+            f"{', '.join(sorted(ACTIVATIONS))}"
+        )
     return config

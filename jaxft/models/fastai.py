@@ -1,11 +1,11 @@
-"""fastai's AWD-LSTM weights as ours, by a table of names in which every key of the file and every parameter must occur.
+"""Reads AWD-LSTM models that fastai has saved.
 
-`load_language_model` and `load_classifier` give a model to call; `jaxft.language_model.pretrained` starts a training
+`load_language_model` and `load_classifier` return a model to call; `jaxft.language_model.pretrained` starts a training
 job from `language_model_params`. `jaxft.models.torch_file` parses the files; it needs no torch and runs no pickle.
 
 References:
-    `fastai/text/models/awdlstm.py` and `fastai/text/models/core.py`, for the layout of fastai 2; fastai 1 names the
-    same encoder in the same way, and numbers the layers of the classifier's head otherwise.
+    `fastai/text/models/awdlstm.py` and `fastai/text/models/core.py`, for the names of fastai 2; fastai 1 has the same
+    names in the encoder and other numbers in the classifier's head.
 """
 
 import os
@@ -55,27 +55,27 @@ def _head(norm: str, linear: str, i: int) -> tuple[Row, ...]:
 
 
 CLASSIFIER_1 = (*ENCODER, *_head("0", "2", 0), *_head("4", "6", 1))
-"""fastai 1 puts the head's layers in one row"""
+"""fastai 1 numbers the head's layers in one list"""
 CLASSIFIER_2 = (*ENCODER, *_head(r"0\.0", r"0\.2", 0), *_head(r"1\.0", r"1\.2", 1))
-"""fastai 2 puts them in two blocks, whose linear layers have no bias"""
+"""fastai 2 numbers them in two blocks, whose linear layers have no bias"""
 
 
 def load_language_model(
     weights: str | os.PathLike[str], itos: str | os.PathLike[str] | Sequence[str]
 ) -> tuple[Callable[..., Any], Any, Vocabulary]:
-    """A language model that fastai has written.
+    """Loads a language model that fastai has saved.
 
     Args:
         weights: a `.pth` file of fastai 1 or 2.
-        itos: the tokens in the order of their ids, or the pickle that holds them.
+        itos: the tokens in the order of their ids, or the path of a pickle that holds them.
 
     Returns:
         `apply(params, tokens, carry=None, key=None) -> (logits, carry)` with tokens (B, T) int and logits (B, T, V)
-        float32, its parameters, and the vocabulary. `key` turns fastai's dropouts for language models on.
+        float32; its parameters; and the vocabulary. A `key` turns on fastai's dropouts for language models.
 
     Raises:
-        InputError: files that are damaged, that hold anything but tensors, or that do not fit the model; one sentence
-            names all that is wrong.
+        InputError: a file is damaged, holds anything but tensors, or does not fit the model; the sentence lists every
+            weight that does not.
     """
     config, params = language_model_params(read_state(Path(weights)), str(weights))
     vocabulary = read_vocabulary(itos)
@@ -95,16 +95,16 @@ def load_classifier(
     max_length: int = 1440,
     bptt: int = 72,
 ) -> tuple[Callable[..., jax.Array], Any, Vocabulary]:
-    """A text classifier that fastai has written.
+    """Loads a text classifier that fastai has saved.
 
     Args:
         weights, itos: as for `load_language_model`.
-        max_length, bptt: of fastai's `text_classifier_learner` (`max_len`, `seq_len`), which the file does not tell.
+        max_length, bptt: `max_len` and `seq_len` of fastai's `text_classifier_learner`, which the file does not hold.
 
     Returns:
         `apply(params, tokens, lengths, key=None) -> logits` with tokens (B, T) int, padded with the vocabulary's
-        `xxpad` on either side, lengths (B,) int and logits (B, C) float32; its parameters, those of the batch norms'
-        statistics included; and the vocabulary.
+        `xxpad` on either side, lengths (B,) int and logits (B, C) float32; its parameters and the statistics of its
+        batch norms; and the vocabulary.
 
     Raises:
         InputError: as `load_language_model`.
@@ -117,8 +117,8 @@ def load_classifier(
     def apply(params: Any, tokens: jax.Array, lengths: jax.Array, key: jax.Array | None = None) -> jax.Array:
         tokens, lengths = jnp.asarray(tokens), jnp.asarray(lengths)
         width = tokens.shape[1]
-        on_the_right = tokens[:, -1] == pad
-        shift = jnp.where(on_the_right, lengths, jnp.zeros_like(lengths))
+        padded_right = tokens[:, -1] == pad
+        shift = jnp.where(padded_right, lengths, jnp.zeros_like(lengths))
         columns = (jnp.arange(width, dtype=lengths.dtype)[None, :] + shift[:, None]) % width
         tokens = jnp.take_along_axis(tokens, columns, axis=1)
         return nnx.merge(graphdef, params["params"], params["statistics"])(tokens, lengths, key)
@@ -127,25 +127,29 @@ def load_classifier(
 
 
 def language_model_params(state: Arrays, name: str) -> tuple[AWDLSTMConfig, dict[str, Any]]:
-    """Sizes and parameters of the language model in a state dict; raises as `load_language_model`."""
-    found, problems = assemble(state, LANGUAGE_MODEL)
-    config = _config(found, name, problems)
+    """The sizes and parameters of the language model in a state dict.
+
+    Raises:
+        InputError: as `load_language_model`.
+    """
+    arrays, problems = assemble(state, LANGUAGE_MODEL)
+    config = _config(arrays, name, problems)
     model = nnx.eval_shape(lambda: LanguageModel(config, Dropouts(), nnx.Rngs(0)))
-    return config, _filled(found, nnx.to_pure_dict(nnx.state(model)), name, problems)
+    return config, _filled(arrays, nnx.to_pure_dict(nnx.state(model)), name, problems)
 
 
 def _classifier(
     state: Arrays, name: str, max_length: int, bptt: int
 ) -> tuple[AWDLSTMConfig, dict[str, Any], Classifier]:
     in_blocks = "1.layers.0.0.weight" in state
-    found, problems = assemble(state, CLASSIFIER_2 if in_blocks else CLASSIFIER_1)
-    config = _config(found, name, problems)
-    kernels = [found.get(f"head/linear_{i}/kernel", np.zeros((1, 1), np.float32)) for i in range(2)]
+    arrays, problems = assemble(state, CLASSIFIER_2 if in_blocks else CLASSIFIER_1)
+    config = _config(arrays, name, problems)
+    kernels = [arrays.get(f"head/linear_{i}/kernel", np.zeros((1, 1), np.float32)) for i in range(2)]
     if any(0 in kernel.shape for kernel in kernels):
         raise InputError(f"{name} has a head without outputs: name another file")
     if in_blocks:
         biases = {f"head/linear_{i}/bias": np.zeros(kernel.shape[1], np.float32) for i, kernel in enumerate(kernels)}
-        found = {**biases, **found}
+        arrays = {**biases, **arrays}
     hidden, classes = (kernel.shape[-1] for kernel in kernels)
     model = nnx.eval_shape(
         lambda: Classifier(
@@ -155,12 +159,12 @@ def _classifier(
     )  # fmt: skip
     _, params, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
     params, statistics = nnx.to_pure_dict(params), nnx.to_pure_dict(statistics)
-    filled = _filled(found, {"params": params, "statistics": statistics}, name, problems)
+    filled = _filled(arrays, {"params": params, "statistics": statistics}, name, problems)
     return config, filled, model
 
 
 def read_state(path: Path) -> dict[str, np.ndarray]:
-    """The weights in a file that fastai's `save` or torch's has written, by their names there.
+    """The weights, by name, in a file of fastai's `save` or of `torch.save`.
 
     Raises:
         InputError: as `load_language_model`.
@@ -172,26 +176,29 @@ def read_state(path: Path) -> dict[str, np.ndarray]:
 
 
 def state_dict(content: bytes, name: str) -> dict[str, np.ndarray]:
-    """The weights in the bytes of such a file."""
+    """The weights, by name, in the bytes of such a file.
+
+    Raises:
+        InputError: as `load_language_model`.
+    """
     tree = read_tensors(content, name)
-    if isinstance(tree, dict) and isinstance(tree.get("model"), dict):  # beside it fastai keeps the optimizer
+    if isinstance(tree, dict) and isinstance(tree.get("model"), dict):  # the other key is the optimizer
         tree = tree["model"]
     if not is_state(tree) or not tree:
         raise InputError(f"{name} holds no state_dict of tensors: save the model with fastai's learn.save")
     if any(key.startswith("encoder.") for key in tree):
         raise InputError(f"{name} holds an encoder without its decoder: save the whole model with fastai's learn.save")
-    # Beside the raw weights of DropConnect some versions keep the last dropped ones.
+    # Some versions save the weights after DropConnect beside the raw ones, others only the former.
     dropped = re.compile(r"(.*rnns\.\d+\.)module\.(weight_hh_l0)")
-    raw = {key: match and f"{match[1]}{match[2]}_raw" for key in tree for match in [dropped.fullmatch(key)]}
-    kept = {key: value for key, value in tree.items() if raw[key] not in tree}
-    return {raw[key] or key: value for key, value in kept.items()}
+    raw_names = {key: match and f"{match[1]}{match[2]}_raw" for key in tree for match in [dropped.fullmatch(key)]}
+    return {raw_names[key] or key: value for key, value in tree.items() if raw_names[key] not in tree}
 
 
 def read_vocabulary(itos: str | os.PathLike[str] | Sequence[str]) -> Vocabulary:
-    """The vocabulary in a pickle of a list of tokens, or in the list itself.
+    """The vocabulary of a list of tokens, or of a pickle that holds one.
 
     Raises:
-        InputError: no list of strings, or one without fastai's special tokens.
+        InputError: the pickle holds no list of strings, or the list lacks fastai's special tokens.
     """
     if not isinstance(itos, str | os.PathLike):
         return Vocabulary(tuple(itos))
@@ -203,7 +210,7 @@ def read_vocabulary(itos: str | os.PathLike[str] | Sequence[str]) -> Vocabulary:
 
 
 def vocabulary_from_pickle(content: bytes, name: str) -> Vocabulary:
-    """The vocabulary in the bytes of such a pickle."""
+    """The vocabulary in the bytes of such a pickle; raises as `read_vocabulary`."""
     tokens = read_pickle(content, name)
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
         raise InputError(f"{name} holds no list of tokens: name the itos pickle that belongs to the weights")
@@ -213,23 +220,27 @@ def vocabulary_from_pickle(content: bytes, name: str) -> Vocabulary:
         raise InputError(f"{name}: {error}") from error
 
 
-def _config(found: Arrays, name: str, problems: Sequence[str]) -> AWDLSTMConfig:
-    """The sizes that the embedding and the layers tell."""
-    embedding = found.get("encoder/embedding")
-    layers = sum(path.startswith("encoder/lstm_") and path.endswith("/recurrent") for path in found)
-    first = found.get("encoder/lstm_0/recurrent")
+def _config(arrays: Arrays, name: str, problems: Sequence[str]) -> AWDLSTMConfig:
+    """The sizes of the model, from the shapes of its weights."""
+    embedding = arrays.get("encoder/embedding")
+    layers = sum(path.startswith("encoder/lstm_") and path.endswith("/recurrent") for path in arrays)
+    first = arrays.get("encoder/lstm_0/recurrent")
     if embedding is None or embedding.ndim != 2 or first is None or 0 in (*embedding.shape, *first.shape):
         listed = "; ".join(problems[:5])
         raise InputError(f"{name} holds no AWD-LSTM of fastai ({listed or 'no embedding'}): name another file")
     return AWDLSTMConfig(embedding.shape[0], embedding.shape[1], first.shape[0], layers)
 
 
-def _filled(found: Arrays, template: Any, name: str, problems: Sequence[str]) -> dict[str, Any]:
-    return fill(found, template, problems, f"{name} does not fit an AWD-LSTM", "name a file that fastai has saved")
+def _filled(arrays: Arrays, template: Any, name: str, problems: Sequence[str]) -> dict[str, Any]:
+    return fill(arrays, template, problems, f"{name} does not fit an AWD-LSTM", "name a file that fastai has saved")
 
 
 def refuse_other_size(vocabulary: Vocabulary, config: AWDLSTMConfig, name: str) -> None:
-    """Raises an InputError where a vocabulary does not fit the weights in the file `name`."""
+    """Checks that a vocabulary has the size of the embedding in the file `name`.
+
+    Raises:
+        InputError: the sizes differ.
+    """
     if len(vocabulary) != config.vocabulary_size:
         raise InputError(
             f"the vocabulary has {len(vocabulary)} tokens and {name} has embeddings for {config.vocabulary_size}: "

@@ -1,6 +1,6 @@
-"""Our AWD-LSTM weights under the names of fastai 2: the way back from `jaxft.models.fastai`. Called by `jaxft.export`.
+"""Converts AWD-LSTM weights to the names of fastai 2, for `jaxft.export`.
 
-The keys stand in the order of fastai's own files, since it loads some of them by their order.
+The keys have the order of fastai's files, because fastai loads some of them by order.
 """
 
 from typing import Any
@@ -21,11 +21,11 @@ def language_model_state(params: Any) -> State:
 def classifier_state(params: Any, statistics: Any) -> State:
     """The state dict of fastai 2's text classifier, float32.
 
-    Its linear layers have no bias. Ours moves into the bias of the batch norm before: an addend d there adds
-    `kernel.T @ d` to what the linear layer gives, and d is chosen so that this is the bias.
+    fastai's linear layers have no bias, so ours moves into the bias of the batch norm before: an addend d there adds
+    `kernel.T @ d` to the linear layer's output, and d is the one for which this equals the bias.
 
     Raises:
-        InputError: the kernel of a linear layer has not the rank for that.
+        InputError: the kernel of a linear layer is not of full rank, so that there is no such d.
     """
     state = _encoder_state(params["encoder"], "0.module.")
     for i in range(2):
@@ -34,8 +34,8 @@ def classifier_state(params: Any, statistics: Any) -> State:
         addend = np.linalg.lstsq(kernel.T.astype(np.float64), bias.astype(np.float64), rcond=None)[0]
         if not np.allclose(kernel.T @ addend, bias, atol=1e-5 * (1 + np.abs(bias).max())):
             raise InputError(
-                f"linear layer {i} of the classifier's head needs a bias, which fastai's layout lacks, and its weights "
-                "have not the rank to stand in for it: only the language model can be exported"
+                f"linear layer {i} of the classifier's head has a bias, which fastai's layout lacks, and its weights "
+                "do not have the rank to replace it: export the language model instead"
             )
         state |= {
             f"1.layers.{i}.0.weight": _array(norm["scale"]),

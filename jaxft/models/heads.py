@@ -1,4 +1,4 @@
-"""What stands on an encoder: pooling over a document of any length, and the classifier's head.
+"""The AWD-LSTM text classifier: pooling over a document of any length, the head, and the loss.
 
 Axes: B batch, T time, S the last `max_length` steps, E encoder features, C classes.
 
@@ -20,10 +20,10 @@ from jaxft.models.options import Dropouts
 
 
 def concat_pool(outputs: jax.Array, valid: jax.Array) -> jax.Array:
-    """Concatenates the last, the largest and the mean output of each document.
+    """The last, the largest and the mean output of each document, concatenated.
 
     Args:
-        outputs: (T, B, E) float, padding on the left, so that the last step is every document's last word.
+        outputs: (T, B, E) float, with padding on the left, so that the last step is the last word of every document.
         valid: (T, B) bool, False on padding; every document has at least one word.
 
     Returns:
@@ -53,16 +53,16 @@ class PoolingHead(nnx.Module):
 
     def __init__(self, features: int, hidden: int, classes: int, dropouts: tuple[float, float], rngs: nnx.Rngs):
         self.dropouts = dropouts
-        # momentum 0.9 keeps nine tenths of the old statistics, PyTorch's default of 0.1 seen from the other side
+        # A momentum of 0.9 here is PyTorch's default of 0.1, which weights the new statistics instead of the old.
         self.norm_0 = nnx.BatchNorm(features, momentum=0.9, epsilon=1e-5, rngs=rngs)
         self.linear_0 = nnx.Linear(features, hidden, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
         self.norm_1 = nnx.BatchNorm(hidden, momentum=0.9, epsilon=1e-5, rngs=rngs)
         self.linear_1 = nnx.Linear(hidden, classes, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
 
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """(B, features) -> logits (B, C); with a key the batch's own statistics are used and the running ones moved."""
-        shares = zip(self.dropouts, (x.shape[1], self.linear_0.out_features), strict=True)
-        masks = None if key is None else keep_masks(key, [(p, (x.shape[0], width)) for p, width in shares])
+        """(B, features) -> logits (B, C); a key turns dropout on, and normalizes by the statistics of the batch."""
+        widths = zip(self.dropouts, (x.shape[1], self.linear_0.out_features), strict=True)
+        masks = None if key is None else keep_masks(key, [(p, (x.shape[0], width)) for p, width in widths])
         x = self.norm_0(x, use_running_average=key is None)
         x = jax.nn.relu(self.linear_0(x if masks is None else x * masks[0]))
         x = self.norm_1(x, use_running_average=key is None)
@@ -94,11 +94,11 @@ class Classifier(nnx.Module):
         Args:
             tokens: (B, T) int, padded on the left.
             lengths: (B,) int, words of each document, at least 1.
-            key: for the dropouts; without one nothing is dropped and the running statistics are used.
+            key: for the dropouts; None for evaluation, with the running statistics.
 
-        The state runs through the whole document; gradient and pooling see its last `max_length` words. What comes
-        before is read in chunks of `bptt`, starting at the chunk where the batch's longest document starts, so that one
-        compiled shape serves every length at its own cost.
+        The state runs through the whole document; gradient and pooling cover its last `max_length` words. The words
+        before are read in chunks of `bptt`, from the chunk where the batch's longest document starts, so that one
+        compiled shape serves every length and short documents cost less.
         """
         encoder_key, head_key = (None, None) if key is None else jax.random.split(key)
         valid = _words(tokens, lengths)
@@ -111,14 +111,15 @@ class Classifier(nnx.Module):
 
             carry = jax.lax.stop_gradient(self._in_chunks(read, carry, tokens[:, :before], valid[:, :before]))
         valid = valid[:, before:]
-        # The head has a dropout of its own for the pooled features.
+        # The outputs before dropout, since the head drops from the pooled features.
         outputs, _, _ = self.encoder(tokens[:, before:], carry, valid, encoder_key)
         return self.head(concat_pool(outputs, valid.T), head_key)
 
     def evaluate(self, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
-        """What a call without a key gives, without a derivative, in memory that grows with T only by the ids.
+        """The logits (B, C) of a call without a key, without a gradient.
 
-        All is read in chunks of `bptt` and pooled on the way, from the chunk where the batch's longest document starts.
+        The whole document is read and pooled in chunks of `bptt`, from the chunk where the batch's longest document
+        starts, so that only the token ids take memory in proportion to T.
         """
 
         def read(encoder: Encoder, tokens: jax.Array, valid: jax.Array, tail: jax.Array, state: Any) -> Any:
@@ -138,26 +139,26 @@ class Classifier(nnx.Module):
     def _in_chunks(self, read: Callable[..., Any], state: Any, tokens: jax.Array, valid: jax.Array, *more: Any) -> Any:
         """Folds `read(encoder, *columns, state) -> state` over chunks of `bptt` columns, from the first with a word."""
         parameters = jax.lax.stop_gradient(nnx.to_pure_dict(nnx.state(self.encoder, nnx.Param)))
-        graphdef, short = nnx.graphdef(self.encoder), -tokens.shape[1] % self.bptt
-        columns = [jnp.pad(x, ((0, 0), (short, 0))) for x in (tokens, valid, *more)]
+        graphdef, padding = nnx.graphdef(self.encoder), -tokens.shape[1] % self.bptt
+        columns = [jnp.pad(x, ((0, 0), (padding, 0))) for x in (tokens, valid, *more)]
 
         def chunk(i: jax.Array, state: Any) -> Any:
             parts = (jax.lax.dynamic_slice_in_dim(x, i * self.bptt, self.bptt, axis=1) for x in columns)
             return read(nnx.merge(graphdef, parameters), *parts, state)
 
         chunks, begun = columns[0].shape[1] // self.bptt, valid.any(axis=0)
-        first = jnp.where(begun.any(), (jnp.argmax(begun) + short) // self.bptt, chunks)
+        first = jnp.where(begun.any(), (jnp.argmax(begun) + padding) // self.bptt, chunks)
         return jax.lax.fori_loop(first, chunks, chunk, state)
 
 
 def _words(tokens: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Where a word stands, (B, T) bool, in documents padded on the left."""
+    """Which places hold a word, (B, T) bool, in documents padded on the left."""
     width = tokens.shape[1]
     return jnp.arange(width)[None, :] >= width - lengths[:, None]
 
 
 def classifier_rules(num_layers: int) -> tuple[tuple[str, str], ...]:
-    """Parameter groups of the classifier, bottom to top, as rules for `jaxft.label_params`.
+    """Rules for `jaxft.label_params` of the classifier: its parameter groups, bottom to top.
 
     Examples:
         >>> [group for _, group in classifier_rules(2)]
@@ -167,9 +168,11 @@ def classifier_rules(num_layers: int) -> tuple[tuple[str, str], ...]:
 
 
 def classification_loss(graphdef: nnx.GraphDef) -> Callable[..., tuple[jax.Array, tuple[Any, Mapping[str, jax.Array]]]]:
-    """The loss that the trainer sees: mean cross-entropy in nats per document; `carry` is the batch statistics.
+    """The loss function for the trainer: mean cross-entropy in nats per document.
 
-    `batch` holds `tokens` (B, T), `lengths` (B,) and `labels` (B,) int.
+    Returns:
+        `loss_fn(params, carry, batch, key) -> (loss, (carry, metrics))`. `carry` holds the statistics of the batch
+        norms, `batch` holds `tokens` (B, T), `lengths` (B,) and `labels` (B,) int, and `metrics` holds `accuracy`.
     """
 
     def loss_fn(params: Any, carry: Any, batch: Mapping[str, jax.Array], key: jax.Array | None) -> tuple:

@@ -23,32 +23,33 @@ SINGLE, INDEX, PICKLED = "model.safetensors", "model.safetensors.index.json", "p
 
 
 @dataclass(frozen=True)
-class Name:
-    """A parameter's name there and here; `{}` stands for the number of a layer in both."""
+class ParameterName:
+    """A parameter's name in a checkpoint (`theirs`) and here (`ours`); `{}` is the number of a layer in both."""
 
     theirs: str
     ours: str
     how: Literal["same", "transpose"] = "same"
 
     def row(self, prefix: str = "") -> Row:
-        """How to read it; `prefix` is a pattern of what may stand before their name."""
+        """The row of a table that reads it; `prefix` is a pattern for the start of the key."""
         pattern = re.escape(self.theirs).replace(re.escape("{}"), r"(\d+)")
         return Row(prefix + pattern, self.ours.replace("{}", r"\1"), self.how)
 
 
-def _dense(theirs: str, ours: str) -> tuple[Name, ...]:
-    return Name(f"{theirs}.weight", f"{ours}/kernel", "transpose"), Name(f"{theirs}.bias", f"{ours}/bias")
+def _dense(theirs: str, ours: str) -> tuple[ParameterName, ...]:
+    kernel = ParameterName(f"{theirs}.weight", f"{ours}/kernel", "transpose")
+    return kernel, ParameterName(f"{theirs}.bias", f"{ours}/bias")
 
 
-def _norm(theirs: str, ours: str) -> tuple[Name, ...]:
-    current = Name(f"{theirs}.weight", f"{ours}/scale"), Name(f"{theirs}.bias", f"{ours}/bias")
-    old = Name(f"{theirs}.gamma", f"{ours}/scale"), Name(f"{theirs}.beta", f"{ours}/bias")
+def _norm(theirs: str, ours: str) -> tuple[ParameterName, ...]:
+    current = ParameterName(f"{theirs}.weight", f"{ours}/scale"), ParameterName(f"{theirs}.bias", f"{ours}/bias")
+    old = ParameterName(f"{theirs}.gamma", f"{ours}/scale"), ParameterName(f"{theirs}.beta", f"{ours}/bias")
     return (*current, *old)
 
 
 _EMBEDDINGS = (
-    *(Name(f"embeddings.{n}_embeddings.weight", f"embeddings/{n}/embedding") for n in ("word", "position")),
-    Name("embeddings.token_type_embeddings.weight", "embeddings/token_type/embedding"),
+    *(ParameterName(f"embeddings.{n}_embeddings.weight", f"embeddings/{n}/embedding") for n in ("word", "position")),
+    ParameterName("embeddings.token_type_embeddings.weight", "embeddings/token_type/embedding"),
     *_norm("embeddings.LayerNorm", "embeddings/norm"),
 )
 _BERT_ENCODER = (
@@ -79,14 +80,14 @@ _DISTIL_ENCODER = (
     *_norm("transformer.layer.{}.output_layer_norm", "layer_{}/output_norm"),
 )
 _TWO_LAYER_HEAD = (*_dense("classifier.dense", "head/dense"), *_dense("classifier.out_proj", "head/out"))
-ENCODERS: Mapping[str, Sequence[Name]] = {
+ENCODERS: Mapping[str, Sequence[ParameterName]] = {
     "bert": _BERT_ENCODER,
     "roberta": _BERT_ENCODER,
     "electra": _BERT_ENCODER,
     "distilbert": _DISTIL_ENCODER,
 }
-"""names within the base model, which stand behind its own name and a dot in a checkpoint with a head"""
-HEADS: Mapping[str, Sequence[Name]] = {
+"""names within the base model; a checkpoint with a head prefixes them with the architecture and a dot"""
+HEADS: Mapping[str, Sequence[ParameterName]] = {
     "bert": _dense("classifier", "head/out"),
     "roberta": _TWO_LAYER_HEAD,
     "electra": _TWO_LAYER_HEAD,
@@ -95,51 +96,51 @@ HEADS: Mapping[str, Sequence[Name]] = {
 _PREFIX = rf"(?:(?:{'|'.join(ENCODERS)})\.)?"
 _UNUSED = (
     Row(rf"{_PREFIX}embeddings\.(?:position|token_type)_ids", how="ignore"),
-    # what a model is pretrained with and no task uses
+    # The heads of pretraining.
     Row(r"(?:cls|lm_head|generator_predictions|generator_lm_head|discriminator_predictions)\..*", how="ignore"),
     Row(r"vocab_(?:transform|layer_norm|projector)\..*", how="ignore"),
 )
 
 
 def to_parameters(state: Arrays, kind: str) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Our parameters by path, and what is wrong with the names; see `jaxft.models.weight_table.assemble`."""
+    """Our parameters by path, and a list of problems; see `jaxft.models.weight_table.assemble`."""
     encoder = (name.row(_PREFIX) for name in ENCODERS[kind])
     return assemble(state, [*encoder, *(name.row() for name in HEADS[kind]), *_UNUSED])
 
 
 def to_checkpoint(params: Any, kind: str) -> dict[str, np.ndarray]:
-    """Their names and layouts for our parameters: what a model with a head is saved as, float32.
+    """The weights of a checkpoint with a head, float32, by name: the way back from `to_parameters`.
 
     Raises:
-        KeyError: a parameter that such a checkpoint has no name for.
+        KeyError: a parameter has no name in such a checkpoint.
     """
+    # Reversed, so that the first of two names for a parameter is written.
+    table = {
+        name.ours: (prefix + name.theirs, name.how)
+        for prefix, names in ((f"{kind}.", ENCODERS[kind]), ("", HEADS[kind]))
+        for name in reversed(names)
+    }
     state = {}
     for path, array in traverse_util.flatten_dict(params, sep="/").items():
         number = re.search(r"layer_(\d+)/", path)
-        general = path if number is None else path.replace(number[0], "layer_{}/", 1)
-        prefix, name = next(
-            (prefix, name)
-            for prefix, names in ((f"{kind}.", ENCODERS[kind]), ("", HEADS[kind]))
-            for name in names
-            if name.ours == general
-        )
+        theirs, how = table[path if number is None else path.replace(number[0], "layer_{}/", 1)]
         value = np.asarray(array, np.float32)
-        key = prefix + name.theirs.format(*() if number is None else (number[1],))
-        state[key] = np.ascontiguousarray(value.T if name.how == "transpose" else value)
+        key = theirs.format(*() if number is None else (number[1],))
+        state[key] = np.ascontiguousarray(value.T if how == "transpose" else value)
     return state
 
 
-def fill_encoder(found: Arrays, template: Any, problems: Sequence[str], name: str) -> dict[str, Any]:
-    """`template` with the arrays found; see `jaxft.models.weight_table.fill`."""
+def fill_encoder(arrays: Arrays, template: Any, problems: Sequence[str], name: str) -> dict[str, Any]:
+    """`template` with the arrays in place of its leaves; see `jaxft.models.weight_table.fill`."""
     complaint = f"the weights in {name} do not fit its config.json"
-    return fill(found, template, problems, complaint, "name a checkpoint of BERT, RoBERTa, DistilBERT or ELECTRA")
+    return fill(arrays, template, problems, complaint, "name a checkpoint of BERT, RoBERTa, DistilBERT or ELECTRA")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The content of config.json.
 
     Raises:
-        InputError: it is missing or no JSON object.
+        InputError: the file is missing, or its content is not a JSON object.
     """
     path = folder / "config.json"
     try:
@@ -149,15 +150,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}): download it again") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds no settings: download it again")
+        raise InputError(f"{path} is not a JSON object: download it again")
     return content
 
 
 def read_checkpoint(folder: Path) -> dict[str, np.ndarray]:
-    """The weights of a folder by their names there.
+    """The weights in a folder, by name.
 
     Raises:
-        InputError: no weights, a missing shard, or a damaged file.
+        InputError: the folder has no weights, a shard is missing, or a file is damaged.
     """
     if (folder / SINGLE).exists():
         return _read_safetensors(folder / SINGLE)
@@ -176,7 +177,7 @@ def _read_shards(folder: Path) -> dict[str, np.ndarray]:
         shards = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
         names = sorted({Path(shard).name for shard in shards.values()})
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"{folder / INDEX} is no index of shards ({error}): download it again") from error
+        raise InputError(f"{folder / INDEX} is not an index of shards ({error}): download it again") from error
     state: dict[str, np.ndarray] = {}
     for name in names:
         if not (folder / name).exists():

@@ -83,7 +83,8 @@ def _recurrence(
     c: jax.Array,
     precision: Precision,
 ) -> tuple[jax.Array, jax.Array]:
-    return _run(gates, transposed(operand(recurrent, precision)), bias, valid, h, c, precision)
+    hidden, cell = _run(gates, transposed(operand(recurrent, precision)), bias, valid, h, c, precision)
+    return hidden, cell
 
 
 def _run(

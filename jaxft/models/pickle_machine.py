@@ -1,8 +1,8 @@
-"""Rebuilds plain values from a pickle without running it.
+"""Reads plain values from a pickle without running it.
 
-A pickle is a program. `pickletools` parses it into its instructions, and runs none; a small stack machine follows those
-that make containers, numbers and strings, and calls nothing but what its caller allows by name.
-`jaxft.models.torch_file` reads tensors with it, and `jaxft.models.fastai` vocabularies.
+A pickle is a program. `pickletools` parses it into instructions and runs none of them. A small stack machine follows
+those that make containers, numbers and strings, and calls only the functions that its caller allows by name.
+`jaxft.models.torch_file` reads tensors with it, and `jaxft.models.fastai` reads vocabularies.
 """
 
 import io
@@ -16,16 +16,16 @@ from jaxft.errors import InputError
 Names = Mapping[tuple[str, str], Callable[..., Any] | None]
 
 LARGEST_PICKLE = 64 << 20
-"""bytes of a pickle without tensors at most; the tokens of WikiText-103 have a hundredth of it"""
+"""bytes of the largest pickle without tensors that is read; the tokens of WikiText-103 take a hundredth"""
 MOST_INSTRUCTIONS = 3_000_000
-"""of one pickle"""
+"""of one pickle; a vocabulary of 500,000 tokens has half as many"""
 
 
 def read_pickle(content: bytes, name: str) -> Any:
     """The lists, tuples, dicts, strings and numbers that a pickle holds.
 
     Raises:
-        InputError: anything else in it, which is refused by its name; a damaged file, or one that is far too large.
+        InputError: the pickle refers to anything else, which the sentence names, or it is damaged or too large.
 
     Examples:
         >>> import pickle
@@ -33,29 +33,36 @@ def read_pickle(content: bytes, name: str) -> Any:
         ['xxunk', 'film']
     """
     if len(content) > LARGEST_PICKLE:
-        raise InputError(f"{name} has {len(content):,} bytes: no list of tokens has more than {LARGEST_PICKLE:,}")
+        raise InputError(
+            f"{name} has {len(content):,} bytes, more than a list of tokens takes ({LARGEST_PICKLE:,}): name the itos "
+            "pickle that belongs to the weights"
+        )
     return PickleMachine(name, PLAIN).run(io.BytesIO(content))
 
 
 @dataclass(frozen=True)
 class Name:
-    """A name from a module that a pickle refers to and that is allowed."""
+    """An allowed name of a module that a pickle refers to."""
 
     module: str
     name: str
 
 
 class Inert:
-    """What stands in the place of a value that no weight is made of."""
+    """A placeholder for a value that no weight depends on."""
 
 
 def inert(*_: Any) -> Inert:
-    """Takes the place of any call."""
+    """A placeholder for the result of any call."""
     return Inert()
 
 
 def ordered_dict(*arguments: Any) -> dict:
-    """An empty dict, as `OrderedDict()` is written before its items."""
+    """An empty dict in place of `OrderedDict()`, which a pickle calls without items.
+
+    Raises:
+        ValueError: the call has arguments.
+    """
     if arguments:
         raise ValueError("an OrderedDict with arguments")
     return {}
@@ -66,13 +73,13 @@ PLAIN: Names = {("collections", "OrderedDict"): ordered_dict}
 
 
 class PickleMachine:
-    """Rebuilds what the instructions of one pickle describe.
+    """A stack machine that follows the instructions of one pickle.
 
     Args:
         name: of the file, for errors.
-        allowed: what stands for each name that may be called; None for one that may only be named.
-        persistent: what resolves references to data outside of the pickle; None refuses them.
-        limit: instructions at most; a vocabulary of 500,000 tokens has half as many.
+        allowed: for each name that the pickle may refer to, the function that replaces it, or None to refuse a call.
+        persistent: resolves a reference to data outside of the pickle; None refuses such references.
+        limit: largest number of instructions.
     """
 
     def __init__(
@@ -88,7 +95,11 @@ class PickleMachine:
         self._memo: dict[int, Any] = {}
 
     def run(self, file: io.BytesIO) -> Any:
-        """Reads one pickle from `file` and stands behind it afterwards."""
+        """Reads one pickle from `file`, up to its end.
+
+        Raises:
+            InputError: the pickle is damaged, or needs anything that is not allowed.
+        """
         try:
             for number, (opcode, argument, _) in enumerate(pickletools.genops(file)):
                 if number > self._limit:
@@ -99,7 +110,9 @@ class PickleMachine:
         except InputError:
             raise
         except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, UnicodeError) as error:
-            raise InputError(f"{self.name} is damaged or not a pickle of plain values ({error})") from error
+            raise InputError(
+                f"{self.name} is damaged or not a pickle of plain values ({error}): download or save it again"
+            ) from error
 
     def _step(self, opcode: str, argument: Any) -> None:
         stack = self._stack
@@ -165,12 +178,15 @@ class PickleMachine:
                     raise ValueError("a reference to something outside")
                 stack.append(self._persistent(*self._pop(1)))
             case "BUILD":
-                # torch hangs version numbers on the OrderedDict of a model's weights
+                # torch sets version numbers on the OrderedDict of a model's weights.
                 self._pop(1)
                 if not isinstance(stack[-1], dict | Inert):
                     raise ValueError("the state of an object")
             case _:
-                raise InputError(f"{self.name} holds the pickle instruction {opcode}, which plain weights do not need")
+                raise InputError(
+                    f"{self.name} holds the pickle instruction {opcode}, which plain weights do not need: save the "
+                    "model's state_dict alone"
+                )
 
     def _pop(self, count: int) -> list[Any]:
         if len(self._stack) - count < (self._marks[-1] if self._marks else 0):
@@ -184,12 +200,12 @@ class PickleMachine:
 
     def _extend(self, values: Sequence[Any]) -> None:
         if not isinstance(self._stack[-1], list):
-            raise ValueError("an append to what is no list")
+            raise ValueError("an append to something that is not a list")
         self._stack[-1].extend(values)
 
     def _update(self, target: Any, pairs: Sequence[Any]) -> dict:
         if not isinstance(target, dict) or len(pairs) % 2:
-            raise ValueError("an item of what is no dict")
+            raise ValueError("an item of something that is not a dict")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             if not isinstance(key, str | int | float | bool | None):
                 raise ValueError(f"a dict with a {type(key).__name__} as its key")
@@ -198,7 +214,7 @@ class PickleMachine:
 
     def _global(self, module: Any, name: Any) -> Name:
         if not isinstance(module, str) or not isinstance(name, str):
-            raise ValueError("a reference to what is no name")
+            raise ValueError("a reference to something that is not a name")
         if (module, name) not in self._allowed:
             raise InputError(
                 f"{self.name} refers to {module:.60}.{name:.60}, which is neither a tensor nor a plain container, "
@@ -208,7 +224,7 @@ class PickleMachine:
 
     def _call(self, function: Any, arguments: Any) -> Any:
         if not isinstance(function, Name) or not isinstance(arguments, tuple):
-            raise ValueError("a call of what is no function")
+            raise ValueError("a call of something that is not a function")
         rebuild = self._allowed[function.module, function.name]
         if rebuild is None:
             raise ValueError(f"a call of {function.module}.{function.name}")

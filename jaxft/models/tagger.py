@@ -1,10 +1,10 @@
-"""A tag for every token: an encoder, or an embedding, then a BiLSTM and a conditional random field, or neither.
+"""A tagger of tokens: an encoder or an embedding, then a BiLSTM and a conditional random field, both optional.
 
 Axes: B batch, T time, D features, H units per direction, K tags.
 
 References:
     Huang, Xu & Yu, Bidirectional LSTM-CRF Models for Sequence Tagging, 2015. Weinberger et al., Feature Hashing for
-    Large Scale Multitask Learning, ICML 2009, for the vectors of bigrams.
+    Large Scale Multitask Learning, ICML 2009, for the bigram embedding.
 """
 
 from collections.abc import Mapping
@@ -29,18 +29,18 @@ Batch = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class TaggerConfig:
-    """Sizes of what stands on the vectors of tokens.
+    """Sizes of a tagger, without those of its encoder.
 
     Attributes:
         tags: names of the K tags, of a BIO or BIOES scheme.
-        features: D, of a token's vector.
-        vocab_size: tokens of an embedding of its own; None where an encoder gives the vectors.
-        bigrams: buckets that pairs of neighbouring tokens are hashed to, each with a vector of half as many features,
-            beside that embedding; 0 has none.
-        lstm_size: H, units of each direction of the BiLSTM; 0 leaves it out.
-        crf: a conditional random field on top; otherwise every tag is chosen for itself.
-        dropout: of vectors, those of bigrams as a whole, and of the BiLSTM's outputs.
-        precision: of the products; see `jaxft.models.products`.
+        features: D, the size of a token's vector.
+        vocab_size: tokens of the tagger's embedding; None where an encoder gives the vectors.
+        bigrams: buckets of the bigram embedding, to which pairs of neighbouring tokens are hashed; its vectors have
+            D / 2 features and are concatenated with those of the tokens. 0 for no bigram embedding.
+        lstm_size: H, units of each direction of the BiLSTM; 0 for no BiLSTM.
+        crf: whether a conditional random field scores the sequence of tags; without one, each tag is chosen alone.
+        dropout: probability of dropping a feature of the vectors, a whole bigram vector, or an output of the BiLSTM.
+        precision: of the matrix products; see `jaxft.models.products`.
     """
 
     tags: tuple[str, ...]
@@ -54,7 +54,7 @@ class TaggerConfig:
 
 
 class LSTM(nnx.Module):
-    """One LSTM layer; its kernels begin as they do in Keras, and its forget gate open."""
+    """One LSTM layer, initialized as in Keras, with a bias of 1 for the forget gate."""
 
     def __init__(self, features: int, units: int, rngs: nnx.Rngs):
         self.kernel = nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), (features, 4 * units)))
@@ -69,28 +69,28 @@ class LSTM(nnx.Module):
 
 
 class BiLSTM(nnx.Module):
-    """An LSTM layer in each direction, side by side."""
+    """Two LSTM layers, one in each direction, with their outputs concatenated."""
 
     def __init__(self, features: int, units: int, rngs: nnx.Rngs):
         self.ahead, self.back = LSTM(features, units, rngs), LSTM(features, units, rngs)
 
     def __call__(self, x: jax.Array, valid: jax.Array, precision: Precision) -> jax.Array:
-        """(B, T, D) and (B, T) bool, padding on the right -> (B, T, 2H).
+        """(B, T, D) and (B, T) bool, with padding on the right -> (B, T, 2H).
 
-        Read backward, the padding comes first, and keeps the state at zero.
+        The backward layer reads the padding first, which keeps its state at zero.
         """
         x, valid = jnp.swapaxes(x, 0, 1), valid.T
-        back = self.back(x[::-1], valid[::-1], precision)[::-1]
-        return jnp.swapaxes(jnp.concatenate([self.ahead(x, None, precision), back], axis=2), 0, 1)
+        ahead, back = self.ahead(x, None, precision), self.back(x[::-1], valid[::-1], precision)[::-1]
+        return jnp.swapaxes(jnp.concatenate([ahead, back], axis=2), 0, 1)
 
 
 class Tagger(nnx.Module):
-    """Scores of every tag at every token, and the parameters of the conditional random field."""
+    """The scores of every tag at every token, and the parameters of the conditional random field."""
 
     def __init__(self, config: TaggerConfig, rngs: nnx.Rngs):
         self.config = config
         features = config.features + (config.features // 2 if config.bigrams else 0)
-        tags, width = len(config.tags), 2 * config.lstm_size or features
+        num_tags, width = len(config.tags), 2 * config.lstm_size or features
         if config.vocab_size is not None:
             self.embedding = nnx.Param(jax.random.normal(rngs.params(), (config.vocab_size, config.features)) * 0.1)
         if config.bigrams:
@@ -98,17 +98,26 @@ class Tagger(nnx.Module):
             self.bigrams = nnx.Param(jax.random.normal(rngs.params(), size) * 0.1)
         if config.lstm_size:
             self.lstm = BiLSTM(features, config.lstm_size, rngs)
-        self.out = nnx.Linear(width, tags, rngs=rngs)
+        self.out = nnx.Linear(width, num_tags, rngs=rngs)
         if config.crf:
-            self.crf = nnx.data({name: nnx.Param(x) for name, x in init_crf(tags, rngs.params()).items()})
+            self.crf = nnx.data({name: nnx.Param(x) for name, x in init_crf(num_tags, rngs.params()).items()})
 
-    def __call__(self, x: jax.Array, valid: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Token ids (B, T), or vectors (B, T, D), and which are no padding (B, T) -> scores (B, T, K) float32."""
+    def __call__(self, tokens: jax.Array, valid: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Scores of tags.
+
+        Args:
+            tokens: (B, T) int ids, or (B, T, D) vectors where the tagger has no embedding.
+            valid: (B, T) bool, False on padding, which is on the right.
+            key: for the dropouts; None for evaluation.
+
+        Returns:
+            (B, T, K) float32.
+        """
         p, keys = self.config.dropout, (None, None, None) if key is None else jax.random.split(key, 3)
-        vectors = dropout(x if self.config.vocab_size is None else self.embedding[x], p, keys[0])
+        vectors = dropout(tokens if self.config.vocab_size is None else self.embedding[tokens], p, keys[0])
         if self.config.bigrams:
-            bigrams = self.bigrams[bigram_buckets(x, valid, self.config.bigrams)]
-            # A rare one would be learnt by heart, and alone: the tokens have to do without it now and then.
+            bigrams = self.bigrams[bigram_buckets(tokens, valid, self.config.bigrams)]
+            # Whole vectors are dropped, so that a rare bigram does not replace the vectors of its tokens.
             vectors = jnp.concatenate([vectors, dropout(bigrams, p, keys[1], together=True)], axis=2)
         if self.config.lstm_size:
             vectors = dropout(self.lstm(vectors, valid, self.config.precision), p, keys[2])
@@ -117,34 +126,35 @@ class Tagger(nnx.Module):
 
 
 def bigram_buckets(tokens: jax.Array, valid: jax.Array, buckets: int) -> jax.Array:
-    """The bucket (B, T) int32 of every token (B, T) with the one after it, none after the last valid one.
+    """The bucket (B, T) int32 of the pair of each token (B, T) and the next; the last valid token has no next one.
 
     Examples:
         >>> bigram_buckets(jnp.array([[5, 6, 5, 6]]), jnp.ones((1, 4), bool), 100).tolist()[0][::2]
         [76, 76]
     """
-    own = jnp.where(valid, tokens + 1, 0).astype(jnp.uint32)  # 0 is none
-    after = jnp.pad(own[:, 1:], ((0, 0), (0, 1)))
-    return (mixed(mixed(own) + after) % jnp.uint32(buckets)).astype(jnp.int32)
+    first = jnp.where(valid, tokens + 1, 0).astype(jnp.uint32)  # 0 means no token
+    second = jnp.pad(first[:, 1:], ((0, 0), (0, 1)))
+    return (mixed(mixed(first) + second) % jnp.uint32(buckets)).astype(jnp.int32)
 
 
 @dataclass(frozen=True)
 class TaggerFns:
-    """Pure functions of a tagger's parameters, `{"tagger": ..., "encoder": ...}`, the latter where there is one.
+    """Pure functions of a tagger's parameters: initial parameters, loss and decoding.
 
-    A batch holds `tokens` (B, T) int padded on the right, `lengths` (B,), and `tags` (B, T) int: the tag of a token, -1
-    where there is none, on padding, on special pieces, and on all pieces of a word but the first.
+    The parameters are `{"tagger": ..., "encoder": ...}`, or without `encoder` where there is none. A batch holds
+    `tokens` (B, T) int, padded on the right, `lengths` (B,), and `tags` (B, T) int. A tag of -1 marks a token without
+    one: padding, special pieces, and all pieces of a word but the first.
 
     Attributes:
-        config: sizes.
-        encoder: gives the vectors of tokens; None for an embedding of the tagger's own.
+        config: sizes of the tagger.
+        encoder: gives the vectors of tokens; None where the tagger has an embedding.
     """
 
     config: TaggerConfig
     encoder: Encoder | None = None
 
     def init(self, seed: int) -> dict[str, Any]:
-        """Random parameters of what stands on the encoder, and those of the encoder."""
+        """Random parameters of the tagger, and the checkpoint's parameters of the encoder."""
         tagger = nnx.to_pure_dict(nnx.state(Tagger(self.config, nnx.Rngs(seed)), nnx.Param))
         return {"tagger": tagger} if self.encoder is None else {"tagger": tagger, "encoder": self.encoder.params}
 
@@ -152,31 +162,31 @@ class TaggerFns:
         """Negative log-likelihood of the tags, in nats per token, for `jaxft.make_train_step`."""
         tags = jnp.asarray(batch["tags"])
         mask = tags >= 0
-        scores, crf = self._scores(params, batch, key)
+        scores, crf = self._scores_and_crf(params, batch, key)
         if crf is None:
-            each = optax.softmax_cross_entropy_with_integer_labels(scores, jnp.where(mask, tags, 0))
-            total = jnp.where(mask, each, jnp.zeros_like(each)).sum()
+            losses = optax.softmax_cross_entropy_with_integer_labels(scores, jnp.where(mask, tags, 0))
+            total = jnp.where(mask, losses, jnp.zeros_like(losses)).sum()
         else:
             total = -log_likelihood(crf, scores, tags, mask).sum()
         count = mask.sum().astype(jnp.float32)
         return total / count, (carry, {"tokens": count})
 
     def decode(self, params: Any, batch: Batch) -> jax.Array:
-        """The best tags (B, T) int32; -1 where the batch has none."""
+        """The best tags (B, T) int32; -1 where the tags of the batch are -1."""
         mask = jnp.asarray(batch["tags"]) >= 0
-        scores, crf = self._scores(params, batch, None)
+        scores, crf = self._scores_and_crf(params, batch, None)
         if crf is None:
             return jnp.where(mask, scores.argmax(axis=2).astype(jnp.int32), jnp.int32(-1))
         return viterbi(crf, scores, mask)
 
-    def _scores(self, params: Any, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Any]:
+    def _scores_and_crf(self, params: Any, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Any]:
+        """The scores (B, T, K), and the constrained random field or None."""
         tokens, lengths = jnp.asarray(batch["tokens"]), jnp.asarray(batch["lengths"])
         valid = jnp.arange(tokens.shape[1])[None, :] < lengths[:, None]
         keys = (None, None) if key is None else jax.random.split(key)
-        x = tokens
         if self.encoder is not None:
-            tokens = jnp.where(valid, tokens, self.encoder.config.pad_id)
-            x = self.encoder.apply(params["encoder"], tokens, valid, key=keys[0])["hidden_states"][-1]
+            padded = jnp.where(valid, tokens, self.encoder.config.pad_id)
+            tokens = self.encoder.apply(params["encoder"], padded, valid, key=keys[0])["hidden_states"][-1]
         graphdef = nnx.graphdef(nnx.eval_shape(lambda: Tagger(self.config, nnx.Rngs(0))))
-        scores = nnx.merge(graphdef, params["tagger"])(x, valid, keys[1])
+        scores = nnx.merge(graphdef, params["tagger"])(tokens, valid, keys[1])
         return scores, constrain(params["tagger"]["crf"], self.config.tags) if self.config.crf else None

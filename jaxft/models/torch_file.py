@@ -1,8 +1,7 @@
 """Reads the files that `torch.save` writes without torch, and without running the pickles in them.
 
-`jaxft.models.pickle_machine` rebuilds what a pickle describes; the names allowed here are those that make a tensor.
-Sizes are checked against the file before anything is allocated. `jaxft.models.fastai` and
-`jaxft.models.hugging_face` read weights with it.
+`jaxft.models.pickle_machine` reads the pickles; the names allowed here are those that make a tensor. Sizes are checked
+against the file before memory is allocated. `jaxft.models.fastai` and `jaxft.models.hugging_face` read weights with it.
 
 References:
     `torch/serialization.py` (the zip format since PyTorch 1.6, and the older one) and `torch/_utils.py`, the functions
@@ -38,21 +37,21 @@ DTYPES = {
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 LARGEST_FILE = 4 << 30
-"""bytes of a weight file at most; fastai's published models, their optimizer included, have a tenth of it"""
-MOST_ROWS_OF_NOTHING = 2**31 - 1
-"""size of a dimension of a tensor without elements at most"""
+"""bytes of the largest weight file that is read; fastai's published models with their optimizer take a tenth"""
+LARGEST_EMPTY_DIMENSION = 2**31 - 1
+"""largest dimension of a tensor without elements"""
 
 
 def read_tensors(content: bytes, name: str) -> Any:
-    """What a file of `torch.save` holds, with NumPy arrays in the place of tensors.
+    """The content of a file of `torch.save`, with NumPy arrays in place of tensors.
 
     Args:
-        content: the file, in the zip format or in the one before it.
-        name: what to call it in errors.
+        content: bytes of the file, in the zip format or in the older one.
+        name: of the file, for errors.
 
     Raises:
-        InputError: anything but tensors in plain containers, which is refused by its name; a damaged file; a tensor
-            that reaches beyond its data.
+        InputError: the file refers to anything but tensors and plain containers, which the sentence names; it is
+            damaged; or a tensor reaches beyond its data.
     """
     if content.startswith(b"PK\x03\x04"):
         return _read_zip(content, name)
@@ -62,13 +61,13 @@ def read_tensors(content: bytes, name: str) -> Any:
 
 
 def is_state(tree: Any) -> TypeGuard[dict[str, np.ndarray]]:
-    """Whether what a file holds is a dict of tensors by their names."""
+    """Whether the content of a file is a dict of tensors by name."""
     return isinstance(tree, dict) and all(isinstance(k, str) and isinstance(v, np.ndarray) for k, v in tree.items())
 
 
 @dataclass(frozen=True)
 class _Storage:
-    """A named piece of memory that tensors are views of, before its bytes are known."""
+    """A piece of memory that tensors view, by its key in the file, before its bytes are read."""
 
     key: str
     dtype: np.dtype
@@ -80,13 +79,17 @@ class _Storage:
 
 
 class _Storages:
-    """The storages that the pickle of a file has declared."""
+    """The storages that the pickle of a file declares."""
 
     def __init__(self) -> None:
         self.by_key: dict[str, _Storage] = {}
 
     def declare(self, identity: Any) -> _Storage:
-        """What a reference of torch's to a storage stands for."""
+        """The storage that a persistent reference of torch means.
+
+        Raises:
+            ValueError: the reference is not one to a whole storage, or contradicts an earlier one.
+        """
         match identity:
             case ("storage", Name(module="torch", name=kind), str(key), str(), int(size), *_) if kind in DTYPES:
                 if len(identity) > 5 and identity[5] is not None:
@@ -111,22 +114,23 @@ class _Tensor:
 def _read_zip(content: bytes, name: str) -> Any:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = {member.filename: member for member in archive.infolist()}
-            if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
+            entries = {entry.filename: entry for entry in archive.infolist()}
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
                 raise InputError(f"{name} is compressed inside, which torch.save never does: save the model again")
-            roots = [path.removesuffix("data.pkl") for path in members if path.rpartition("/")[2] == "data.pkl"]
+            roots = [path.removesuffix("data.pkl") for path in entries if path.rpartition("/")[2] == "data.pkl"]
             if len(roots) != 1:
-                raise InputError(f"{name} is a zip but not one of torch.save (no data.pkl): name a .pth file")
+                raise InputError(f"{name} is a zip file but not one of torch.save (no data.pkl): name a .pth file")
             order = roots[0] + "byteorder"
-            if order in members and archive.read(order) != b"little":
+            if order in entries and archive.read(order) != b"little":
                 raise InputError(f"{name} was written on a big-endian machine: save the model again on another")
 
             def data(storage: _Storage) -> bytes:
                 path = f"{roots[0]}data/{storage.key}"
-                found = members[path].compress_size if path in members else 0
-                if found != storage.nbytes or members[path].file_size != storage.nbytes:
+                stored = entries[path].compress_size if path in entries else 0
+                if stored != storage.nbytes or entries[path].file_size != storage.nbytes:
                     raise InputError(
-                        f"{name} is damaged: storage {storage.key} needs {storage.nbytes} bytes and has {found}"
+                        f"{name} is damaged (storage {storage.key} needs {storage.nbytes} bytes and has {stored}): "
+                        "download or save it again"
                     )
                 return archive.read(path)
 
@@ -155,7 +159,7 @@ def _read_legacy(content: bytes, name: str) -> Any:
     for key in keys if isinstance(keys, list) else []:
         storage = storages.by_key.get(key) if isinstance(key, str) else None
         if storage is None:
-            raise InputError(f"{name} is damaged: it lists a storage that no tensor uses")
+            raise InputError(f"{name} is damaged (it lists a storage that no tensor uses): download or save it again")
         header = file.read(8)
         size = struct.unpack("<q", header)[0] if len(header) == 8 else -1
         if size != storage.size or storage.nbytes > len(content) - file.tell():
@@ -164,20 +168,21 @@ def _read_legacy(content: bytes, name: str) -> Any:
 
     def data(storage: _Storage) -> bytes:
         if storage.key not in pieces:
-            raise InputError(f"{name} is damaged: the storage {storage.key} is missing")
+            raise InputError(f"{name} is damaged (the storage {storage.key} is missing): download or save it again")
         return pieces[storage.key]
 
     return _with_arrays(tree, data, storages, name, len(content))
 
 
 def _with_arrays(tree: Any, data: Callable[[_Storage], bytes], declared: "_Storages", name: str, file_size: int) -> Any:
-    """`tree` with a read-only array for each tensor; what a container holds twice stays one array.
+    """`tree` with a read-only array for each tensor, and one array for each tensor that occurs twice.
 
     Raises:
-        InputError: storages that together are larger than the file.
+        InputError: the storages together are larger than the file, or `tree` holds anything but tensors and plain
+            containers.
     """
     if sum(storage.nbytes for storage in declared.by_key.values()) > file_size:
-        raise InputError(f"{name} is damaged: it declares more data than it holds")
+        raise InputError(f"{name} is damaged (it declares more data than it holds): download or save it again")
     seen: dict[int, Any] = {}
     storages: dict[str, np.ndarray] = {}
 
@@ -212,7 +217,7 @@ def _with_arrays(tree: Any, data: Callable[[_Storage], bytes], declared: "_Stora
     try:
         return convert(tree)
     except RecursionError as error:
-        raise InputError(f"{name} nests its containers too deep: save the model's state_dict alone") from error
+        raise InputError(f"{name} nests its containers too deeply: save the model's state_dict alone") from error
 
 
 def _natural(*numbers: Any) -> bool:
@@ -220,13 +225,13 @@ def _natural(*numbers: Any) -> bool:
 
 
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
-    """Checks that the view lies within its storage; the other arguments are about gradients."""
+    """A view, checked to lie within its storage; the other arguments concern gradients."""
     if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
         raise ValueError("a tensor of something else than a storage")
     if len(shape) != len(strides) or len(shape) > 32 or not _natural(offset, *shape, *strides):
         raise ValueError("a tensor whose shape and strides are not two lists of natural numbers")
     count = math.prod(shape)
-    if not count and max(shape) > MOST_ROWS_OF_NOTHING:
+    if not count and max(shape) > LARGEST_EMPTY_DIMENSION:
         raise ValueError("an empty tensor of too large a shape")
     strides = tuple(stride if count and size > 1 else 0 for size, stride in zip(shape, strides, strict=True))
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
@@ -247,11 +252,11 @@ TENSOR_NAMES: Names = {
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     **{("torch", storage): None for storage in DTYPES},
-    # what fastai 2 keeps of its optimizer beside the weights: its list class, and NumPy's numbers
+    # fastai 2 saves its optimizer beside the weights, with its list class and numbers of NumPy.
     ("fastcore.foundation", "L"): inert,
     ("numpy.core.multiarray", "scalar"): inert,
     ("numpy._core.multiarray", "scalar"): inert,
     ("numpy", "dtype"): inert,
     ("_codecs", "encode"): inert,
 }
-"""what stands for each name that a file of tensors may refer to; those with None are named, never called"""
+"""for each name that a file of tensors may refer to, the function that replaces it, or None to refuse a call"""

@@ -1,4 +1,4 @@
-"""Writes tensors as `torch.save` does, in its zip format, without torch: what `jaxft.export` hands to fastai.
+"""Writes tensors in the zip format of `torch.save` without torch, for `jaxft.export`.
 
 References:
     `torch/serialization.py`, and `pickletools` for the instructions.
@@ -21,7 +21,7 @@ def write_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
 
     Args:
         path: the `.pth` file.
-        state: float32 or int64 arrays by name; one that comes under two names stays one, as tied weights are.
+        state: float32 or int64 arrays by name; an array under two names, as of tied weights, is stored once.
 
     Raises:
         OSError: the file cannot be written.
@@ -40,9 +40,9 @@ def write_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
 
 
 def pickled_state(state: Mapping[str, np.ndarray]) -> bytes:
-    """The pickle of a dict of tensors, each of which views the whole of a storage.
+    """The pickle of a dict of tensors, each of which views a whole storage.
 
-    It is put together from instructions, since `pickle` writes names from torch only where torch is installed.
+    It is assembled from instructions, because `pickle` writes names from torch only where torch is installed.
     """
     storages = _storages(state)
     items = b"".join(_plain(name) + _tensor(storages[id(array)][0], array) for name, array in state.items())

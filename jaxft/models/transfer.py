@@ -1,8 +1,8 @@
-"""Moves a model's embedding from one vocabulary to another: what a saved model needs when it meets new text.
+"""Moves a language model's embedding to another vocabulary.
 
 References:
-    Howard & Ruder, Universal Language Model Fine-tuning for Text Classification, ACL 2018, whose code (fastai) fills
-    new words with the mean.
+    Howard & Ruder, Universal Language Model Fine-tuning for Text Classification, ACL 2018; their code (fastai) gives
+    new words the mean.
 """
 
 from typing import Any
@@ -13,17 +13,16 @@ from jaxft.data.vocabulary import Vocabulary
 
 
 def transfer_vocabulary(params: dict[str, Any], old: Vocabulary, new: Vocabulary) -> tuple[dict[str, Any], int]:
-    """Gives every token of `new` the embedding and bias that it has in `old`, or the mean of all where it has none.
+    """Gives every token of `new` its embedding and bias in `old`, or the mean of all if `old` lacks the token.
 
     Args:
-        params: of a language model: `encoder/embedding` (V_old, E) and `decoder_bias` (V_old,), float32, and the
-            layers.
-        old: the vocabulary that they belong to.
-        new: the vocabulary that they are wanted for.
+        params: of a language model, with `encoder/embedding` (V_old, E) and `decoder_bias` (V_old,), float32.
+        old: the vocabulary of `params`.
+        new: the vocabulary of the result.
 
     Returns:
-        The parameters with (V_new, E) and (V_new,), everything else shared with `params`, and how many tokens of `new`
-        were in `old`.
+        The parameters, with an embedding (V_new, E) and a bias (V_new,) and everything else shared with `params`, and
+        the number of tokens of `new` that are in `old`.
 
     Examples:
         >>> old, new = (Vocabulary(("xxunk", "xxpad", "xxbos", word)) for word in ("film", "movie"))
@@ -33,10 +32,10 @@ def transfer_vocabulary(params: dict[str, Any], old: Vocabulary, new: Vocabulary
         ([0.0, 1.0, 2.0, 1.5], 3)
     """
     rows = jnp.asarray(new.matches(old))  # (V_new,)
-    found = rows >= 0
+    known = rows >= 0
     embedding, bias = params["encoder"]["embedding"], params["decoder_bias"]
     encoder = {
         **params["encoder"],
-        "embedding": jnp.where(found[:, None], embedding[rows], embedding.mean(axis=0)[None, :]),
+        "embedding": jnp.where(known[:, None], embedding[rows], embedding.mean(axis=0)[None, :]),
     }
-    return {**params, "encoder": encoder, "decoder_bias": jnp.where(found, bias[rows], bias.mean())}, int(found.sum())
+    return {**params, "encoder": encoder, "decoder_bias": jnp.where(known, bias[rows], bias.mean())}, int(known.sum())

@@ -1,6 +1,7 @@
-"""Other people's weights as ours, by a table of names in which every key of a file and every parameter must occur.
+"""Converts weights of other libraries to our parameters, by a table of names.
 
-The readers `fastai` and `hugging_face` hold the tables. All that is wrong comes in one message.
+Every key of a file and every parameter has to occur in the table; one error lists everything that does not.
+`jaxft.models.fastai` and `jaxft.models.hugging_face` hold the tables.
 """
 
 import re
@@ -19,30 +20,33 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Row:
-    """Where the keys that match `pattern` go: `ours` is a path, into which the groups of the pattern are filled.
+    """A row of the table: the keys of a file that match `pattern` hold our parameter `path`.
 
-    A "sum" adds two keys up, and a "tie" has to hold the same numbers as the parameter that it is tied to.
+    Attributes:
+        pattern: regular expression for a whole key.
+        path: of our parameter, with references to the groups of the pattern.
+        how: what to do with the array. "sum" adds two keys up, and "tie" checks that the array equals the parameter.
     """
 
     pattern: str
-    ours: str = ""
+    path: str = ""
     how: Literal["same", "transpose", "sum", "tie", "ignore"] = "same"
 
 
 def assemble(state: Arrays, rows: Sequence[Row]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Our parameters by path, float32, and what is wrong with the names.
+    """Our parameters by path, float32, and a list of problems with the keys.
 
     Args:
-        state: arrays of a file by their names there.
-        rows: the table; the first full match of a key counts.
+        state: arrays of a file by key.
+        rows: the table; the first row that matches a key counts.
 
     Examples:
         >>> state = {"rnn.weight": np.ones((3, 2), np.float16), "extra": np.ones(1)}
-        >>> found, problems = assemble(state, [Row(r"(\\w+)\\.weight", r"\\1/kernel", "transpose")])
-        >>> {path: array.shape for path, array in found.items()}, problems
+        >>> arrays, problems = assemble(state, [Row(r"(\\w+)\\.weight", r"\\1/kernel", "transpose")])
+        >>> {path: array.shape for path, array in arrays.items()}, problems
         ({'rnn/kernel': (2, 3)}, ['extra is unknown'])
     """
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     ties: list[tuple[str, str]] = []
     parts: dict[str, int] = {}
     problems = []
@@ -51,54 +55,54 @@ def assemble(state: Arrays, rows: Sequence[Row]) -> tuple[dict[str, np.ndarray],
         if row is None or match is None:
             problems.append(f"{key} is unknown")
             continue
-        path = match.expand(row.ours)
+        path = match.expand(row.path)
         if row.how == "tie":
             ties.append((key, path))
         elif row.how != "ignore":
             if array.dtype.kind not in "fV" or (array.ndim != 2 and (array.ndim != 1 or row.how == "transpose")):
-                problems.append(f"{key} is {array.dtype} {array.shape}")  # bfloat16 calls its kind V
+                # "V" is the kind of bfloat16.
+                problems.append(f"{key} is {array.dtype} {array.shape}")
                 continue
             value = array.astype(np.float32)
             if row.how == "sum":
                 parts[path] = parts.get(path, 0) + 1
-            if row.how == "sum" and path in found and found[path].shape == value.shape:
-                value = found[path] + value
-            elif path in found:
+            if row.how == "sum" and path in arrays and arrays[path].shape == value.shape:
+                value = arrays[path] + value
+            elif path in arrays:
                 problems.append(f"{key} comes twice or in two shapes")
-            found[path] = value.T if row.how == "transpose" else value
+            arrays[path] = value.T if row.how == "transpose" else value
     for key, path in ties:
-        if path not in found or not np.array_equal(state[key].astype(np.float32), found[path]):
+        if path not in arrays or not np.array_equal(state[key].astype(np.float32), arrays[path]):
             problems.append(f"{key} differs from the {path} that it is tied to")
     problems += [f"{path} needs two parts and has {count}" for path, count in parts.items() if count != 2]
-    return found, problems
+    return arrays, problems
 
 
-def fill(found: Arrays, template: Any, problems: Sequence[str], complaint: str, remedy: str) -> dict[str, Any]:
-    """`template` with the arrays found in the places of its leaves.
+def fill(arrays: Arrays, template: Any, problems: Sequence[str], complaint: str, remedy: str) -> dict[str, Any]:
+    """`template` with the arrays in place of its leaves.
 
     Args:
-        found: arrays by path.
-        template: nested dict with leaves that have shapes; its own branches `params` and `statistics` are not part of
-            the paths.
-        problems: what was wrong before.
-        complaint, remedy: what the error says before and after it has listed the problems.
+        arrays: by path.
+        template: nested dict whose leaves have shapes; the keys `params` and `statistics` are not part of the paths.
+        problems: those of `assemble`.
+        complaint, remedy: the parts of the error's sentence before and after the list of problems.
 
     Raises:
-        InputError: naming everything that is missing, superfluous or of another shape.
+        InputError: lists the problems, and every parameter that is missing, superfluous or of another shape.
     """
     problems, filled, used = list(problems), {}, set()
     leaves: Any = traverse_util.flatten_dict(template)
-    for keys, wanted in leaves.items():
+    for keys, leaf in leaves.items():
         path = "/".join(key for key in keys if key not in ("params", "statistics"))
         used.add(path)
-        array = found.get(path)
+        array = arrays.get(path)
         if array is None:
             problems.append(f"nothing fills {path}")
-        elif array.shape != wanted.shape:
-            problems.append(f"{path} has the shape {array.shape} where {wanted.shape} fits")
+        elif array.shape != leaf.shape:
+            problems.append(f"{path} has the shape {array.shape} where {leaf.shape} fits")
         else:
             filled[keys] = jnp.asarray(array)
-    problems += [f"nothing takes {path}" for path in found if path not in used]
+    problems += [f"nothing takes {path}" for path in arrays if path not in used]
     if problems:
         raise InputError(f"{complaint} ({'; '.join(problems)}): {remedy}")
     return traverse_util.unflatten_dict(filled)
