@@ -44,9 +44,10 @@ def test_the_model_of_a_run_predicts_from_python_and_from_the_command_line(class
     assert np.mean([label == other for label, other in zip(predicted, true, strict=True)]) > 0.8
 
 
-def test_numbers_are_learnt_and_told_in_their_own_unit(tiny_checkpoint, tmp_path, capsys):
+@pytest.mark.slow
+def test_numbers_are_learnt_and_predicted_on_their_scale(tiny_checkpoint, tmp_path, capsys):
     data = table(tmp_path / "graded.csv", 400, graded)
-    summary = run_job(tiny_checkpoint, data, tmp_path / "run", "--task", "regression", "--train.epochs", "30")
+    summary = run_job(tiny_checkpoint, data, tmp_path / "run", "--task", "regression", "--train.epochs", "16")
     assert summary["test"]["rmse"] < 15  # their standard deviation is 22
     assert summary["test"]["pearson"] > 0.7
     model = jaxft.load(tmp_path / "run")
@@ -57,6 +58,7 @@ def test_numbers_are_learnt_and_told_in_their_own_unit(tiny_checkpoint, tmp_path
     assert json.loads(capsys.readouterr().out)["value"] == pytest.approx(low, abs=0.01)
 
 
+@pytest.mark.slow
 def test_sets_of_labels_are_learnt(tiny_checkpoint, tmp_path):
     data = table(tmp_path / "tagged.csv", 300, tagged)
     summary = run_job(tiny_checkpoint, data, tmp_path / "run", "--task", "multilabel", "--train.epochs", "30")
@@ -65,6 +67,7 @@ def test_sets_of_labels_are_learnt(tiny_checkpoint, tmp_path):
     assert labels == ["one"]
 
 
+@pytest.mark.slow
 def test_pairs_tell_the_first_text_from_the_second(tiny_checkpoint, tmp_path):
     def pair(rng) -> dict:
         swap = bool(rng.integers(2))
@@ -80,6 +83,7 @@ def test_pairs_tell_the_first_text_from_the_second(tiny_checkpoint, tmp_path):
         model.scores(["film one"])
 
 
+@pytest.mark.slow
 def test_folds_are_scored_on_what_they_have_not_seen(tiny_checkpoint, reviews, tmp_path):
     flags = ["--folds", "3", "--run-folds", "2", "--train.epochs", "1"]
     summary = run_job(tiny_checkpoint, reviews, tmp_path / "run", *flags)
