@@ -11,6 +11,7 @@ from matplotlib import image
 from matplotlib.figure import Figure
 
 from jaxft.training import plots
+from jaxft.training.comparison import comparison_row
 
 
 def metrics(stage: str, phases: list[str], **scores: float) -> list[dict]:
@@ -126,6 +127,25 @@ def test_confusion_matrix_of_any_size(tmp_path, drawn, size):
 
 def test_a_class_that_never_occurs_is_drawn(tmp_path):
     plots.plot_confusion([[3, 1], [0, 0]], ["neg", "pos"], tmp_path / "c.png")
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_a_comparison_shows_mean_and_repeats_of_every_row(tmp_path, drawn, repeats):
+    names = ["one rate for all layers", "+ slower lower layers", "+ $averaging$"]
+    rows = [
+        comparison_row(
+            name, "dev rmse", [0.5 + 0.1 * place + 0.01 * repeat for repeat in range(repeats)], [1] * repeats
+        )
+        for place, name in enumerate(names)
+    ]
+    plots.plot_comparison(rows, tmp_path / "new" / "c.png")
+    assert_nothing_is_cut_off(drawn[0], tmp_path / "new" / "c.png")
+    axes = drawn[0].axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == names
+    assert axes.yaxis_inverted(), "the first row on top"
+    marks = [line for line in axes.lines if line.get_marker() == "|" and len(np.asarray(line.get_xdata())) == repeats]
+    assert sorted(float(np.mean(line.get_xdata())) for line in marks[-3:]) == pytest.approx([r["mean"] for r in rows])
+    assert axes.get_xlabel() == "dev rmse" + ": 3 repeats, mean and standard deviation" * (repeats == 3)
 
 
 def test_the_callers_settings_stay(tmp_path):

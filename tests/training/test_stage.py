@@ -101,15 +101,25 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, uninterrupted, stop_
     assert log_without_times(tmp_path) == log_without_times(whole_folder)
 
 
+FREQUENT = {"every": 3, "stop": lambda evaluations: len(evaluations) == 5}
+
+
+@pytest.fixture(scope="module")
+def often_evaluated():
+    return train(None, **FREQUENT)
+
+
+def test_evaluations_come_every_x_steps_and_at_the_end_of_a_phase_until_the_stage_is_over(often_evaluated):
+    assert [evaluation["step"] for evaluation in often_evaluated.report["evaluations"]] == [3, 6, 8, 11, 14]
+    assert often_evaluated.report["steps"] == 14
+
+
 @pytest.mark.parametrize("stop_at", range(1, 13))
-def test_stopped_anywhere_between_frequent_evaluations_equals_uninterrupted(tmp_path, stop_at):
-    frequent = {"every": 3, "stop": lambda evaluations: len(evaluations) == 5}
-    whole = train(None, **frequent)
-    assert [evaluation["step"] for evaluation in whole.report["evaluations"]] == [3, 6, 8, 11, 14]
-    assert whole.report["steps"] == 14
+def test_stopped_anywhere_between_frequent_evaluations_equals_uninterrupted(tmp_path, often_evaluated, stop_at):
+    whole = often_evaluated
     with pytest.raises(Stopped):
-        train(tmp_path, StoppedAt, stop_at=stop_at, **frequent)
-    resumed = train(tmp_path, **frequent)
+        train(tmp_path, StoppedAt, stop_at=stop_at, **FREQUENT)
+    resumed = train(tmp_path, **FREQUENT)
     jax.tree.map(np.testing.assert_array_equal, (resumed.params, resumed.carry), (whole.params, whole.carry))
     assert resumed.report["evaluations"] == whole.report["evaluations"]
 

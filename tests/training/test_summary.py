@@ -18,10 +18,10 @@ def test_memory_is_in_megabytes_and_grows_with_use():
 
 
 def test_the_environment_names_versions_and_device():
-    found = environment()
-    assert found["versions"]["jax"].count(".") == 2
-    assert found["platform"] in ("cpu", "gpu", "tpu")
-    assert found["cores"] >= 1
+    record = environment()
+    assert record["versions"]["jax"].count(".") == 2
+    assert record["platform"] in ("cpu", "gpu", "tpu")
+    assert record["cores"] >= 1
 
 
 def test_the_table_shows_a_whole_summary():

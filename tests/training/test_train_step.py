@@ -1,6 +1,5 @@
-"""The train step and the loop around it, with a loss simple enough to follow by hand."""
+"""The train step, with a loss simple enough to follow by hand."""
 
-import itertools
 from functools import partial
 
 import jax
@@ -12,7 +11,6 @@ import pytest
 from jaxft.optim.accumulation import accumulate_gradients
 from jaxft.optim.averaging import ema, nt_asgd, swa
 from jaxft.optim.discriminative import discriminative
-from jaxft.training.loop import take_steps
 from jaxft.training.train_step import TrainState, make_eval_step, make_train_step
 
 
@@ -107,62 +105,3 @@ def test_an_average_can_be_carried_beside_an_optimizer_of_optax():
     state, metrics = step(start(optax.sgd(0.25), average), jnp.zeros(2))
     assert average.value(state.average)["w"].tolist() == state.params["w"].tolist() == [0.5, 0.5]
     assert set(metrics) == {"loss", "noise"}
-
-
-def test_the_loop_reports_every_step_once_in_order_and_before_a_pause():
-    tx, reported, pauses, asked, steps = trainable(), [], [], [], itertools.count(1)
-
-    def batch(number):
-        asked.append(number)
-        return jnp.full(2, float(number))
-
-    def pause():
-        return next(steps) % 2 == 0
-
-    state = take_steps(
-        start(tx),
-        jax.jit(make_train_step(loss_fn, tx), donate_argnums=0),
-        batch,
-        5,
-        on_metrics=lambda number, metrics: reported.append((number, type(metrics["loss"]))),
-        pause=pause,
-        on_pause=lambda state: pauses.append((int(state.step), len(reported))),
-    )
-    assert int(state.step) == 5
-    assert reported == [(number, float) for number in range(5)]
-    assert pauses == [(2, 2), (4, 4)]
-    assert asked == list(range(5))
-    np.testing.assert_allclose(state.carry["seen"], 0 + 1 + 2 + 3 + 4)
-
-
-def test_on_a_cpu_a_step_is_reported_before_the_next_one_is_asked_for():
-    tx = trainable()
-    events: list[str | int] = []
-    step = make_train_step(loss_fn, tx)
-
-    def noted(state, batch):
-        events.append("step")
-        return step(state, batch)
-
-    take_steps(start(tx), noted, lambda i: jnp.zeros(2), 3, on_metrics=lambda number, _: events.append(number))
-    assert events == ["step", 0, "step", 1, "step", 2]
-
-
-def test_the_loop_goes_on_from_the_step_of_the_state():
-    tx = trainable()
-    step = jax.jit(make_train_step(loss_fn, tx))
-
-    def run(state, until):
-        return take_steps(state, step, lambda i: jnp.full(2, float(i)), until, on_metrics=lambda *_: None)
-
-    whole, halves = run(start(tx), 4), run(run(start(tx), 2), 4)
-    jax.tree.map(np.testing.assert_array_equal, whole.params, halves.params)
-
-
-def test_an_error_while_reporting_ends_the_loop():
-    def stop(number, metrics):
-        raise RuntimeError(f"stop at {number}")
-
-    tx = trainable()
-    with pytest.raises(RuntimeError, match="stop at 0"):
-        take_steps(start(tx), make_train_step(loss_fn, tx), lambda i: jnp.zeros(2), 3, on_metrics=stop)
