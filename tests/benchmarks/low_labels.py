@@ -18,7 +18,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from jaxft.data.corpus import open_corpus
-from jaxft.training.report import read_json, write_json
+from jaxft.files import read_json, write_json
 from jaxft.training.summary import accuracy_interval
 from jaxft.ulmfit.presets import parse
 from jaxft.ulmfit.stages import read_texts

@@ -25,7 +25,7 @@ from jaxft.inference.text_classifier import TextClassifier
 from jaxft.language_model import pretrained
 from jaxft.language_model.pretrained import open_pretrained
 from jaxft.tensor_files import load_params
-from jaxft.ulmfit import job as ulmfit
+from jaxft.ulmfit.__main__ import main
 
 FASTAI = Path(__file__).parents[1] / "golden" / "fastai"
 SMALL = """
@@ -144,7 +144,7 @@ Job = Callable[..., Path]
 @pytest.fixture
 def job(table: Path, tmp_path: Path) -> Job:
     def run(name: str, *flags: str) -> Path:
-        ulmfit.main(["--data", str(table), "--out", str(tmp_path / name), *SMALL, *flags])
+        main(["--data", str(table), "--out", str(tmp_path / name), *SMALL, *flags])
         return tmp_path / name
 
     return run

@@ -8,16 +8,17 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from jaxft.training.report import read_metrics
 
 import jaxft
 from jaxft.errors import InputError, Stopped
 from jaxft.files import read_json
 from jaxft.inference.language_model import TextLanguageModel
 from jaxft.language_model.stage import LANGUAGE_MODEL, stage_name
-from jaxft.pretrain import job as pretrain
-from jaxft.tensor_files import load_params
-from jaxft.training import checkpoint, stage
+from jaxft.pretrain.__main__ import main
+from jaxft.tensor_files import load_params, save_params
+from jaxft.training import run as run_module
+from jaxft.training.metrics_log import read_metrics
+from jaxft.training.run import Run
 
 SMALL = """
     --model.embedding-size 8 --model.hidden-size 12 --model.num-layers 2 --text.min-count 1 --log-every 1
@@ -38,7 +39,7 @@ def book(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def finished(book, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "whole"
-    pretrain.main(["--text", str(book), "--out", str(out), "--direction", "both", *SMALL])
+    main(["--text", str(book), "--out", str(out), "--direction", "both", *SMALL])
     return out
 
 
@@ -61,7 +62,7 @@ def test_a_run_leaves_everything_behind(finished):
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_each_of_two_in_one_program_ends_as_it_does_alone(finished, book, tmp_path, direction):
-    pretrain.main(["--text", str(book), "--out", str(tmp_path / "run"), "--direction", direction, *SMALL])
+    main(["--text", str(book), "--out", str(tmp_path / "run"), "--direction", direction, *SMALL])
     name = stage_name(LANGUAGE_MODEL, direction)
     own, other = (load_params(folder / name / "model.safetensors") for folder in (tmp_path / "run", finished))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), own, other)
@@ -72,18 +73,18 @@ def test_each_of_two_in_one_program_ends_as_it_does_alone(finished, book, tmp_pa
 
 def test_a_crash_while_two_results_are_stored_loses_neither(finished, book, tmp_path, monkeypatch):
     flags = ["--text", str(book), "--out", str(tmp_path / "run"), "--direction", "both", *SMALL]
-    save_params, calls = checkpoint.save_params, iter(range(10))
+    calls = iter(range(10))
 
     def fail(path, tree, meta):
         if path.name.startswith("stage-") and next(calls) == 1:
             raise KeyboardInterrupt
         save_params(path, tree, meta)
 
-    monkeypatch.setattr(stage.checkpoint, "save_params", fail)
+    monkeypatch.setattr(run_module, "save_params", fail)
     with pytest.raises(KeyboardInterrupt):
-        pretrain.main(flags)
+        main(flags)
     monkeypatch.undo()
-    pretrain.main([*flags, "--resume"])
+    main([*flags, "--resume"])
     assert stored_models(tmp_path / "run") == stored_models(finished)
     logs = [read_metrics(folder / "metrics.jsonl") for folder in (finished, tmp_path / "run")]
     assert len(logs[0]) == len(logs[1])
@@ -91,13 +92,13 @@ def test_a_crash_while_two_results_are_stored_loses_neither(finished, book, tmp_
 
 def test_averages_that_choose_when_to_begin_are_trained_in_turn(book, tmp_path):
     flags = ["--preset", "awd-lstm-lm", "--direction", "both", *SMALL, "--lm.no-vary-bptt"]
-    pretrain.main(["--text", str(book), "--out", str(tmp_path / "run"), *flags])
+    main(["--text", str(book), "--out", str(tmp_path / "run"), *flags])
     stages = [line["stage"] for line in read_metrics(tmp_path / "run/metrics.jsonl")]
     assert sorted(set(stages)) == ["language_model", "language_model_backward"]
 
 
 def test_stopped_and_resumed_ends_with_the_same_bits(finished, book, tmp_path, monkeypatch):
-    pausing = stage.Run.pausing
+    pausing = Run.pausing
     calls = iter(range(1000))
 
     def stop(self):
@@ -106,11 +107,11 @@ def test_stopped_and_resumed_ends_with_the_same_bits(finished, book, tmp_path, m
         return pausing(self)
 
     flags = ["--text", str(book), "--out", str(tmp_path / "run"), "--direction", "both", *SMALL]
-    monkeypatch.setattr(stage.Run, "pausing", stop)
+    monkeypatch.setattr(Run, "pausing", stop)
     with pytest.raises(Stopped):
-        pretrain.main(flags)
+        main(flags)
     monkeypatch.undo()
-    pretrain.main([*flags, "--resume"])
+    main([*flags, "--resume"])
     assert stored_models(tmp_path / "run") == stored_models(finished)
 
 
@@ -120,7 +121,7 @@ def test_wikitext_with_the_published_recipe_made_small(tmp_path):
         lines = (" ".join(rng.choice(WORDS, 12)) for _ in range(60 if name == "train" else 8))
         (tmp_path / f"{name}.txt").write_text("".join(f" {line} \n" for line in lines))
     flags = ["--data", str(tmp_path), "--preset", "awd-lstm-lm", "--out", str(tmp_path / "run"), *SMALL]
-    pretrain.main([*flags, "--lm.peak-rate", "1", "--lm.patience", "1", "--lm.epochs", "4"])
+    main([*flags, "--lm.peak-rate", "1", "--lm.patience", "1", "--lm.epochs", "4"])
     summary = read_json(tmp_path / "run/summary.json")
     assert summary["language_model"]["valid_tokens"] == 8 * 13
     assert summary["language_model"]["test_perplexity"] < 2 * len(WORDS)
@@ -133,7 +134,7 @@ def test_wikitext_with_the_published_recipe_made_small(tmp_path):
 
 
 def test_dry_run_trains_nothing(book, tmp_path, capsys):
-    pretrain.main(["--text", str(book), "--out", str(tmp_path / "run"), "--dry-run", *SMALL])
+    main(["--text", str(book), "--out", str(tmp_path / "run"), "--dry-run", *SMALL])
     printed = capsys.readouterr().out
     assert json.loads(printed[: printed.index("\n}") + 2])["lm"]["bptt"] == 7
     assert "language_model: about" in printed
@@ -154,7 +155,7 @@ def test_dry_run_trains_nothing(book, tmp_path, capsys):
 def test_bad_flags_are_refused_in_one_sentence(tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=message):
-        pretrain.main([*arguments, "--out", "run"])
+        main([*arguments, "--out", "run"])
     assert not list(tmp_path.iterdir())
 
 
@@ -163,5 +164,5 @@ def test_too_little_text_is_refused(tmp_path, paragraphs, message):
     (tmp_path / "a.txt").write_text(("a " * 4000 + "\n\n") * (paragraphs - 1) + "few words\n")
     wide = ["--lm.batch-size", "99", "--lm.bptt", "90"]
     with pytest.raises(InputError, match=message):
-        pretrain.main(["--text", str(tmp_path / "a.txt"), "--out", str(tmp_path / "run"), *SMALL, *wide])
+        main(["--text", str(tmp_path / "a.txt"), "--out", str(tmp_path / "run"), *SMALL, *wide])
     assert not (tmp_path / "run").exists()

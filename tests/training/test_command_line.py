@@ -1,7 +1,7 @@
 """The command line of every training job: presets, usual flags, required flags, ranges and help."""
 
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -20,6 +20,7 @@ REQUIRED = {
     "pretrain": ["--text", "book.txt"],
 }
 COMMANDS: dict[str, Command[Any]] = {command.job: command for command in (ULMFIT, FINETUNE, NER, PRETRAIN)}
+COMMONLIT, WARMUP = ["--preset", "commonlit"], ["--train.warmup", "0.5"]
 STAGES = {"ulmfit": ["lm", "classifier"], "finetune": ["train"], "ner": ["train"], "pretrain": ["lm"]}
 
 
@@ -36,8 +37,11 @@ def test_help_starts_with_two_examples_and_names_what_is_required(job, capsys):
     start = lines.index("Examples:")
     assert start < 8
     assert all(line.startswith(f"  python -m jaxft.{job} --") for line in lines[start + 1 : start + 3])
-    assert ("(required)" in "\n".join(lines)) == bool(COMMANDS[job].required)
-    assert "default: ''" not in "\n".join(lines)
+    words = " ".join(" ".join(line.strip("│ ") for line in lines).split())
+    assert words.count("(required)") == len(COMMANDS[job].required)
+    for name in COMMANDS[job].required:
+        assert "(required)" in words.partition(" options ")[2].partition(f" {flag(name)} ")[2].partition(" --")[0]
+    assert "default: ''" not in words
 
 
 @pytest.mark.parametrize("job", ["finetune", "ner"])
@@ -45,7 +49,8 @@ def test_a_missing_flag_ends_with_status_2(job, capsys):
     with pytest.raises(SystemExit) as stop:
         COMMANDS[job].parse([])
     assert stop.value.code == 2
-    assert "--data" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert all(flag(name) in message for name in COMMANDS[job].required)
 
 
 @pytest.mark.parametrize("job", COMMANDS)
@@ -62,16 +67,27 @@ def test_usual_flags_are_understood_by_a_job_of_one_stage(job, spelling):
     stage = STAGES[job][0]
     settings = parse(job, *spelling, "--epochs", "7", "--batch-size", "3", "--weight-decay", "0.25")
     values = flatten(asdict(settings))
-    found = [values[f"{stage}.{name}"] for name in ("peak_rate", "epochs", "batch_size", "weight_decay")]
-    assert found == [0.5, 7, 3, 0.25]
+    names = ("peak_rate", "epochs", "batch_size", "weight_decay")
+    assert [values[f"{stage}.{name}"] for name in names] == [0.5, 7, 3, 0.25]
 
 
 @pytest.mark.parametrize(
-    "name", ["--lr", "--learning-rate", "--epochs=3", "--batch_size", "--weight-decay", "--warmup"]
+    ("name", "meant"),
+    [
+        ("--lr", "peak-rate"),
+        ("--learning-rate=3", "peak-rate"),
+        ("--learning_rate", "peak-rate"),
+        ("--epochs=3", "epochs"),
+        ("--batch_size", "batch-size"),
+        ("--weight-decay", "weight-decay"),
+        ("--warmup", "schedule"),
+    ],
 )
-def test_usual_flags_of_several_stages_are_answered_with_the_flags_meant(name):
-    with pytest.raises(InputError, match=r"is no flag of jaxft\.ulmfit: give --lm\.\S+ or --classifier\.\S+$"):
+def test_usual_flags_of_several_stages_are_answered_with_the_flags_meant(name, meant):
+    asked = name.partition("=")[0]
+    with pytest.raises(InputError) as error:
         parse("ulmfit", name, "3")
+    assert str(error.value) == f"{asked} is no flag of jaxft.ulmfit: give --lm.{meant} or --classifier.{meant}"
 
 
 @pytest.mark.parametrize("job", COMMANDS)
@@ -98,13 +114,39 @@ def test_every_preset_parses_to_itself(job):
         assert changed <= {"model", "data", "files"}, name
 
 
+def test_the_preset_that_auto_means_depends_on_the_other_flags():
+    assert COMMANDS["ulmfit"].parse(["--data", "demo"]).preset == "demo"
+    assert parse("ulmfit") == ULMFIT.parse([*REQUIRED["ulmfit"], "--preset", "small"])
+    with_encoder = parse("ner", "--encoder", "bert-base-cased", "--train.epochs", "2")
+    assert (with_encoder.preset, with_encoder.train.epochs, with_encoder.train.head_rate) == ("encoder", 2, 2e-3)
+    assert parse("ner", "--encoder", "bert-base-cased", "--preset", "plain").train.head_rate is None
+
+
+def test_a_flag_beats_its_preset_though_it_comes_first():
+    before, after = (parse("finetune", *arguments) for arguments in (COMMONLIT + WARMUP, WARMUP + COMMONLIT))
+    assert before == after
+    assert (after.train.warmup, after.train.reinit_layers) == (0.5, 5)
+
+
+def numbers_of(settings):
+    """The dotted names of all settings that are numbers, those that may be None included."""
+    for name, annotation in get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        if is_dataclass(value):
+            yield from (f"{name}.{below}" for below in numbers_of(value))
+        elif {int, float} & {annotation, *get_args(annotation)} and get_origin(annotation) is not tuple:
+            yield name
+
+
 @pytest.mark.parametrize("job", COMMANDS)
 def test_every_number_has_a_range(job):
     command = COMMANDS[job]
-    values = flatten(asdict(next(iter(command.presets.values()))))
-    numbers = {name for name, value in values.items() if isinstance(value, int | float) and not isinstance(value, bool)}
-    free = {"limit_labels", "tag_column"}  # their range depends on the data
-    assert {name for name in numbers if ".dropout." not in name} - free <= set(command.ranges)
+    numbers = set(numbers_of(next(iter(command.presets.values()))))
+    free = {"tag_column"}  # as many as the columns of the file
+    if job == "ulmfit":
+        free |= {"limit_labels"}  # as many as there are classes, at least
+    # Dropouts are checked times their multiplier.
+    assert {name for name in numbers if ".dropout." not in name} - free == set(command.ranges)
 
 
 @pytest.mark.parametrize(("job", "name"), [(job, name) for job in COMMANDS for name in COMMANDS[job].ranges])

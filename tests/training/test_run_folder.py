@@ -62,10 +62,10 @@ def test_a_job_that_fails_at_once_leaves_nothing_behind(tmp_path):
                 (folder / name).touch()
             raise InputError("a.csv is empty: fill it")
 
-    with pytest.raises(InputError, match="a.csv is empty"):
+    with pytest.raises(InputError, match=r"a\.csv is empty"):
         fail(leaving=[])
     assert os.listdir(tmp_path) == []
-    with pytest.raises(InputError, match="a.csv is empty"):
+    with pytest.raises(InputError, match=r"a\.csv is empty"):
         fail(leaving=["config.json"])
     assert os.listdir(tmp_path / "run") == ["config.json"]
 

@@ -17,9 +17,11 @@ import pytest
 import jaxft
 from jaxft import predict
 from jaxft.errors import InputError, Stopped
-from jaxft.training import checkpoint, stage
-from jaxft.training.report import read_json, read_metrics, write_json
-from jaxft.ulmfit import job as ulmfit
+from jaxft.files import read_json, write_json
+from jaxft.tensor_files import load_params
+from jaxft.training.metrics_log import read_metrics
+from jaxft.training.run import Run
+from jaxft.ulmfit.__main__ import main
 
 SMALL = """
     --model.embedding-size 8 --model.hidden-size 12 --model.num-layers 2 --text.min-count 1 --log-every 1
@@ -52,7 +54,7 @@ def table(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(table, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "whole"
-    ulmfit.main(["--data", str(table), "--out", str(out), *SMALL])
+    main(["--data", str(table), "--out", str(out), *SMALL])
     return out
 
 
@@ -61,7 +63,7 @@ def without_times(lines):
 
 
 def same_arrays(first, second):
-    jax.tree.map(np.testing.assert_array_equal, checkpoint.load_params(first), checkpoint.load_params(second))
+    jax.tree.map(np.testing.assert_array_equal, load_params(first), load_params(second))
 
 
 def test_a_run_leaves_everything_behind(finished):
@@ -123,10 +125,10 @@ def test_stopped_and_resumed_ends_with_the_same_bits(finished, table, tmp_path, 
 
     arguments = ["--data", str(table), "--out", str(tmp_path / "run"), *SMALL]
     with monkeypatch.context() as patch:
-        patch.setattr(stage.Run, "pausing", pausing)
+        patch.setattr(Run, "pausing", pausing)
         with pytest.raises(Stopped, match="SIGINT"):
-            ulmfit.main(arguments)
-    ulmfit.main([*arguments, "--resume"])
+            main(arguments)
+    main([*arguments, "--resume"])
     for file in ("stage-language_model.safetensors", "stage-classifier.safetensors", "model/model.safetensors"):
         same_arrays(tmp_path / "run" / file, finished / file)
     logs = [without_times(read_metrics(folder / "metrics.jsonl")) for folder in (tmp_path / "run", finished)]
@@ -144,20 +146,20 @@ def test_killed_without_warning_and_resumed_ends_with_the_same_bits(finished, ta
         process.kill()
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "run" / "summary.json").exists()
-    ulmfit.main([*arguments, "--resume"])
+    main([*arguments, "--resume"])
     same_arrays(tmp_path / "run" / "model/model.safetensors", finished / "model/model.safetensors")
 
 
 def test_resume_refuses_other_settings(finished, table):
     arguments = ["--data", str(table), "--out", str(finished), *SMALL, "--resume"]
     with pytest.raises(InputError, match=r"--lm\.peak-rate was 0\.01 and is now 0\.5.*own flags"):
-        ulmfit.main([*arguments, "--lm.peak-rate", "0.5"])
+        main([*arguments, "--lm.peak-rate", "0.5"])
 
 
 def test_another_run_reuses_a_language_model(finished, table, tmp_path):
     out = tmp_path / "second"
     few = ["--limit-labels", "10", "--classifier.plan", "last"]
-    ulmfit.main(["--data", str(table), "--out", str(out), *SMALL, "--language-model", str(finished), *few])
+    main(["--data", str(table), "--out", str(out), *SMALL, "--language-model", str(finished), *few])
     summary = read_json(out / "summary.json")
     assert summary["data"]["sizes"]["train"] + summary["data"]["sizes"]["dev"] == 10
     assert summary["language_model"] == read_json(finished / "summary.json")["language_model"]
@@ -175,7 +177,7 @@ def test_another_run_reuses_a_language_model(finished, table, tmp_path):
 def test_a_language_model_that_does_not_fit_is_refused(finished, table, tmp_path, arguments, message):
     out = tmp_path / "run"
     with pytest.raises(InputError, match=message):
-        ulmfit.main(["--data", str(table), "--out", str(out), *SMALL, "--language-model", str(finished), *arguments])
+        main(["--data", str(table), "--out", str(out), *SMALL, "--language-model", str(finished), *arguments])
     assert not out.exists()
 
 
@@ -185,14 +187,14 @@ def test_a_language_model_of_fewer_labels_may_have_read_what_is_held_out(finishe
     arguments = ["--data", str(table), "--out", str(tmp_path / "run"), *SMALL, "--language-model", str(lender)]
     for limit in ([], ["--limit-labels", "30"]):
         with pytest.raises(InputError, match="give --limit-labels 20 or fewer"):
-            ulmfit.main([*arguments, *limit])
+            main([*arguments, *limit])
 
 
 @pytest.mark.parametrize(("name", "value"), [("seed", "1"), ("classifier.dev-fraction", "0.3")])
 def test_a_pretrained_model_of_the_same_texts_has_to_hold_out_the_same(finished, table, tmp_path, name, value):
     arguments = ["--data", str(table), "--out", str(tmp_path / "run"), *SMALL, "--pretrained", str(finished)]
     with pytest.raises(InputError, match=f"same texts with another {name.replace('-', '_')}"):
-        ulmfit.main([*arguments, f"--{name}", value])
+        main([*arguments, f"--{name}", value])
     assert not (tmp_path / "run").exists()
 
 
@@ -202,7 +204,7 @@ def test_resume_refuses_texts_that_have_changed(finished, table, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     with pytest.raises(InputError, match="the texts have changed"):
-        ulmfit.main(["--data", str(changed), "--out", str(run), *SMALL, "--resume"])
+        main(["--data", str(changed), "--out", str(run), *SMALL, "--resume"])
 
 
 def test_three_classes_of_odd_names_with_an_average_and_test_texts_for_the_language_model(tmp_path):
@@ -213,7 +215,7 @@ def test_three_classes_of_odd_names_with_an_average_and_test_texts_for_the_langu
     data, out = tmp_path / "rows.jsonl", tmp_path / "run"
     data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     flags = ["--classifier.plan", "full", "--lm.average", "ema", "--transductive", "--limit-unlabelled", "5"]
-    ulmfit.main(["--data", str(data), "--out", str(out), *SMALL, *flags])
+    main(["--data", str(data), "--out", str(out), *SMALL, *flags])
     summary = read_json(out / "summary.json")
     assert sorted(summary["data"]["classes"]) == sorted(labels)
     assert summary["data"]["transductive"]
@@ -235,7 +237,7 @@ def test_texts_of_any_length_and_number_share_a_few_compilations(finished):
 
 def test_dry_run_trains_nothing(table, tmp_path, capsys):
     out = tmp_path / "never"
-    ulmfit.main(["--data", str(table), "--out", str(out), *SMALL, "--dry-run"])
+    main(["--data", str(table), "--out", str(out), *SMALL, "--dry-run"])
     text = capsys.readouterr().out
     assert not out.exists()
     assert "frozen" in text
@@ -265,7 +267,7 @@ def test_bad_flags_are_refused_in_one_sentence(table, tmp_path, arguments, messa
     paths = [str(tmp_path / a) if a.isupper() else a for a in arguments]
     out = [] if "--out" in paths else ["--out", str(tmp_path / "run")]
     with pytest.raises(InputError, match=message) as error:
-        ulmfit.main(["--data", str(table), *SMALL, *out, *paths])
+        main(["--data", str(table), *SMALL, *out, *paths])
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
 

@@ -1,0 +1,88 @@
+"""The files of a tagging job: where they are, what is held out, and what is refused by file and line."""
+
+from pathlib import Path
+
+import pytest
+
+from jaxft.data.tagged import Sentence
+from jaxft.errors import InputError
+from jaxft.ner.inputs import find_files, read_inputs
+from jaxft.ner.job import train
+from jaxft.ner.settings import Settings
+from tests.ner.toy import settings, write, write_parts
+
+
+def test_without_a_dev_file_some_of_train_is_held_out(tmp_path):
+    data = write_parts(tmp_path)
+    Path(f"{data}.dev").unlink()
+    inputs = read_inputs(settings(data, tmp_path / "run", "--dev-fraction", "0.25"))
+    assert [len(inputs.sentences[part]) for part in ("train", "dev", "test")] == [60, 20, 24]
+    same = read_inputs(settings(data, tmp_path / "run", "--dev-fraction", "0.25"))
+    assert same.sentences == inputs.sentences
+
+
+def test_files_by_prefix_by_folder_and_by_name(data, tmp_path):
+    write(tmp_path / "train.txt", 5, 0, "\t")
+    write(tmp_path / "test.conll", 5, 0)
+    files = find_files(Settings(data=data))
+    assert {part: file.name for part, file in files.items()} == {
+        "train": "small.train",
+        "dev": "small.dev",
+        "test": "small.test",
+    }
+    files = find_files(Settings(data=str(tmp_path)))
+    assert {part: file.name for part, file in files.items()} == {"train": "train.txt", "test": "test.conll"}
+    files = find_files(Settings(data=f"{data}.train", dev=Path(f"{data}.dev")))
+    assert {part: file.name for part, file in files.items()} == {"train": "small.train", "dev": "small.dev"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a O\nb B-PER\nc\n", r"line 3: 1 columns where the line before has 2"),
+        ("a O\nb Q-PER\n", r"line 2: the tag 'Q-PER' is neither O nor"),
+        ("\n\n", r"holds no sentences"),
+        ("", r"is empty"),
+        ("a O\n\nb O\n", r"marks no entity: name the column"),
+        ("a\n\nb\n", r"line 1: no column -1 of tags"),
+        ("a O\n\tO\n", r"line 2: no token before the tag"),
+    ],
+)
+def test_bad_files_are_refused_and_nothing_is_left(tmp_path, content, message):
+    (tmp_path / "bad.train").write_text(content)
+    with pytest.raises(InputError, match=message):
+        train(settings(str(tmp_path / "bad"), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ('{"": {"ab": [[0, 1]]}}', "the tag 'B-'"),
+        ('{"\\ud800": {"ab": [[0, 1]]}}', "half a surrogate pair"),
+        ('{"X": {"ab": [[0, 1]]}, "Y": {"b": [[1, 1]]}}', "overlaps another entity"),
+        ('{"X": {"ab": [[1, 2]]}}', "from 1 to 2 stands 'bc' and not 'ab'"),
+    ],
+)
+def test_bad_labels_in_json_are_refused_by_line(tmp_path, label, message):
+    good = '{"text": "abc", "label": {"X": {"ab": [[0, 1]]}}}'
+    (tmp_path / "bad.train.json").write_text(f'{good}\n{{"text": "abc", "label": {label}}}\n')
+    with pytest.raises(InputError, match=rf"bad\.train\.json, line 2.*{message}"):
+        read_inputs(settings(str(tmp_path / "bad"), tmp_path / "run"))
+    (tmp_path / "bad.train.json").write_text(f'{good}\n{{"text": "abc"}}\n')
+    with pytest.raises(InputError, match=r"line 2: no object with a text and its labels .there is no 'label'"):
+        read_inputs(settings(str(tmp_path / "bad"), tmp_path / "run"))
+
+
+def test_white_space_can_be_a_token(tmp_path):
+    (tmp_path / "wide.train").write_text("\u3000 O\na B-X\n\nb\u00a0c O\na B-X\n")
+    inputs = read_inputs(settings(str(tmp_path / "wide"), tmp_path / "run", "--dev-fraction", "0.5"))
+    tokens = {sentence.tokens for part in inputs.sentences.values() for sentence in part}
+    assert tokens == {("\u3000", "a"), ("b\u00a0c", "a")}
+
+
+def test_white_space_in_json_is_no_token(tmp_path):
+    line = '{"text": " Ada L", "label": {"X": {"Ada L": [[1, 5]]}}}\n'
+    (tmp_path / "names.train.json").write_text(3 * line)
+    inputs = read_inputs(settings(str(tmp_path / "names"), tmp_path / "run"))
+    assert inputs.sentences["train"][0] == Sentence(tuple("AdaL"), ("B-X", "I-X", "I-X", "I-X"))
