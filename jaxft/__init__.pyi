@@ -111,4 +111,5 @@ from .optim.unfreezing import (
 from .training.train_step import TrainState as TrainState
 from .training.train_step import make_train_step as make_train_step
 
+__all__: list[str]
 __version__: str

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Container
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def modules_of(name: str) -> dict[str, set[str]]:
     return {module: found for module, found in MODULES.items() if room(module) in rooms}
 
 
-def violations(name: str, forbidden: set[str]) -> list[str]:
+def violations(name: str, forbidden: Container[str]) -> list[str]:
     """Imports from a room into one of the forbidden ones."""
     return sorted(
         f"{module} imports {other}"

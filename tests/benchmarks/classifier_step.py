@@ -28,7 +28,7 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
     import numpy as np
     import optax
     from flax import nnx
-    from jaxft.language_model.preview import flops_per_token, product_speed
+    from jaxft.language_model.estimate import flops_per_token, product_speed
     from reviews import BPTT, CLASSES, EVALUATION_BATCH, MAX_LENGTH, PAD, documents, sample
 
     from jaxft import TrainState, discriminative, label_params, make_train_step

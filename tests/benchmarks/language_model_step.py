@@ -27,7 +27,7 @@ def measure(size: str, precision: str) -> dict[str, float]:
     from flax import nnx
 
     from jaxft import TrainState, discriminative, label_params, make_train_step
-    from jaxft.language_model.preview import flops_per_token, product_speed
+    from jaxft.language_model.estimate import flops_per_token, product_speed
     from jaxft.models.awd_lstm import (
         AWDLSTMConfig,
         LanguageModel,

@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 
 from jaxft.data.corpus import open_corpus
 from jaxft.files import read_json, write_json
-from jaxft.training.summary import accuracy_interval
+from jaxft.training.scores import accuracy_interval
 from jaxft.ulmfit.presets import parse
 from jaxft.ulmfit.stages import read_texts
 

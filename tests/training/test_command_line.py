@@ -1,6 +1,6 @@
 """The command line of every training job: presets, usual flags, required flags, ranges and help."""
 
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
@@ -10,7 +10,7 @@ from jaxft.finetune.settings import COMMAND as FINETUNE
 from jaxft.ner.settings import COMMAND as NER
 from jaxft.pretrain.settings import COMMAND as PRETRAIN
 from jaxft.training.command_line import Command
-from jaxft.training.settings import flag, flatten
+from jaxft.training.settings import check_ranges, flag, flatten
 from jaxft.ulmfit.presets import COMMAND as ULMFIT
 
 REQUIRED = {
@@ -149,7 +149,17 @@ def test_every_number_has_a_range(job):
     assert {name for name in numbers if ".dropout." not in name} - free == set(command.ranges)
 
 
-@pytest.mark.parametrize(("job", "name"), [(job, name) for job in COMMANDS for name in COMMANDS[job].ranges])
-def test_a_number_below_its_range_is_refused_by_its_flag(job, name):
-    with pytest.raises(InputError, match=rf"^{flag(name)} -1(\.0)? is out of its range: give a number"):
-        parse(job, flag(name), "-1")
+def replaced(settings, name, value):
+    first, _, rest = name.partition(".")
+    return replace(settings, **{first: replaced(getattr(settings, first), rest, value) if rest else value})
+
+
+@pytest.mark.parametrize("job", COMMANDS)
+def test_a_number_below_its_range_is_refused_by_its_flag(job):
+    ranges, settings = COMMANDS[job].ranges, parse(job)
+    every_flag = [argument for name in ranges for argument in (flag(name), "-1")]
+    with pytest.raises(InputError, match=rf"^{flag(next(iter(ranges)))} -1 is out of its range: give a number"):
+        parse(job, *every_flag)
+    for name in ranges:
+        with pytest.raises(InputError, match=rf"^{flag(name)} -1 is out of its range: give a number"):
+            check_ranges(replaced(settings, name, -1), ranges)
