@@ -28,12 +28,12 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
     import numpy as np
     import optax
     from flax import nnx
-    from jaxft.language_model.estimate import flops_per_token, product_speed
     from reviews import BPTT, CLASSES, EVALUATION_BATCH, MAX_LENGTH, PAD, documents, sample
 
     from jaxft import TrainState, discriminative, label_params, make_train_step
     from jaxft.data.length_batches import LengthBatches, length_widths
     from jaxft.inference.text_classifier import classifier_logits_fn, predict_logits
+    from jaxft.language_model.estimate import flops_per_token, product_speed
     from jaxft.models.awd_lstm import AWDLSTMConfig
     from jaxft.models.heads import Classifier, classification_loss, classifier_rules
     from jaxft.models.options import Dropouts

@@ -1,13 +1,11 @@
 """Language models to start from: what `--pretrained` takes, and what it refuses."""
 
-import csv
 import hashlib
 import io
 import pickle
 import shutil
 import tarfile
 import threading
-from collections.abc import Callable
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,23 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jaxft
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
 from jaxft.files import read_json
-from jaxft.inference.ensemble import Ensemble
-from jaxft.inference.text_classifier import TextClassifier
 from jaxft.language_model import pretrained
 from jaxft.language_model.pretrained import open_pretrained
 from jaxft.tensor_files import load_params
-from jaxft.ulmfit.__main__ import main
 
 FASTAI = Path(__file__).parents[1] / "golden" / "fastai"
-SMALL = """
-    --text.min-count 1 --lm.epochs 1 --lm.batch-size 4 --lm.bptt 8 --lm.valid-fraction 0.2
-    --classifier.epochs 1 --classifier.batch-size 8 --classifier.max-length 16 --classifier.dev-fraction 0.2
-    --classifier.plan last
-""".split()  # noqa: SIM905 (reads like a command line)
 
 
 @pytest.fixture
@@ -124,32 +113,7 @@ def test_fastai_is_downloaded_once_for_each_direction(archive: Path, tmp_path: P
     assert open_pretrained("fastai", "forward").config.vocabulary_size == 17
 
 
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rng = np.random.default_rng(0)
-    path = tmp_path_factory.mktemp("data") / "letters.csv"
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label", "split"])
-        for i in range(60):
-            label = ("early", "late")[i % 2]
-            letters = rng.choice(list("abcd" if label == "early" else "efgh"), rng.integers(3, 12))
-            writer.writerow([" ".join(letters), label, "test" if i % 3 == 0 else "train"])
-    return path
-
-
-Job = Callable[..., Path]
-
-
-@pytest.fixture
-def job(table: Path, tmp_path: Path) -> Job:
-    def run(name: str, *flags: str) -> Path:
-        main(["--data", str(table), "--out", str(tmp_path / name), *SMALL, *flags])
-        return tmp_path / name
-
-    return run
-
-
+@pytest.mark.slow
 def test_ulmfit_starts_from_the_weights_of_fastai(job: Job, archive: Path):
     run = job("run", "--pretrained", str(archive), "--lm.peak-rate", "1e-12")
     summary = read_json(run / "summary.json")
@@ -167,46 +131,6 @@ def test_ulmfit_starts_from_the_weights_of_fastai(job: Job, archive: Path):
     np.testing.assert_allclose(
         params["encoder"]["lstm_1"]["kernel"], theirs.params["encoder"]["lstm_1"]["kernel"], atol=1e-6
     )
-
-
-def test_both_directions_are_trained_averaged_and_handed_on(job: Job, table: Path):
-    sizes = ["--model.embedding-size", "6", "--model.hidden-size", "9", "--model.num-layers", "1"]
-    run = job("run", "--direction", "both", *sizes)
-    summary = read_json(run / "summary.json")
-    model = jaxft.load(run)
-    assert isinstance(model, Ensemble)
-    with open(table, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
-    texts, labels = [row["text"] for row in rows], [row["label"] for row in rows]
-    forward, backward = (member.scores(texts) for member in model.models.values())
-    assert not np.allclose(forward, backward)
-    np.testing.assert_allclose(model.probabilities(texts), (forward + backward) / 2, rtol=1e-6)
-    for name, probabilities in (("test_forward", forward), ("test_backward", backward), ("test", forward + backward)):
-        right = [model.classes[i] == label for i, label in zip(probabilities.argmax(axis=1), labels, strict=True)]
-        assert summary[name]["accuracy"] == pytest.approx(np.mean(right))
-    assert [row["name"] for row in summary["stages"]][1:3] == ["language model", "language model backward"]
-    again = job("again", "--direction", "backward", "--pretrained", str(run), "--lm.peak-rate", "1e-12")
-    summary = read_json(again / "summary.json")
-    assert summary["language_model_backward"]["new_words"] == 0
-    stored = [load_params(r / "language_model_backward/model.safetensors")["decoder_bias"] for r in (run, again)]
-    np.testing.assert_allclose(stored[0], stored[1], atol=1e-6)
-    pair = job("pair", "--direction", "both", "--pretrained", str(run), "--lm.peak-rate", "1e-12")
-    for name in ("language_model", "language_model_backward"):
-        assert read_json(pair / "summary.json")[name]["new_words"] == 0
-        stored = [load_params(r / name / "model.safetensors")["decoder_bias"] for r in (run, pair)]
-        np.testing.assert_allclose(stored[0], stored[1], atol=1e-6)
-
-
-def test_a_backward_model_reads_from_the_last_word(job: Job):
-    run = job("run", "--direction", "backward", "--model.num-layers", "1", "--lm.epochs", "0")
-    model = jaxft.load(run)
-    assert isinstance(model, TextClassifier)
-    tokens = model.vocabulary.encode(["xxbos", "a", "b", "e"])[::-1]
-    logits = model.logits(
-        model.params, model.statistics, {"tokens": jnp.array(tokens)[None, :], "lengths": jnp.array([4])}
-    )
-    wanted = np.exp(logits) / np.exp(logits).sum()
-    np.testing.assert_allclose(model.probabilities(["a b e"]), wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
