@@ -55,7 +55,7 @@ def parameters(dtype: Any = jnp.float32) -> Any:
     }
 
 
-def types(tree: Any) -> Any:
+def shapes_and_dtypes(tree: Any) -> Any:
     return jax.tree.map(lambda x: (x.shape, x.dtype, getattr(x, "weak_type", False)), tree)  # keys have none
 
 
@@ -107,12 +107,12 @@ def test_optimizers(tx, dtype, tmp_path):
     assert compilations(step, carry, params) == 1
     moved: Any
     (moved, state), _ = jax.lax.scan(lambda carry, _: (step(carry, params), None), carry, length=3)
-    assert types(moved) == types(params)
-    assert types(state) == types(tx.init(params))
+    assert shapes_and_dtypes(moved) == shapes_and_dtypes(params)
+    assert shapes_and_dtypes(state) == shapes_and_dtypes(tx.init(params))
     assert (moved["head"]["kernel"] != params["head"]["kernel"]).all()
     round_trip(state, tx.init(params), tmp_path)
     updates, _ = tx.update(params, tx.init(params), params, value=jnp.float32(1.0), anything=None)
-    assert types(updates) == types(params)
+    assert shapes_and_dtypes(updates) == shapes_and_dtypes(params)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "bfloat16"])
@@ -124,8 +124,8 @@ def test_averages(name, dtype, tmp_path):
     state, values = jax.lax.scan(
         lambda state, step: (average.update(state, params, step), average.value(state)), state, jnp.arange(4)
     )
-    assert types(average.value(state)) == types(params)
-    assert types(state) == types(average.init(params))
+    assert shapes_and_dtypes(average.value(state)) == shapes_and_dtypes(params)
+    assert shapes_and_dtypes(state) == shapes_and_dtypes(average.init(params))
     assert jax.tree.leaves(values)[0].shape[0] == 4
     assert compilations(average.observe, state, jnp.float32(1.0)) == 1
     round_trip(average.observe(state, 1.0), average.init(params), tmp_path)
@@ -137,7 +137,7 @@ def test_monitors(name, tmp_path):
     state = monitor.init()
     assert compilations(monitor.update, state, jnp.float32(1.0)) == 1
     state, _ = jax.lax.scan(lambda state, value: (monitor.update(state, value), None), state, jnp.ones(3))
-    assert types(state) == types(monitor.init())
+    assert shapes_and_dtypes(state) == shapes_and_dtypes(monitor.init())
     round_trip(state, monitor.init(), tmp_path)
 
 
@@ -151,8 +151,8 @@ def test_train_step(slices, dtype, tmp_path):
         return loss, (carry + 1, {"tokens": jnp.int32(batch.shape[0])})
 
     tx, average, batch = OPTIMIZERS["discriminative"], AVERAGES["swa"], jnp.ones((4, 2), dtype)
-    gradient = None if slices is None else partial(jaxft.accumulate_gradients, num_microbatches=slices)
-    step = jaxft.make_train_step(loss_fn, tx, average, gradient)
+    value_and_grad = None if slices is None else partial(jaxft.accumulate_gradients, num_microbatches=slices)
+    step = jaxft.make_train_step(loss_fn, tx, average, value_and_grad)
 
     def start():
         return jaxft.TrainState.create(
@@ -161,7 +161,7 @@ def test_train_step(slices, dtype, tmp_path):
 
     assert compilations(lambda state, batch: step(state, batch)[0], start(), batch) == 1
     state, metrics = jax.lax.scan(lambda state, _: step(state, batch), start(), length=3)
-    assert types(state) == types(start())
+    assert shapes_and_dtypes(state) == shapes_and_dtypes(start())
     assert set(metrics) == {"loss", "tokens", "lr/body", "lr/head", "grad_norm", "skipped", "skipped_in_a_row"}
     assert metrics["loss"].dtype == jnp.float32
     assert (state.params["head"]["kernel"] != start().params["head"]["kernel"]).all()

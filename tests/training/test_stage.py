@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from jaxft.errors import InputError, Stopped
 from jaxft.optim import averaging
@@ -17,26 +16,11 @@ from jaxft.training.metrics_log import read_metrics
 from jaxft.training.run import Run, StageResult
 from jaxft.training.selection import Selection, best_score
 from jaxft.training.stage import Batches, Stage, run_stage
+from tests.job_process import job_process as job_process
 
 STEPS = 4  # per epoch
 PARAMS = {"body": jnp.array([1.0, -2.0, 0.5]), "head": jnp.array([0.3, 0.1, -0.2])}
 LABELS = {"body": "body", "head": "head"}
-
-
-CACHE_OPTIONS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_each_step_once(tmp_path_factory):
-    """Keeps compiled programs on the disk for this module: its tests train the same stage again and again."""
-    before = [jax.config.read(name) for name in CACHE_OPTIONS]
-    for name, value in zip(CACHE_OPTIONS, (str(tmp_path_factory.mktemp("compiled")), 0.0), strict=True):
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in zip(CACHE_OPTIONS, before, strict=True):
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 def loss_fn(params, carry, batch, key):
