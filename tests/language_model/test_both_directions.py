@@ -27,7 +27,7 @@ def test_both_directions_are_trained_averaged_and_handed_on(job: Job, table: Pat
     with open(table, newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
     texts, labels = [row["text"] for row in rows], [row["label"] for row in rows]
-    forward, backward = (member.scores(texts) for member in model.models.values())
+    forward, backward = (model.models[name].scores(texts) for name in ("forward", "backward"))
     assert not np.allclose(forward, backward)
     np.testing.assert_allclose(model.scores(texts), (forward + backward) / 2, rtol=1e-6)
     for name, probabilities in (("test_forward", forward), ("test_backward", backward), ("test", forward + backward)):

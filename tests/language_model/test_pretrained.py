@@ -6,6 +6,7 @@ import pickle
 import shutil
 import tarfile
 import threading
+from collections.abc import Callable
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +22,7 @@ from jaxft.language_model import pretrained
 from jaxft.language_model.pretrained import open_pretrained
 from jaxft.tensor_files import load_params
 
+Job = Callable[..., Path]
 FASTAI = Path(__file__).parents[1] / "golden" / "fastai"
 
 

@@ -64,8 +64,8 @@ def test_a_run_leaves_everything_behind(finished):
 def test_each_of_two_in_one_program_ends_as_it_does_alone(finished, book, tmp_path, direction):
     main(["--text", str(book), "--out", str(tmp_path / "run"), "--direction", direction, *SMALL])
     name = stage_name(LANGUAGE_MODEL, direction)
-    own, other = (load_params(folder / name / "model.safetensors") for folder in (tmp_path / "run", finished))
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), own, other)
+    alone, both = (load_params(folder / name / "model.safetensors") for folder in (tmp_path / "run", finished))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), alone, both)
     alone, both = (read_json(folder / "summary.json") for folder in (tmp_path / "run", finished))
     assert alone[name]["valid_loss"] == pytest.approx(both[name]["valid_loss"], rel=1e-5)
     assert alone["stages"][1]["tokens"] == both["stages"][1]["tokens"]
@@ -90,6 +90,7 @@ def test_a_crash_while_two_results_are_stored_loses_neither(finished, book, tmp_
     assert len(logs[0]) == len(logs[1])
 
 
+@pytest.mark.slow
 def test_averages_that_choose_when_to_begin_are_trained_in_turn(book, tmp_path):
     flags = ["--preset", "awd-lstm-lm", "--direction", "both", *SMALL, "--lm.no-vary-bptt"]
     main(["--text", str(book), "--out", str(tmp_path / "run"), *flags])
@@ -115,13 +116,14 @@ def test_stopped_and_resumed_ends_with_the_same_bits(finished, book, tmp_path, m
     assert stored_models(tmp_path / "run") == stored_models(finished)
 
 
+@pytest.mark.slow
 def test_wikitext_with_the_published_recipe_made_small(tmp_path):
     rng = np.random.default_rng(0)
     for name in ("train", "valid", "test"):
-        lines = (" ".join(rng.choice(WORDS, 12)) for _ in range(60 if name == "train" else 8))
+        lines = (" ".join(rng.choice(WORDS, 12)) for _ in range(24 if name == "train" else 8))
         (tmp_path / f"{name}.txt").write_text("".join(f" {line} \n" for line in lines))
     flags = ["--data", str(tmp_path), "--preset", "awd-lstm-lm", "--out", str(tmp_path / "run"), *SMALL]
-    main([*flags, "--lm.peak-rate", "1", "--lm.patience", "1", "--lm.epochs", "4"])
+    main([*flags, "--lm.peak-rate", "1", "--lm.patience", "1", "--lm.epochs", "3"])
     summary = read_json(tmp_path / "run/summary.json")
     assert summary["language_model"]["valid_tokens"] == 8 * 13
     assert summary["language_model"]["test_perplexity"] < 2 * len(WORDS)
