@@ -135,6 +135,7 @@ def test_stopped_and_resumed_ends_with_the_same_bits(finished, table, tmp_path, 
     assert logs[0] == logs[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("under_way", ["language_model", "classifier"])
 def test_killed_without_warning_and_resumed_ends_with_the_same_bits(finished, table, tmp_path, under_way):
     arguments = ["--data", str(table), "--out", str(tmp_path / "run"), *SMALL, "--checkpoint-minutes", "0"]
@@ -156,6 +157,7 @@ def test_resume_refuses_other_settings(finished, table):
         main([*arguments, "--lm.peak-rate", "0.5"])
 
 
+@pytest.mark.slow
 def test_another_run_reuses_a_language_model(finished, table, tmp_path):
     out = tmp_path / "second"
     few = ["--limit-labels", "10", "--classifier.plan", "last"]
@@ -207,6 +209,7 @@ def test_resume_refuses_texts_that_have_changed(finished, table, tmp_path):
         main(["--data", str(changed), "--out", str(run), *SMALL, "--resume"])
 
 
+@pytest.mark.slow
 def test_three_classes_of_odd_names_with_an_average_and_test_texts_for_the_language_model(tmp_path):
     rng = np.random.default_rng(1)
     labels = ("$a_$", "höflich", "3")
