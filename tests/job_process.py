@@ -37,3 +37,12 @@ def job_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         configure(options)
         yield
         configure(before)
+
+
+@pytest.fixture
+def all_optimizations() -> Iterator[None]:
+    """Compiles with all optimizations, which pays where a test takes many large steps."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.finetune.toy import review, run_job, table
+from tests.job_process import all_optimizations as all_optimizations
 from tests.job_process import job_process as job_process
 
 

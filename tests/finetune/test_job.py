@@ -164,6 +164,7 @@ def test_a_dry_run_prints_the_plan_and_trains_nothing(tiny_checkpoint, reviews, 
 @pytest.mark.slow
 @pytest.mark.skipif("JAXFT_MINILM" not in os.environ, reason="JAXFT_MINILM names the folder of the MiniLM checkpoint")
 @pytest.mark.realdata
+@pytest.mark.usefixtures("all_optimizations")
 def test_minilm_learns_from_real_texts(real_data, tmp_path):
     rows = read_examples(
         str(real_data / "commonlit/train.csv"), "regression", text_column="excerpt", label_column="target"

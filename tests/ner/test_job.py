@@ -169,6 +169,7 @@ def test_a_damaged_model_is_refused(finished, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.realdata
+@pytest.mark.usefixtures("all_optimizations")
 def test_real_sentences_are_read_and_learnt(real_data, tmp_path):
     data = str(real_data / "ner/time")
     result = train(parse(["--data", data, "--out", str(tmp_path / "run"), "--train.epochs", "2"]))
