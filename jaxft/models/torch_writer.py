@@ -4,7 +4,6 @@ References:
     `torch/serialization.py`, and `pickletools` for the instructions.
 """
 
-import os
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from jaxft.files import replacing
 
 STORAGES = {"float32": b"FloatStorage", "int64": b"LongStorage"}
 
@@ -24,19 +25,14 @@ def write_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
         state: float32 or int64 arrays by name; an array under two names, as of tied weights, is stored once.
 
     Raises:
-        OSError: the file cannot be written.
+        InputError: the disk is full or the folder is not writable.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr("archive/data.pkl", pickled_state(state))
-            archive.writestr("archive/byteorder", "little")
-            archive.writestr("archive/version", "3\n")
-            for key, array in _storages(state).values():
-                archive.writestr(f"archive/data/{key}", array.astype(array.dtype.newbyteorder("<")).tobytes())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("archive/data.pkl", pickled_state(state))
+        archive.writestr("archive/byteorder", "little")
+        archive.writestr("archive/version", "3\n")
+        for key, array in _storages(state).values():
+            archive.writestr(f"archive/data/{key}", array.astype(array.dtype.newbyteorder("<")).tobytes())
 
 
 def pickled_state(state: Mapping[str, np.ndarray]) -> bytes:
