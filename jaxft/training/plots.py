@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b6b6b"
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#6b6b6b"
 
 
 MOST_READABLE = 30
@@ -168,8 +168,8 @@ def plot_comparison(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[s
     with _styled():
         axes = figure.subplots()
         for place, row in enumerate(rows):
-            axes.errorbar(row["mean"], place, xerr=row["sd"], fmt="o", color="#0072B2", capsize=4, markersize=7)
-            axes.plot(row["scores"], [place] * len(row["scores"]), "|", color="#6b6b6b", markersize=9)
+            axes.errorbar(row["mean"], place, xerr=row["sd"], fmt="o", color=BLUE, capsize=4, markersize=7)
+            axes.plot(row["scores"], [place] * len(row["scores"]), "|", color=GREY, markersize=9)
         axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
         axes.invert_yaxis()
         count = len(rows[0]["scores"])
