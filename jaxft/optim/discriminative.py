@@ -120,16 +120,7 @@ def discriminative(
             raise ValueError("the parameters and their labels differ in structure: label these parameters anew")
         return _initial_state(groups, needs_norm, inner.init(params))
 
-    def apply(extra_args: Mapping[str, Any], grads: PyTree, state: PyTree, params: PyTree, factor: Any) -> Any:
-        if clip_norm is not None:  # here and not outside lax.cond, so that XLA fuses the clip with the optimizer
-            grads = jax.tree.map(lambda g: _scaled(g, factor), grads)
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, which strict promotion refuses
-            return inner.update(grads, state, params, **extra_args)
-
-    def skip(extra_args: Mapping[str, Any], grads: PyTree, state: PyTree, params: PyTree, factor: Any) -> Any:
-        updates, _ = jax.eval_shape(partial(apply, extra_args), grads, state, params, factor)
-        return jax.tree.map(_no_change, updates), state
-
+    apply, skip = _branches(inner, clip_norm)
     # Made once, so that lax.cond compiles them once where `update` is called without jit.
     plain_branches = partial(apply, {}), partial(skip, {})
 
@@ -165,6 +156,24 @@ def discriminative(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _branches(
+    inner: optax.GradientTransformationExtraArgs, clip_norm: float | None
+) -> tuple[Callable[..., tuple[PyTree, PyTree]], Callable[..., tuple[PyTree, PyTree]]]:
+    """The two branches of an update: `apply` makes the step of `inner`, `skip` changes nothing."""
+
+    def apply(extra_args: Mapping[str, Any], grads: PyTree, state: PyTree, params: PyTree, factor: Any) -> Any:
+        if clip_norm is not None:  # here and not outside lax.cond, so that XLA fuses the clip with the optimizer
+            grads = jax.tree.map(lambda g: _scaled(g, factor), grads)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, which strict promotion refuses
+            return inner.update(grads, state, params, **extra_args)
+
+    def skip(extra_args: Mapping[str, Any], grads: PyTree, state: PyTree, params: PyTree, factor: Any) -> Any:
+        updates, _ = jax.eval_shape(partial(apply, extra_args), grads, state, params, factor)
+        return jax.tree.map(_no_change, updates), state
+
+    return apply, skip
 
 
 def _initial_state(groups: Sequence[str], needs_norm: bool, inner: PyTree) -> DiscriminativeState:
