@@ -1,13 +1,46 @@
-"""Strict settings for every test: no implicit dtype or rank promotion, and real data only where it is given."""
+"""Settings of every test: strict dtypes and shapes, quick compilation, and real data only where it is given.
+
+Most of the time of a test is compilation, so programs are compiled with few optimizations and kept in
+`.pytest_cache`, which `--cache-clear` empties. To compile as a user's process does, put
+`XLA_FLAGS= JAX_DISABLE_MOST_OPTIMIZATIONS=0` before the command.
+"""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import pytest
 
+# Set in the environment, so that programs that a test starts compile in the same way.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+jax.config.update("jax_disable_most_optimizations", os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_cache(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps the tests out of the user's own cache; compiled programs are shared with other processes and later runs."""
+    assert pytestconfig.cache is not None
+    cache = tmp_path_factory.getbasetemp() / "cache"
+    cache.mkdir()
+    (cache / "compiled").symlink_to(pytestconfig.cache.mkdir("compiled"))
+    jax.config.update("jax_compilation_cache_dir", str(cache / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXFT_CACHE", str(cache))
+        yield
+
+
+@pytest.fixture
+def all_optimizations() -> Iterator[None]:
+    """Compiles with all optimizations, which pays where a test takes many large steps."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")
@@ -16,12 +49,6 @@ def real_data() -> Path:
     if not os.environ.get("JAXFT_DATA"):
         pytest.skip("JAXFT_DATA names no folder of real data")
     return Path(os.environ["JAXFT_DATA"])
-
-
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path_factory, monkeypatch) -> None:
-    """Keeps the tests out of the user's own cache."""
-    monkeypatch.setenv("JAXFT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture(scope="session")

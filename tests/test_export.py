@@ -60,6 +60,7 @@ def classifier(direction: Direction = "forward", seed: int = 0) -> TextClassifie
     return TextClassifier(config, ("x", "y", "z"), 4, 40, 8, Vocabulary(tokens), params, statistics, direction)
 
 
+@pytest.mark.slow
 def test_biases_that_fastai_does_not_have_are_kept(tmp_path: Path):
     model = classifier()
     model.save(tmp_path / "run/model")

@@ -158,6 +158,7 @@ def test_the_file_that_is_read_is_not_written_over(folder, tmp_path):
     assert source.read_text() == "text\nthe film was fine\n"
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_enough_is_no_error(folder, tmp_path):
     source = tmp_path / "texts.csv"
     source.write_text("text\n" + "the film was fine\n" * 20_000)

@@ -118,6 +118,7 @@ def test_a_folder_without_the_layout_is_refused(tmp_path):
     assert "has no aclImdb layout" in refusal(tmp_path / "reviews")
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_the_real_archive_has_its_published_sizes(real_data):
     corpus = open_corpus(str(real_data / "imdb" / "aclImdb_v1.tar.xz"))

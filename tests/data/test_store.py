@@ -261,6 +261,7 @@ for workers in 2, 1:
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_corpus():
     def peaks(documents: int) -> list[int]:
         command = [sys.executable, "-c", MEASURED, str(documents)]

@@ -28,6 +28,7 @@ def test_tokens_are_those_of_fastai(text, tokens):
     assert tokenize(text) == tokens
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_tokens_of_300_reviews_are_those_of_fastai(real_data):
     # The archive holds the test split first, of which the golden reviews are every 83rd.
@@ -74,6 +75,7 @@ PIECES = st.sampled_from(
 TEXTS = st.one_of(st.lists(PIECES, max_size=14).map("".join), st.lists(PIECES, max_size=8).map(" ".join), st.text())
 
 
+@pytest.mark.slow
 @settings(max_examples=2000, deadline=None)
 @given(TEXTS)
 def test_fast_path_is_the_rules_one_at_a_time(text):
@@ -93,6 +95,7 @@ def test_workers_number_the_same_tokens(texts):
     assert [NUMBERED[i] for i in array("i", ids)] == [token for text in tokens for token in text]
 
 
+@pytest.mark.slow
 @settings(max_examples=2000, deadline=None)
 @given(
     st.one_of(

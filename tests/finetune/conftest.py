@@ -6,8 +6,6 @@ from typing import Any
 import pytest
 
 from tests.finetune.toy import review, run_job, table
-from tests.job_process import all_optimizations as all_optimizations
-from tests.job_process import job_process as job_process
 
 
 @pytest.fixture(scope="session")

@@ -99,6 +99,7 @@ def test_folds_are_scored_on_what_they_have_not_seen(tiny_checkpoint, reviews, t
     np.testing.assert_allclose(ensemble.scores(texts), expected)
 
 
+@pytest.mark.slow
 def test_without_a_test_split_the_dev_texts_are_all_that_is_scored(tiny_checkpoint, reviews, tmp_path):
     flags = ["--test-fraction", "0", "--limit-labels", "80", "--train.epochs", "1", "--train.keep", "last"]
     summary = run_job(tiny_checkpoint, reviews, tmp_path / "run", *flags)

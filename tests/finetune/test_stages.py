@@ -78,6 +78,7 @@ def test_techniques_combine_and_train(few, name):
     assert loss == pytest.approx(result.report["kept"]["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_evaluations_come_every_x_steps_and_at_the_end_of_a_phase(few):
     inputs, split, few_settings = few
     frequent = replace(few_settings, train=replace(few_settings.train, evaluate_every=4, swa_start=1))
@@ -86,6 +87,7 @@ def test_evaluations_come_every_x_steps_and_at_the_end_of_a_phase(few):
     assert steps == [4, 6, 10, 12]
 
 
+@pytest.mark.slow
 def test_patience_ends_training_and_the_best_weights_are_kept(few):
     inputs, split, few_settings = few
     train = replace(few_settings.train, peak_rate=1e-12, epochs=4, evaluate_every=1, patience=3)
@@ -95,6 +97,7 @@ def test_patience_ends_training_and_the_best_weights_are_kept(few):
     assert report["steps"] == 4
 
 
+@pytest.mark.slow
 def test_accumulated_slices_equal_the_whole_batch(few, trained):
     inputs, split, few_settings = few
     sliced = replace(few_settings, train=replace(few_settings.train, accumulation=4))
@@ -114,6 +117,7 @@ class StoppedAt7(Run):
         return super().pausing()
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_equals_uninterrupted(few, tmp_path):
     inputs, split, few_settings = few
     settings = replace(few_settings, train=replace(few_settings.train, evaluate_every=2, swa_start=1, dropout=0.1))
@@ -198,6 +202,7 @@ def test_each_width_is_compiled_once_a_phase(tiny_checkpoint, tmp_path, caplog):
     assert len(compiled) == 2 * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "bert_adamw", "adam_warmup"])
 def test_weights_decay_and_biases_and_norms_do_not(tiny_checkpoint, optimizer):
     params = jax.tree.map(jnp.ones_like, open_checkpoint(tiny_checkpoint, 2).params)

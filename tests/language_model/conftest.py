@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from jaxft.ulmfit.__main__ import main
-from tests.job_process import job_process as job_process
 
 SMALL = """
     --text.min-count 1 --lm.epochs 1 --lm.batch-size 4 --lm.bptt 8 --lm.valid-fraction 0.2

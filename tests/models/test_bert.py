@@ -48,11 +48,12 @@ def test_answers_as_transformers_with_padding(name: str):
 def test_neither_padding_nor_batch_mates_matter(name: str):
     apply, params = bert.load(GOLDEN / name)
     whole = inputs(name)
-    logits = apply(params, *whole)["logits"]
+    logits = jax.jit(apply)(params, *whole)["logits"]
     short = [x[1:2, :7] for x in whole]  # the second text without its padding
-    np.testing.assert_allclose(apply(params, *short)["logits"], logits[1:2], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(apply)(params, *short)["logits"], logits[1:2], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_key_turns_dropout_on_and_every_weight_gets_a_gradient(name: str):
     apply, params = bert.load(GOLDEN / name)
@@ -100,6 +101,7 @@ def assert_near(tree, other) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), tree, other)
 
 
+@pytest.mark.slow
 def test_the_loop_over_layers_gives_what_the_layers_one_after_another_give():
     encoder, key = random_encoder(3), jax.random.key(4)
 
@@ -121,6 +123,7 @@ def test_the_loop_over_layers_gives_what_the_layers_one_after_another_give():
     assert_near(loop, unrolled)
 
 
+@pytest.mark.slow
 def test_frozen_layers_change_no_output_and_no_gradient_of_the_others():
     encoder, key = random_encoder(3), jax.random.key(4)
 
@@ -181,6 +184,7 @@ def test_frozen_layers_are_at_most_all_layers():
         logits_loss(encoder := random_encoder(2), encoder.params, None, frozen_layers=3)
 
 
+@pytest.mark.slow
 def test_a_gpu_trains_as_a_cpu_does(monkeypatch):
     apply, params = bert.load(GOLDEN / "bert")
 
@@ -197,7 +201,7 @@ def test_a_gpu_trains_as_a_cpu_does(monkeypatch):
 def test_bfloat16_stays_near_and_keeps_float32_parameters():
     apply, params = bert.load(GOLDEN / "bert", precision="bf16")
     assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
-    outputs = apply(params, *inputs("bert"))
+    outputs = jax.jit(apply)(params, *inputs("bert"))
     assert {state.dtype.name for state in outputs["hidden_states"]} == {"float32"}
     assert not np.allclose(outputs["logits"], expected("bert")["logits"], atol=1e-5)
     np.testing.assert_allclose(outputs["logits"], expected("bert")["logits"], atol=0.15)
@@ -237,9 +241,9 @@ def test_shards_and_pickled_weights_hold_the_same_model(folder: Path):
 def test_a_base_checkpoint_gets_a_new_head_on_request(folder: Path):
     rewrite(folder, **{"classifier.weight": None, "classifier.bias": None})
     apply, params = bert.load(folder)
-    assert "logits" not in apply(params, *inputs("bert"))
+    assert "logits" not in jax.eval_shape(apply, params, *inputs("bert"))
     apply, params = bert.load(folder, num_labels=4)
-    assert apply(params, *inputs("bert"))["logits"].shape == (3, 4)
+    assert jax.eval_shape(apply, params, *inputs("bert"))["logits"].shape == (3, 4)
     other = bert.load(folder, num_labels=4, seed=1)[1]
     assert not jnp.array_equal(params["head"]["out"]["kernel"], other["head"]["out"]["kernel"])
     with pytest.raises(InputError, match="head of 3 outputs where 4 are wanted"):

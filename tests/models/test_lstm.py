@@ -37,6 +37,7 @@ def random_layer(seed, steps, batch, features, units):
     return *arrays, normal(4 * units)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padded", [False, True])
 @settings(deadline=None, max_examples=3)
 @given(
@@ -96,16 +97,18 @@ def test_nothing_is_computed_where_no_document_has_begun():
     inputs, carry, *weights = random_layer(2, 96, 2, 3, 4)
     inputs = inputs.at[:48].set(jnp.nan)
     valid = jnp.broadcast_to(jnp.arange(96)[:, None] >= 50, (96, 2))
-    gradients = jax.grad(lambda *weights: lstm(inputs, carry, *weights, valid=valid)[0].sum(), (0, 1, 2))(*weights)
+    loss = lambda *weights: lstm(inputs, carry, *weights, valid=valid)[0].sum()  # noqa: E731
+    gradients = jax.jit(jax.grad(loss, (0, 1, 2)))(*weights)
     assert all(bool(jnp.isfinite(gradient).all()) for gradient in gradients)
 
 
 def test_two_half_windows_equal_a_whole_one():
     inputs, carry, kernel, recurrent, bias = random_layer(0, 8, 3, 4, 5)
     weights = (kernel, recurrent, bias)
-    whole, end = lstm(inputs, carry, *weights)
-    first, middle = lstm(inputs[:4], carry, *weights)
-    second, later_end = lstm(inputs[4:], middle, *weights)
+    layer = jax.jit(lstm)
+    whole, end = layer(inputs, carry, *weights)
+    first, middle = layer(inputs[:4], carry, *weights)
+    second, later_end = layer(inputs[4:], middle, *weights)
     np.testing.assert_allclose(jnp.concatenate([first, second]), whole, rtol=1e-6, atol=1e-7)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), later_end, end)
 

@@ -45,6 +45,7 @@ def relative(one, other):
     return float(jnp.linalg.norm(one - other) / jnp.linalg.norm(other))
 
 
+@pytest.mark.slow
 def test_the_layers_differ_between_precisions_by_rounding_alone():
     zeros, weights = jnp.zeros((3, 8)), (normal(1, 5, 32), 0.3 * normal(2, 8, 32), normal(3, 32))
 

@@ -43,17 +43,17 @@ PADDING = [("tokens", 3), ("tags", -1)]
 @pytest.mark.parametrize("config", VARIANTS)
 def test_neither_padding_nor_batch_mates_matter(config):
     fns = TaggerFns(config)
-    params = fns.init(0)
+    loss_of, decode, params = jax.jit(fns.loss), jax.jit(fns.decode), fns.init(0)
     whole = batch()
-    loss, _ = fns.loss(params, (), whole, None)
+    loss, _ = loss_of(params, (), whole, None)
     wide = padded(whole, 4)
-    assert fns.loss(params, (), wide, None)[0] == pytest.approx(float(loss), rel=1e-5)
-    tags = np.asarray(fns.decode(params, whole))
-    np.testing.assert_array_equal(np.asarray(fns.decode(params, wide))[:, :5], tags)
-    assert (np.asarray(fns.decode(params, wide))[:, 5:] == -1).all()
+    assert loss_of(params, (), wide, None)[0] == pytest.approx(float(loss), rel=1e-5)
+    tags, wide_tags = np.asarray(decode(params, whole)), np.asarray(decode(params, wide))
+    np.testing.assert_array_equal(wide_tags[:, :5], tags)
+    assert (wide_tags[:, 5:] == -1).all()
     for row in range(3):
         alone = {name: values[row : row + 1] for name, values in whole.items()}
-        np.testing.assert_array_equal(np.asarray(fns.decode(params, alone))[0], tags[row])
+        np.testing.assert_array_equal(np.asarray(decode(params, alone))[0], tags[row])
 
 
 @pytest.mark.parametrize("config", VARIANTS)
@@ -82,13 +82,14 @@ def test_a_bigram_is_a_token_with_the_one_after_it_and_few_share_a_bucket():
 
 
 def test_the_layer_that_reads_backward_begins_at_the_last_token():
-    layer = BiLSTM(3, 4, nnx.Rngs(0))
+    layer = nnx.jit(BiLSTM(3, 4, nnx.Rngs(0)), static_argnums=2)
     x = jax.random.normal(jax.random.key(1), (2, 6, 3))
     valid = jnp.arange(6)[None, :] < jnp.array([6, 2])[:, None]
     both = layer(x, valid, "f32")
     short = layer(x[1:, :2], valid[1:, :2], "f32")
     np.testing.assert_allclose(both[1, :2], short[0], rtol=1e-5, atol=1e-6)
     # one token: both directions see the same, each with its own weights
+    layer = BiLSTM(3, 4, nnx.Rngs(0))
     layer.back = layer.ahead
     one = layer(x[:, :1], valid[:, :1], "f32")
     np.testing.assert_allclose(one[..., :4], one[..., 4:], rtol=1e-6)
@@ -96,6 +97,7 @@ def test_the_layer_that_reads_backward_begins_at_the_last_token():
     np.testing.assert_allclose(mirrored[:, 4:], layer(x[:1], valid[:1], "f32")[0, :, :4], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_the_crf_and_decoding_finds_the_likeliest_allowed_tags():
     fns = TaggerFns(replace(PLAIN, dropout=0.0))
     params, one = fns.init(2), batch((4,), 4)
@@ -104,7 +106,7 @@ def test_the_loss_is_that_of_the_crf_and_decoding_finds_the_likeliest_allowed_ta
     scores = tagger(one["tokens"], one["tags"] >= 0)
     crf, mask = constrain(params["tagger"]["crf"], TAGS), one["tags"] >= 0
     every = np.array(list(product(range(3), repeat=4)), np.int32)
-    likelihoods = jnp.stack([log_likelihood(crf, scores, tags[None], mask)[0] for tags in every])
+    likelihoods = jax.vmap(lambda tags: log_likelihood(crf, scores, tags[None], mask)[0])(every)
     assert float(jnp.exp(likelihoods).sum()) == pytest.approx(1, rel=1e-4)
     np.testing.assert_array_equal(fns.decode(params, one)[0], every[int(likelihoods.argmax())])
     likelihood = log_likelihood(crf, scores, one["tags"], mask)[0]
@@ -113,19 +115,21 @@ def test_the_loss_is_that_of_the_crf_and_decoding_finds_the_likeliest_allowed_ta
 
 def test_no_tag_goes_on_with_what_has_not_begun():
     fns = TaggerFns(PLAIN)
+    decode = jax.jit(fns.decode)
     for seed in range(5):
-        for row in np.asarray(fns.decode(fns.init(seed), batch((5, 5, 5), seed=seed))):
+        for row in np.asarray(decode(fns.init(seed), batch((5, 5, 5), seed=seed))):
             assert all(tag != 2 or before > 0 for before, tag in zip([0, *row], row, strict=False))
 
 
+@pytest.mark.slow
 def test_only_the_first_piece_of_a_word_answers_for_it(tiny_checkpoint):
     encoder = open_checkpoint(tiny_checkpoint)
     fns = TaggerFns(TaggerConfig(TAGS, encoder.config.hidden_size, lstm_size=4), encoder)
     params = fns.init(0)
     ids = np.array([[2, 7, 8, 9, 3]], np.int32)
     pieces = {"tokens": ids, "lengths": np.array([5], np.int32), "tags": np.array([[-1, 1, -1, 0, -1]], np.int32)}
-    assert (np.asarray(fns.decode(params, pieces))[0] >= 0).tolist() == [False, True, False, True, False]
-    slopes = jax.grad(lambda params: fns.loss(params, (), pieces, jax.random.key(0))[0])(params)
+    assert (np.asarray(jax.jit(fns.decode)(params, pieces))[0] >= 0).tolist() == [False, True, False, True, False]
+    slopes = jax.jit(jax.grad(lambda params: fns.loss(params, (), pieces, jax.random.key(0))[0]))(params)
     leaves = jax.tree_util.tree_leaves_with_path(slopes["encoder"]["layer_0"])
     assert all(np.isfinite(slope).all() for _, slope in leaves)
     assert any(np.abs(slope).max() > 0 for _, slope in leaves)

@@ -13,6 +13,7 @@ SPECIAL = ["xxunk", "xxpad", "xxbos"]
 WORDS = st.lists(st.sampled_from("abcdefghij"), unique=True, max_size=8)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(old=WORDS, new=WORDS, seed=st.integers(0, 3))
 def test_rows_follow_their_tokens_and_the_rest_gets_the_mean(old: list[str], new: list[str], seed: int):

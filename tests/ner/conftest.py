@@ -2,8 +2,6 @@
 
 import pytest
 
-from tests.job_process import all_optimizations as all_optimizations
-from tests.job_process import job_process as job_process
 from tests.ner.toy import write_parts
 
 

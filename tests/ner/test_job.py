@@ -115,6 +115,7 @@ def test_other_models_train_too(data, tmp_path, options):
     assert len(jaxft.load(tmp_path / "run").tag([["ada", "byron"]])[0]) == 2
 
 
+@pytest.mark.slow
 def test_the_command_prints_orphans_and_then_the_scores(tmp_path, capsys):
     data = write_parts(tmp_path)
     Path(f"{data}.dev").write_text("so O\nada I-PER\n\nin O\nrome B-LOC\n")

@@ -36,6 +36,7 @@ class StoppedAfter37(Run):
         super().write(stage, step, **values)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_bits(data, tmp_path):
     plateau = settings(data, tmp_path, *PLATEAU, "--train.fgm", "0.1", "--train.ema-decay", "0.9")
     inputs = read_inputs(plateau)
@@ -50,6 +51,7 @@ def test_a_resumed_run_ends_with_the_same_bits(data, tmp_path):
     assert resumed.report["evaluations"] == uninterrupted.report["evaluations"]
 
 
+@pytest.mark.slow
 def test_the_plateau_lowers_the_rates_that_are_applied(data, tmp_path):
     plateau = settings(data, tmp_path, *PLATEAU, "--train.plateau-min-rate", "0.0005")
     with Run(tmp_path, log_every=10) as run:

@@ -187,6 +187,7 @@ def test_trap_frozen_gradients_have_no_share_in_the_clip():
 # --- programs and pytrees ---
 
 
+@pytest.mark.slow
 def test_program_is_the_same_in_every_process():
     code = (
         "import jax, optax, jaxft; p = {k: jax.numpy.ones(2) for k in 'abcdef'};"

@@ -54,6 +54,7 @@ NUMBERS: Any = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULE_NAMES)
 @settings(max_examples=30, deadline=None)
 @given(**NUMBERS)

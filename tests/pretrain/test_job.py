@@ -60,6 +60,7 @@ def test_a_run_leaves_everything_behind(finished):
         assert held_out[-1][f"loss_{kind}"] == pytest.approx(summary[name]["valid_loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_each_of_two_in_one_program_ends_as_it_does_alone(finished, book, tmp_path, direction):
     main(["--text", str(book), "--out", str(tmp_path / "run"), "--direction", direction, *SMALL])
@@ -71,6 +72,7 @@ def test_each_of_two_in_one_program_ends_as_it_does_alone(finished, book, tmp_pa
     assert alone["stages"][1]["tokens"] == both["stages"][1]["tokens"]
 
 
+@pytest.mark.slow
 def test_a_crash_while_two_results_are_stored_loses_neither(finished, book, tmp_path, monkeypatch):
     flags = ["--text", str(book), "--out", str(tmp_path / "run"), "--direction", "both", *SMALL]
     calls = iter(range(10))
@@ -98,6 +100,7 @@ def test_averages_that_choose_when_to_begin_are_trained_in_turn(book, tmp_path):
     assert sorted(set(stages)) == ["language_model", "language_model_backward"]
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_ends_with_the_same_bits(finished, book, tmp_path, monkeypatch):
     pausing = Run.pausing
     calls = iter(range(1000))

@@ -16,7 +16,6 @@ from jaxft.training.metrics_log import read_metrics
 from jaxft.training.run import Run, StageResult
 from jaxft.training.selection import Selection, best_score
 from jaxft.training.stage import Batches, Stage, run_stage
-from tests.job_process import job_process as job_process
 
 STEPS = 4  # per epoch
 PARAMS = {"body": jnp.array([1.0, -2.0, 0.5]), "head": jnp.array([0.3, 0.1, -0.2])}

@@ -7,6 +7,7 @@ from jaxft.training.scores import classification_scores
 from jaxft.training.summary import environment, peak_memory_mb, summary_table
 
 
+@pytest.mark.slow
 def test_memory_is_in_megabytes_and_grows_with_use():
     code = (
         "import numpy as np; from jaxft.training.summary import peak_memory_mb; before = peak_memory_mb()['process']; "

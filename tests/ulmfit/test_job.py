@@ -114,7 +114,7 @@ def test_predict_prints_label_and_probabilities(finished, capsys):
     assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("stop_at", [3, 30])  # in the language model, in the classifier
+@pytest.mark.parametrize("stop_at", [3, pytest.param(30, marks=pytest.mark.slow)])  # in language model and classifier
 def test_stopped_and_resumed_ends_with_the_same_bits(finished, table, tmp_path, monkeypatch, stop_at):
     taken = iter(range(1, 10**6))
 
