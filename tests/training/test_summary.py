@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from jaxft.training.scores import classification_scores
 from jaxft.training.summary import environment, peak_memory_mb, summary_table
 
