@@ -23,20 +23,21 @@ Groups and rates: groups are names, ordered bottom (next to the input) to top; a
     describe               a table of groups: rate, decay, parameters, which rule
     discriminative_rates   each group 2.6 times slower than the one above
     layerwise_decay_rates  each layer 0.9 times as fast as the one above, and a rate for the head
-    decay_mask             which parameters decay: all but biases and LayerNorm, or as told
+    decay_mask             which parameters decay: all but biases and LayerNorm, or by patterns
 
 Optimizers: optax transformations; states are pytrees of arrays that can be jitted, scanned, donated and saved.
 
-    discriminative             an optax optimizer with a rate per group, one clip, and steps that are not finite skipped
+    discriminative             an optax optimizer with a rate per group and one clip; it skips steps that are not finite
     DiscriminativeState        its state
     applied_metrics            metrics of its last update: `lr/<group>`, `grad_norm`, `skipped`, `skipped_in_a_row`
     rescale                    sets a factor on all its rates, for `plateau`, without recompiling
-    bert_adamw                 BERT's AdamW: no bias correction unless told, epsilon in its place
+    bert_adamw                 BERT's AdamW: no bias correction by default, epsilon outside the square root
     adam_warmup                keras-bert's AdamWarmup, schedule included
     scale_by_uncorrected_adam  the scaling that both use
     accumulate_gradients       gradients of a large batch, computed slice by slice and weighted by tokens
 
-Averages: of parameters, kept in float32 beside the optimizer state; evaluate `value`, go on training the raw weights.
+Averages of parameters in float32, kept beside the optimizer state: evaluate `value`, and continue training the raw
+weights.
 
     Average  `init(params)`, `update(state, params, step)`, `value(state)`, `observe(state, loss)`
     ema      exponential moving average, corrected for its start
@@ -70,7 +71,7 @@ The train step: it knows of a model only `loss_fn(params, carry, batch, key) -> 
     TrainState       step, parameters, optimizer state, carry, average and key: a pytree to donate and save
     make_train_step  the pure step `(state, batch) -> (state, metrics)`, for the caller to jit
 
-All of it, on two phases of ten steps per epoch:
+An example with two phases and ten steps per epoch:
 
     >>> from dataclasses import replace
     >>> import jax, jax.numpy as jnp, optax, jaxft

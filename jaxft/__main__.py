@@ -9,9 +9,9 @@ JOBS = {
     "ulmfit": "train ULMFiT, from raw texts to a classifier",
     "pretrain": "train a language model on any text",
     "finetune": "fine-tune a transformer encoder on labelled texts",
-    "ner": "train a tagger of entities",
-    "predict": "use the model of a finished run",
-    "export": "write the models of a finished run for another library",
+    "ner": "train a tagger of named entities",
+    "predict": "label texts with the model of a finished run, or continue a text",
+    "export": "write the models of a finished run as fastai files",
 }
 
 

@@ -28,11 +28,11 @@ class Request:
     """What the command line asks for."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of the run, or of a saved model."""
+    """folder of the run, or of a saved model"""
     output: Path
-    """Folder for the files; it must be new or empty."""
+    """folder for the files; it must be new or empty"""
     format: Literal["fastai"] = "fastai"
-    """fastai: .pth files and their tokens in itos.pkl, as fastai 2 saves them; a backward model in its own folder."""
+    """fastai: .pth files and their tokens in itos.pkl, as fastai 2 saves them; a backward model in its own folder"""
 
 
 def fastai_files(model: Any) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def fastai_files(model: Any) -> dict[str, Any]:
     if isinstance(model, Ensemble):
         return {name: content for each in model.models.values() for name, content in fastai_files(each).items()}
     if not isinstance(model, TextClassifier | TextLanguageModel):
-        raise InputError("fastai has no such model: name a run of jaxft.ulmfit or jaxft.pretrain")
+        raise InputError("fastai has no model like this one: name a run of jaxft.ulmfit or jaxft.pretrain")
     folder = "" if model.direction == "forward" else "backward/"
     tokens = {f"{folder}itos.pkl": list(model.vocabulary.tokens)}
     if isinstance(model, TextLanguageModel):

@@ -1,4 +1,5 @@
-"""Files that are whole or absent: JSON and text written in one step, and the cache folder. Every room may use it."""
+"""Files that are whole or absent: JSON and text written in one step, and the cache folder. Every package but `optim`
+may import it."""
 
 import dataclasses
 import json

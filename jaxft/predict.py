@@ -36,29 +36,29 @@ class Request:
     """What the command line asks for."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of the run, or of a saved model."""
+    """folder of the run, or of a saved model"""
     text: str | None = None
-    """One text; the answer is printed as JSON."""
+    """one text; the answer is printed as JSON"""
     pair: str | None = None
-    """The second text, with --text, for a model that reads pairs."""
+    """the second text, with --text, for a model that reads pairs"""
     input: Path | None = None
-    """File of texts: a CSV, TSV or JSONL table, or a .txt file with a text per line; - reads standard input."""
+    """file of texts: a CSV, TSV or JSONL table, or a .txt file with a text per line; - reads standard input"""
     output: Path | None = None
-    """File for the answers to --input, in the order of its texts. Without it they go to standard output."""
+    """file for the answers to --input, in the order of its texts. Without it they go to standard output"""
     json_lines: bool = False
-    """Write the answers to --input as JSON, an object per line, instead of CSV."""
+    """write the answers to --input as JSON, an object per line, instead of CSV"""
     text_column: str = "text"
-    """Column of the texts in a table."""
+    """column of the texts in a table"""
     pair_column: str | None = None
-    """Column of the second texts in a table, for a model that reads pairs."""
+    """column of the second texts in a table, for a model that reads pairs"""
     generate: str | None = None
-    """Beginning of a text that the run's language model continues; the end of it for a backward model."""
+    """beginning of a text that the run's language model continues; the end of it for a backward model"""
     words: int = 50
-    """The most words that --generate adds, from 1 to 10,000."""
+    """the most words that --generate adds, from 1 to 10,000"""
     temperature: float = 0.8
-    """Randomness of --generate, from 0 to 100: 1 samples as the model predicts, less prefers likely words."""
+    """randomness of --generate, from 0 to 100: 1 samples as the model predicts, less prefers likely words"""
     seed: int = 0
-    """Seed of the sampling of --generate, from 0 to 2147483647."""
+    """seed of the sampling of --generate, from 0 to 2147483647"""
 
 
 def check(request: Request) -> None:
@@ -70,17 +70,17 @@ def check(request: Request) -> None:
     if [request.text, request.input, request.generate].count(None) != 2:
         raise InputError("the flags do not say what to predict: give one of --text, --input and --generate")
     if request.pair is not None and request.text is None:
-        raise InputError("--pair goes with --text: give the first text as well")
+        raise InputError("--pair is given without --text: give the first text with --text")
     if request.pair_column is not None and request.input is None:
-        raise InputError("--pair-column goes with --input: give a table as well")
+        raise InputError("--pair-column is given without --input: give a table with --input")
     if request.json_lines and request.input is None:
-        raise InputError("--json-lines goes with --input: leave it out, as --text always prints JSON")
+        raise InputError("--json-lines is given without --input: leave it out, because --text prints JSON anyway")
     if request.output is None:
         return
     if request.input is None or not request.output.name:
-        raise InputError("--output names the file for the answers to --input: give both, and the name of a file")
+        raise InputError("--output is given without --input or without a file name: give both")
     if request.output.resolve() == request.input.resolve():
-        raise InputError(f"--output {request.output} is --input itself: give it another name")
+        raise InputError(f"--output and --input are the same file, {request.output}: give --output another name")
 
 
 def generate(request: Request) -> None:
@@ -111,7 +111,7 @@ def predict(request: Request) -> None:
 
     model = load(request.run)
     if isinstance(model, TextLanguageModel):
-        raise InputError(f"{request.run} holds a language model and no classifier: give --generate instead")
+        raise InputError(f"{request.run} holds a language model, which has no labels to predict: give --generate")
     if not model.pairs and (request.pair is not None or request.pair_column is not None):
         raise InputError(f"{request.run} reads single texts: leave out --pair and --pair-column")
     if request.text is None:

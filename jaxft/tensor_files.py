@@ -1,4 +1,4 @@
-"""Named arrays in safetensors files: the parameters of a model, and what a checkpoint stores. Every room may use it.
+"""Named arrays in safetensors files: parameters of models and checkpoints. Every package but `optim` may import it.
 
 Every file is data only, never a pickle, and other tools open it; it is whole or absent, as `jaxft.files` says.
 """
@@ -97,7 +97,7 @@ def named_leaves(tree: Any) -> list[tuple[str, Any]]:
     paths = jax.tree_util.tree_flatten_with_path(tree)[0]
     named = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in paths]
     if twice := sorted(name for name, count in Counter(name for name, _ in named).items() if count > 1):
-        raise ValueError(f"several leaves have the path {twice[0]}")
+        raise ValueError(f"several leaves have the path {twice[0]}: rename one")
     return named
 
 

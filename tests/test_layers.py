@@ -1,4 +1,4 @@
-"""The walls between the rooms: each test names one, and reads every import of the package, also those in functions."""
+"""What each package may import: a test for each rule, over every import of the package, also those in functions."""
 
 import ast
 import importlib.metadata
@@ -71,15 +71,15 @@ def room(module: str) -> str:
 
 def modules_of(name: str) -> dict[str, set[str]]:
     rooms = JOBS if name == "jobs" else (name,)
-    return {module: found for module, found in MODULES.items() if room(module) in rooms}
+    return {module: imported_modules for module, imported_modules in MODULES.items() if room(module) in rooms}
 
 
 def violations(name: str, forbidden: Container[str]) -> list[str]:
     """Imports from a room into one of the forbidden ones."""
     return sorted(
         f"{module} imports {other}"
-        for module, found in modules_of(name).items()
-        for other in found
+        for module, imported_modules in modules_of(name).items()
+        for other in imported_modules
         if room(other) in forbidden
     )
 
@@ -100,8 +100,8 @@ def test_models_know_no_optimizer_no_training_and_no_job():
 
 
 def test_models_know_no_data_set_but_the_vocabulary_of_others_weights():
-    found = {other for others in modules_of("models").values() for other in others if room(other) == "data"}
-    assert found <= VOCABULARY
+    imported_modules = {other for others in modules_of("models").values() for other in others if room(other) == "data"}
+    assert imported_modules <= VOCABULARY
 
 
 def test_data_knows_no_model():
@@ -137,7 +137,11 @@ def test_the_language_model_stage_knows_no_job():
 
 
 def test_only_ulmfit_and_pretrain_use_the_language_model_stage():
-    users = {room(module) for module, found in MODULES.items() if any(room(o) == "language_model" for o in found)}
+    users = {
+        room(module)
+        for module, imported_modules in MODULES.items()
+        if any(room(o) == "language_model" for o in imported_modules)
+    }
     assert users <= {"language_model", "ulmfit", "pretrain"}
 
 
@@ -148,13 +152,17 @@ def test_jobs_never_import_each_other(job):
 
 @pytest.mark.parametrize("job", JOBS)
 def test_nothing_imports_a_job_but_its_own_package(job):
-    users = {room(module) for module, found in MODULES.items() if any(room(other) == job for other in found)}
+    users = {
+        room(module)
+        for module, imported_modules in MODULES.items()
+        if any(room(other) == job for other in imported_modules)
+    }
     assert users <= {job}
 
 
 @pytest.mark.parametrize("job", TRAINING_JOBS)
 def test_nothing_imports_a_jobs_command_line(job):
-    assert not [module for module, found in MODULES.items() if f"{job}.__main__" in found]
+    assert not [module for module, imported_modules in MODULES.items() if f"{job}.__main__" in imported_modules]
 
 
 @pytest.mark.parametrize("name", sorted(FOR_ALL))
@@ -168,6 +176,45 @@ def test_a_module_imports_only_rooms_that_its_room_may(module):
     allowed = {*MAY_IMPORT[name], room(module), *FOR_ALL}
     wrong = {other for other in MODULES[module] if room(other) not in allowed}
     assert not wrong - (VOCABULARY if name == "models" else set())
+
+
+def test_no_module_but_the_command_imports_the_top_level_package():
+    importers = {module_name(path) for path in PACKAGE.rglob("*.py") if "jaxft" in imported(path)}
+    assert importers <= {"__main__"}
+
+
+STUBS = {module_name(path): imports(path) for path in PACKAGE.rglob("*.pyi")}
+"""the imports of packages whose names are loaded lazily"""
+
+
+def test_the_top_level_exports_optim_the_train_step_and_load():
+    others = {other for other in STUBS["jaxft" if "jaxft" in STUBS else "__init__"] if room(other) != "optim"}
+    assert others == {"training.train_step", "inference.load"}
+
+
+@pytest.mark.parametrize("job", sorted(STUBS.keys() & set(TRAINING_JOBS)))
+def test_a_job_exports_only_its_own_modules(job):
+    assert {room(other) for other in STUBS[job]} <= {job, "language_model", "inference"}
+
+
+def optax_names(name: str) -> set[str]:
+    files = [path for path in PACKAGE.rglob("*.py") if room(module_name(path)) == name]
+    return {used for path in files for used in re.findall(r"\boptax\.(\w+)", path.read_text(encoding="utf-8"))}
+
+
+def test_models_use_losses_of_optax_and_no_optimizer():
+    assert optax_names("models") == {"softmax_cross_entropy_with_integer_labels"}
+
+
+@pytest.mark.parametrize("name", ["inference", "data"])
+def test_inference_and_data_use_no_optax(name):
+    assert not optax_names(name)
+
+
+@pytest.mark.parametrize("name", ["training", "optim", "data"])
+def test_what_knows_no_model_imports_no_flax(name):
+    files = (path for path in PACKAGE.rglob("*.py") if room(module_name(path)) == name)
+    assert not [path for path in files if any(module.partition(".")[0] == "flax" for module in imported(path))]
 
 
 def test_no_import_goes_in_a_circle():
@@ -217,5 +264,5 @@ def test_what_is_imported_is_declared():
     names = {name.partition(".")[0] for path in PACKAGE.rglob("*.py") for name in imported(path)}
     distributions = importlib.metadata.packages_distributions()
     third_party = names - sys.stdlib_module_names - {"jaxft"}
-    found = {distributions.get(name, [name])[0].lower() for name in third_party}
-    assert {name.replace("-", "_") for name in found} == {name.replace("-", "_") for name in declared}
+    imported_modules = {distributions.get(name, [name])[0].lower() for name in third_party}
+    assert {name.replace("-", "_") for name in imported_modules} == {name.replace("-", "_") for name in declared}

@@ -130,10 +130,10 @@ def test_a_bad_row_leaves_no_output(folder, tmp_path):
     [
         ([], "give one of --text"),
         (["--text", "a", "--input", "b.csv"], "give one of --text"),
-        (["--text", "a", "--output", "b.csv"], "--output names the file"),
-        (["--text", "a", "--json-lines"], "--json-lines goes with --input"),
+        (["--text", "a", "--output", "b.csv"], "--output is given without --input"),
+        (["--text", "a", "--json-lines"], "--json-lines is given without --input"),
         (["--text", "a", "--pair", "b"], "reads single texts: leave out --pair"),
-        (["--text", "a", "--pair-column", "b"], "--pair-column goes with --input"),
+        (["--text", "a", "--pair-column", "b"], "--pair-column is given without --input"),
         (["--generate", "a"], "holds no language model for --generate"),
     ],
 )
@@ -153,7 +153,7 @@ def test_help_begins_with_two_examples_on_lines_of_their_own(capsys):
 def test_the_file_that_is_read_is_not_written_over(folder, tmp_path):
     source = tmp_path / "texts.csv"
     source.write_text("text\nthe film was fine\n")
-    with pytest.raises(InputError, match="is --input itself"):
+    with pytest.raises(InputError, match="are the same file"):
         predict.main([str(folder), "--input", str(source), "--output", str(tmp_path / "." / "texts.csv")])
     assert source.read_text() == "text\nthe film was fine\n"
 

@@ -50,7 +50,7 @@ def archive_files(path: Path) -> Iterator[tuple[tarfile.TarInfo, io.BufferedRead
             raise _broken(path, error) from error
         # a plain tar cut between two files reads like a whole one, but for the block of zeros that ends it
         if stream.tell() < end + tarfile.BLOCKSIZE:
-            raise InputError(f"{path} is a truncated tar (its end mark is missing); download it again")
+            raise InputError(f"{path} is a truncated tar (its end mark is missing): download it again")
 
 
 class _Content(io.RawIOBase):
@@ -72,12 +72,12 @@ class _Content(io.RawIOBase):
 
 
 def _broken(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path} is not a tar, or a truncated one ({error}); download it again")
+    return InputError(f"{path} is not a tar, or a truncated one ({error}): download it again")
 
 
 def _refuse_unsafe(entry: tarfile.TarInfo, path: Path) -> None:
     name = PureWindowsPath(entry.name)  # parses both kinds of slash, and drives
     if name.anchor or ".." in name.parts:
-        raise InputError(f"{path}: unsafe member name {entry.name!r}; use the original archive")
+        raise InputError(f"{path} holds the unsafe name {entry.name!r}: use the original archive")
     if not (entry.isfile() or entry.isdir()):
-        raise InputError(f"{path}: member {entry.name!r} is a link or a device; use the original archive")
+        raise InputError(f"{path} holds {entry.name!r}, a link or a device: use the original archive")

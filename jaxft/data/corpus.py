@@ -57,13 +57,13 @@ def open_corpus(
         root = folder_root(path)
         return _checked(Corpus(root.resolve().name, folder_hash(root), partial(read_folder, root)))
     if not path.exists():
-        raise InputError(f"{data} does not exist; --data takes imdb, demo or the path of a file or folder")
+        raise InputError(f"{data} does not exist: give imdb, demo, or the path of a file or folder")
     if is_archive(path):
         return _checked(Corpus(path.name, file_hash(path, "aclImdb tar"), partial(read_archive, path)))
     if table_suffix(path) not in TABLE_SUFFIXES:
         raise InputError(
-            f"{path} has an unknown suffix; --data reads .csv, .tsv and .jsonl (also .gz, .xz, .bz2) "
-            "and an aclImdb folder or its .tar"
+            f"{path} has an unknown suffix: give a .csv, .tsv or .jsonl file, plain or compressed (.gz, .xz, .bz2), "
+            "or an aclImdb folder or its .tar"
         )
     columns = (text_column, label_column, split_column)
     settings = repr((table_suffix(path), columns))
@@ -72,5 +72,5 @@ def open_corpus(
 
 def _checked(corpus: Corpus) -> Corpus:
     if next(corpus.documents(), None) is None:
-        raise InputError(f"{corpus.name} holds no documents; name a file or folder with texts in it")
+        raise InputError(f"{corpus.name} has no texts: name a file or folder with texts")
     return corpus

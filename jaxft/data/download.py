@@ -58,11 +58,12 @@ def fetch(url: str, md5: str, *, name: str, instead: str, size: int | None = Non
         raise
     except ValueError as error:
         raise InputError(
-            f"{url} arrived with another md5 hash than {md5} and was removed; try again, or use {instead}"
+            f"{url} has another md5 hash than {md5} and was removed: run the command again, or use {instead}"
         ) from error
     except OSError as error:
         raise InputError(
-            f"the cache folder {folder} cannot be written ({error.strerror or error}); set JAXFT_CACHE to one that can"
+            f"the cache folder {folder} cannot be written ({error.strerror or error}): set JAXFT_CACHE to a writable "
+            "folder"
         ) from error
 
 
@@ -88,7 +89,7 @@ def _continue_download(url: str, part: Path, instead: str) -> None:
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         kept = part.stat().st_size if part.exists() else 0
         retry = f"run the same command again to continue after {kept / 1e6:.1f} MB, or " if kept else ""
-        raise InputError(f"cannot download {url} ({_reason(error)}); {retry}use {instead}") from error
+        raise InputError(f"cannot download {url} ({_reason(error)}): {retry}use {instead}") from error
 
 
 def _write(response: requests.Response, part: Path, start: int) -> None:

@@ -78,7 +78,7 @@ def read_examples(
     path = expanded(data)
     if table_suffix(path) in TABLE_SUFFIXES:
         if not path.is_file():
-            raise InputError(f"{data} does not exist; --data takes the path of a CSV, TSV or JSONL file")
+            raise InputError(f"{data} does not exist: give the path of a CSV, TSV or JSONL file")
         columns = [(text_column, "--text-column")]
         if pair_column is not None:
             columns.append((pair_column, "--pair-column"))
@@ -89,7 +89,8 @@ def read_examples(
         name, fingerprint = corpus.name, corpus.fingerprint
         stream = (((document.text,), document.label, document.split) for document in corpus.documents())
     else:
-        raise InputError(f"--data {data} is no CSV, TSV or JSONL file, which --task {task} and pairs are read from")
+        needy = f"--task {task}" if pair_column is None else "--pair-column"
+        raise InputError(f"{needy} needs a table, and --data {data} is not one: give a CSV, TSV or JSONL file")
     texts, labels, splits = [], [], []
     for text, label, split in stream:
         if split != "unlabelled":
@@ -98,7 +99,7 @@ def read_examples(
             splits.append(SPLITS.index(split or "train"))
     split_numbers = np.array(splits, np.int8)
     if not (split_numbers == TRAIN).any():
-        raise InputError(f"{data} holds no training rows with a label; fill in {label_column!r}")
+        raise InputError(f"{data} holds no training rows with a label: fill in {label_column!r}")
     targets, classes = _targets(labels, split_numbers, task, data)
     return Examples(name, fingerprint, tuple(texts), targets, classes, split_numbers)
 
@@ -116,7 +117,9 @@ def _number(value: Any, column: str, where: str) -> float | None:
     except ValueError:
         number = math.nan
     if not abs(number) < MAX_NUMBER:
-        raise InputError(f"{where}: {cell!r} in {column!r} is no number; correct it, or give --task classification")
+        raise InputError(
+            f"{where} has {cell!r} in {column!r}, which is not a number: correct it, or give --task classification"
+        )
     return number
 
 
@@ -137,7 +140,7 @@ def _targets(labels: Sequence[Any], splits: np.ndarray, task: Task, data: str) -
     if task == "regression":
         targets = np.array(labels, np.float64)
         if np.ptp(targets[train]) == 0:
-            raise InputError(f"{data} has one and the same number in every training row; there is nothing to learn")
+            raise InputError(f"{data} has the same number in every training row: give rows with different numbers")
         return targets, ()
     sets = labels if task == "multilabel" else [[label] for label in labels]
     # numbers by value, before other strings in their order
@@ -146,12 +149,12 @@ def _targets(labels: Sequence[Any], splits: np.ndarray, task: Task, data: str) -
         key=lambda label: (not label.isdigit(), len(label) * label.isdigit(), label),
     )
     if len(classes) < (1 if task == "multilabel" else 2):
-        raise InputError(f"{data} has fewer than two classes in its training rows; give examples of others")
+        raise InputError(f"{data} has fewer than two classes in its training rows: give examples of others")
     index = {label: i for i, label in enumerate(classes)}
     unknown = {label for label_set in sets for label in label_set if label not in index}
     if unknown:
         raise InputError(
-            f"{data} has labels that no training row has ({', '.join(sorted(unknown)[:5])}); add some rows"
+            f"{data} has labels that no training row has ({', '.join(sorted(unknown)[:5])}): add some rows"
         )
     if task == "classification":
         return np.array([index[label] for label in labels], np.int32), tuple(classes)
@@ -238,7 +241,7 @@ def carve(examples: Examples, *, dev: float, test: float, limit: int | None, see
     def take(split: int, count: int) -> None:
         free = np.setdiff1d(np.flatnonzero(splits == TRAIN), always_train)
         if not 0 < count < len(free) + bool(len(always_train)):
-            raise InputError(f"{(splits == TRAIN).sum()} training rows are too few to hold {count} out; give more rows")
+            raise InputError(f"{(splits == TRAIN).sum()} training rows are too few to hold {count} out: give more rows")
         splits[free[stratified_sample(groups[free], count, rng)]] = split
 
     def share_of_train(share: float) -> int:

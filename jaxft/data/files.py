@@ -36,10 +36,10 @@ def decompressed(path: Path) -> Iterator[BinaryIO]:
             start = raw.read(8)
             raw.seek(0)
             if not start:
-                raise InputError(f"{path} is empty; name a file with documents in it")
+                raise InputError(f"{path} is empty: name a file with texts")
             if start.startswith(ZSTANDARD_MAGIC):
                 raise InputError(
-                    f"{path} is compressed with Zstandard, which Python cannot read before 3.14; "
+                    f"{path} is compressed with Zstandard, which Python cannot read before 3.14: "
                     "compress it with gzip or xz"
                 )
             opener = next((opener for magic, opener in OPENERS.items() if start.startswith(magic)), None)
@@ -49,11 +49,11 @@ def decompressed(path: Path) -> Iterator[BinaryIO]:
                 with opener(raw, "rb") as stream:
                     yield cast(BinaryIO, stream)
     except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist; check the path") from error
+        raise InputError(f"{path} does not exist: check the path") from error
     except PermissionError as error:
-        raise InputError(f"{path} cannot be read; check its permissions") from error
+        raise InputError(f"{path} cannot be read: check its permissions") from error
     except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
-        raise InputError(f"{path} is truncated or corrupt ({error}); download or write it again") from error
+        raise InputError(f"{path} is truncated or corrupt ({error}): download or write it again") from error
 
 
 def expanded(path: str | Path) -> Path:
@@ -65,7 +65,7 @@ def expanded(path: str | Path) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise InputError(f"{path} names the home folder of a user who does not exist; check the path") from error
+        raise InputError(f"{path} names the home folder of a user who does not exist: check the path") from error
 
 
 def decode(content: bytes, where: str) -> str:
@@ -91,11 +91,11 @@ def not_text_error(byte: int, where: str) -> InputError:
 
     Examples:
         >>> print(not_text_error(0xEF, "a.csv, line 1"))
-        a.csv, line 1: byte 0xef is not UTF-8 text; save the file as UTF-8
+        a.csv, line 1 has the byte 0xef, which is not UTF-8: save the file as UTF-8
     """
     if byte == 0:
-        return InputError(f"{where}: a zero byte, so this is a binary file or UTF-16; save it as UTF-8 text")
-    return InputError(f"{where}: byte 0x{byte:02x} is not UTF-8 text; save the file as UTF-8")
+        return InputError(f"{where} has a zero byte, as in a binary or UTF-16 file: save it as UTF-8 text")
+    return InputError(f"{where} has the byte 0x{byte:02x}, which is not UTF-8: save the file as UTF-8")
 
 
 def text_lines(stream: BinaryIO, path: Path) -> Iterator[str]:
@@ -116,5 +116,5 @@ def file_hash(path: Path, settings: str) -> str:
         with open(path, "rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check the path and its permissions") from error
+        raise InputError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from error
     return hashlib.sha256(f"{settings}\n{content}".encode()).hexdigest()

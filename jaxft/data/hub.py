@@ -32,7 +32,10 @@ def checkpoint_folder(model: str, flag: str = "--model") -> Path:
     if path.is_dir():
         return path
     if path.exists() or not MODEL_NAME.fullmatch(model):
-        raise InputError(f"{flag} {model} is no folder; name one with a checkpoint, or a model on the Hugging Face hub")
+        raise InputError(
+            f"{flag} {model} is not a folder or the name of a model: name a folder with a checkpoint, or a model on "
+            "the Hugging Face hub"
+        )
     from huggingface_hub import snapshot_download
 
     def download(*weights: str) -> Path:
@@ -44,7 +47,7 @@ def checkpoint_folder(model: str, flag: str = "--model") -> Path:
     except Exception as error:  # of the hub, of HTTP, of the network or of the disk
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{flag} {model} is no folder here and could not be downloaded ({reason}): check the name and the "
+            f"{flag} {model} is not a folder and could not be downloaded ({reason}): check the name and the "
             "network, or name a folder with a checkpoint"
         ) from error
 

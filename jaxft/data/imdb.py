@@ -37,7 +37,7 @@ def read_folder(root: Path) -> Iterator[Document]:
             try:
                 content = path.read_bytes()
             except OSError as error:
-                raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+                raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
             yield _document(content, kind, str(path))
 
 
@@ -50,7 +50,7 @@ def folder_root(path: Path) -> Path:
     for root in (path, path / "aclImdb"):
         if (root / "train" / "pos").is_dir() and (root / "train" / "neg").is_dir():
             return root
-    raise InputError(f"{path} has no aclImdb layout (train/pos, train/neg, ...); name the folder that holds train/")
+    raise InputError(f"{path} has no aclImdb layout (train/pos, train/neg, ...): name the folder that holds train/")
 
 
 def folder_hash(root: Path) -> str:
@@ -61,7 +61,7 @@ def folder_hash(root: Path) -> str:
             try:
                 stat = path.stat()
             except OSError as error:
-                raise InputError(f"{path} cannot be read ({error.strerror}); put it back or remove it") from error
+                raise InputError(f"{path} cannot be read ({error.strerror}): put it back or remove it") from error
             digest.update(f"\n{split}/{label}/{path.name} {stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()
 
@@ -79,11 +79,13 @@ def read_archive(path: Path) -> Iterator[Document]:
         if kind is None:
             continue
         if entry.size > LONGEST_REVIEW:
-            raise InputError(f"{path}: {entry.name} has {entry.size} bytes, too long for a review; remove it")
+            raise InputError(
+                f"{path} holds {entry.name} of {entry.size} bytes, which is too long for a review: remove it"
+            )
         empty = False
         yield _document(content.read(), kind, f"{path}: {entry.name}")
     if empty:
-        raise InputError(f"{path} has no aclImdb layout (train/pos/*.txt, train/neg/*.txt, ...); name another archive")
+        raise InputError(f"{path} has no aclImdb layout (train/pos/*.txt, train/neg/*.txt, ...): name another archive")
 
 
 def _kind(name: PurePosixPath) -> tuple[Split, str | None] | None:
@@ -104,6 +106,6 @@ def _reviews(folder: Path) -> list[Path]:
 def _document(content: bytes, kind: tuple[Split, str | None], where: str) -> Document:
     text = decode(content.removeprefix(codecs.BOM_UTF8), where)
     if not text.strip():
-        raise InputError(f"{where}: the review is empty; remove the file or fill it in")
+        raise InputError(f"{where} is an empty review: remove the file or fill it in")
     split, label = kind
     return Document(text, label, split)

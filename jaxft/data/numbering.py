@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxft.data.worker import NumberedTexts, Numberer
+from jaxft.errors import InputError
 
 # Large enough that sending a chunk costs little, small enough to hold several in memory.
 _CHUNK_CHARACTERS = 1_000_000
@@ -62,8 +63,8 @@ def _number_in(process: subprocess.Popen[bytes], texts: list[str]) -> NumberedTe
         process.stdin.flush()
         return NumberedTexts(*pickle.load(process.stdout))
     except (EOFError, OSError, pickle.UnpicklingError) as error:
-        raise RuntimeError(
-            f"a tokenizing worker ended with status {process.wait()}: check whether the machine is out of memory"
+        raise InputError(
+            f"a tokenizing process ended with status {process.wait()}: free some memory and run the command again"
         ) from error
 
 

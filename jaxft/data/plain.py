@@ -80,7 +80,7 @@ def wikitext_corpus(folder: Path | None) -> Corpus:
         elif (folder / name).is_file():
             files[split] = folder / name
         else:
-            raise InputError(f"{folder} has no {name}; name a folder with train.txt, valid.txt and test.txt")
+            raise InputError(f"{folder} has no {name}: name a folder with train.txt, valid.txt and test.txt")
     digest = hashlib.sha256(b"wikitext 1")
     for path in files.values():
         digest.update(path.read_bytes())
@@ -89,12 +89,12 @@ def wikitext_corpus(folder: Path | None) -> Corpus:
 
 def _files(path: Path) -> list[Path]:
     if not path.exists():
-        raise InputError(f"{path} does not exist; --text takes files and folders of UTF-8 text")
+        raise InputError(f"{path} does not exist: give files or folders of UTF-8 text")
     if path.is_file():
         return [path]
     files = sorted(file for file in path.rglob("*") if file.is_file() and _is_text(file))
     if not files:
-        raise InputError(f"{path} holds no {', '.join(TEXT_SUFFIXES)} file and no tar; name the files themselves")
+        raise InputError(f"{path} holds no {', '.join(TEXT_SUFFIXES)} file and no tar: name the files themselves")
     return files
 
 

@@ -23,7 +23,7 @@ def split_tag(tag: str) -> tuple[str, str]:
         return "O", ""
     kind, hyphen, name = tag.partition("-")
     if kind not in ("B", "I", "E", "S") or not hyphen or not name:
-        raise ValueError(f"the tag {tag!r} is neither O nor one of B-, I-, E- and S- with a type")
+        raise ValueError(f"the tag {tag!r}, which is neither O nor B-, I-, E- or S- and a type")
     return kind, name
 
 
@@ -100,17 +100,20 @@ def entity_scores(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
     References:
         Tjong Kim Sang & De Meulder, Introduction to the CoNLL-2003 Shared Task, 2003; the counts are conlleval's.
     """
-    hits, support, claims = Counter[str](), Counter[str](), Counter[str]()
+    true_positives, support, predicted_counts = Counter[str](), Counter[str](), Counter[str]()
     for true_tags, predicted_tags in zip(true, predicted, strict=True):
         if len(true_tags) != len(predicted_tags):
-            raise ValueError(f"a sentence of {len(true_tags)} tags has {len(predicted_tags)} predicted ones")
+            raise ValueError(
+                f"a sentence has {len(true_tags)} tags and {len(predicted_tags)} predicted tags: give one predicted "
+                "tag per token"
+            )
         true_spans, predicted_spans = read_spans(true_tags), read_spans(predicted_tags)
         support.update(name for name, _, _ in true_spans)
-        claims.update(name for name, _, _ in predicted_spans)
-        hits.update(name for name, _, _ in set(true_spans) & set(predicted_spans))
-    names = sorted(support | claims)
-    rows = [{"class": name, **_rates(hits[name], claims[name], support[name])} for name in names]
-    micro = _rates(hits.total(), claims.total(), support.total())
+        predicted_counts.update(name for name, _, _ in predicted_spans)
+        true_positives.update(name for name, _, _ in set(true_spans) & set(predicted_spans))
+    names = sorted(support | predicted_counts)
+    rows = [{"class": name, **_rates(true_positives[name], predicted_counts[name], support[name])} for name in names]
+    micro = _rates(true_positives.total(), predicted_counts.total(), support.total())
     return {
         "n": support.total(),
         **{f"micro_{name}": value for name, value in micro.items() if name != "support"},
@@ -122,10 +125,10 @@ def entity_scores(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
     }
 
 
-def _rates(hits: int, claims: int, support: int) -> dict[str, Any]:
+def _rates(true_positives: int, predicted_counts: int, support: int) -> dict[str, Any]:
     return {
-        "precision": hits / max(1, claims),
-        "recall": hits / max(1, support),
-        "f1": 2 * hits / max(1, claims + support),
+        "precision": true_positives / max(1, predicted_counts),
+        "recall": true_positives / max(1, support),
+        "f1": 2 * true_positives / max(1, predicted_counts + support),
         "support": support,
     }

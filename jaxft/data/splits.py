@@ -12,7 +12,7 @@ from jaxft.data.document import TEST, TRAIN, UNLABELLED, Corpus, Direction
 from jaxft.data.store import TokenStore
 from jaxft.errors import InputError
 
-MOST_VALIDATION_TEXTS = 1000
+MAX_VALIDATION_TEXTS = 1000
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def hold_out(documents: np.ndarray, fraction: float, rng: np.random.Generator) -
         (18, 2)
     """
     documents = rng.permutation(documents)
-    count = max(1, min(MOST_VALIDATION_TEXTS, round(fraction * len(documents))))
+    count = max(1, min(MAX_VALIDATION_TEXTS, round(fraction * len(documents))))
     return np.sort(documents[count:]), np.sort(documents[:count])
 
 

@@ -132,10 +132,10 @@ def build_store(
     # In the folder of the cache, so that the finished folder moves to its place in one step.
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as temporary:
         numbered, finished = Path(temporary) / "numbered", Path(temporary) / "finished"
-        documents = tqdm(corpus.documents(), desc="tokenizing", unit=" documents", disable=not progress)
+        documents = tqdm(corpus.documents(), desc="tokenizing", unit=" texts", disable=not progress)
         table = _number(documents, numbered, transductive, workers, corpus.pretokenized)
         if not table.lengths:
-            raise InputError(f"{corpus.name} holds no documents; name a file or folder with texts in it")
+            raise InputError(f"{corpus.name} has no texts: name a file or folder with texts")
         classes = _classes(corpus.name, table) if labelled else ()
         if vocabulary is None:
             vocabulary = Vocabulary.build(
@@ -159,7 +159,7 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"{path} cannot be written ({reason}); free some space or set JAXFT_CACHE") from error
+        raise InputError(f"{path} cannot be written ({reason}): free some space or set JAXFT_CACHE") from error
 
 
 @dataclass(frozen=True)
@@ -222,11 +222,11 @@ def _classes(name: str, table: _Numbered) -> tuple[str, ...]:
     train = {table.names[i] for i in np.unique(labels[(splits == TRAIN) & (labels >= 0)])}
     if len(train) < 2:
         labels_found = f"only the label {train.pop()!r}" if train else "no label"
-        raise InputError(f"{name} has {labels_found} in its train split; add train rows of at least two classes")
+        raise InputError(f"{name} has {labels_found} in its train split: add train rows of at least two classes")
     missing = [label for label in table.names if label not in train]
     if missing:
         raise InputError(
-            f"{name} has the label {missing[0]!r} in its test split but not in train; add train rows with it"
+            f"{name} has the label {missing[0]!r} in its test split but not in train: add train rows with it"
         )
     return tuple(sorted(train, key=_by_number))
 

@@ -47,7 +47,7 @@ def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """
     if table_suffix(path) not in TABLE_SUFFIXES:
         raise InputError(
-            f"{path} has an unknown suffix; tables are .csv, .tsv and .jsonl, plain or as .gz, .xz or .bz2"
+            f"{path} has an unknown suffix: give a .csv, .tsv or .jsonl file, plain or compressed (.gz, .xz, .bz2)"
         )
     with decompressed(path) as stream:
         yield from _json_rows(path, stream) if table_suffix(path) == ".jsonl" else _csv_rows(path, stream)
@@ -61,11 +61,11 @@ def text_field(fields: dict[str, Any], column: str, flag: str, where: str) -> st
     """
     text = _field(fields, column, flag, where)
     if not isinstance(text, str):
-        raise InputError(f"{where}: {column!r} holds {json.dumps(text)} where a text is needed; write it as a string")
+        raise InputError(f"{where} has {json.dumps(text)} in {column!r}, which needs a text: write it as a string")
     if not text.strip():
-        raise InputError(f"{where}: the text is empty; remove the row or fill in {column!r}")
+        raise InputError(f"{where} has an empty text: remove the row or fill in {column!r}")
     if SURROGATE.search(text):
-        raise InputError(f"{where}: half a surrogate pair in {column!r}; write the character whole")
+        raise InputError(f"{where} has half a surrogate pair in {column!r}: write the whole character")
     return text
 
 
@@ -100,7 +100,7 @@ def labelled_rows(
         if has_split is None:
             has_split = split_column in fields or split_column != "split"
         elif not has_split and split_column in fields:
-            raise InputError(f"{where}: the first row with {split_column!r}; give it in all rows, or in none")
+            raise InputError(f"{where} is the first row with {split_column!r}: give it in all rows or in none")
         texts = tuple(text_field(fields, column, flag, where) for column, flag in text_columns)
         split = _split(_field(fields, split_column, "--split-column", where), splits, where) if has_split else None
         if split == "unlabelled":
@@ -109,11 +109,11 @@ def labelled_rows(
         label = read_label(_field(fields, label_column, "--label-column", where), label_column, where)
         if label is None and split is not None:
             raise InputError(
-                f"{where}: a {split} row without a label; fill in {label_column!r} or set the split to unlabelled"
+                f"{where} is a {split} row without a label: fill in {label_column!r} or set the split to unlabelled"
             )
         yield texts, label, "unlabelled" if label is None else split
     if has_split is None:
-        raise InputError(f"{path} holds no rows; name a file with documents in it")
+        raise InputError(f"{path} has no rows: name a file with texts")
 
 
 def class_label(value: Any, column: str, where: str, remedy: str = "give one label per row") -> str | None:
@@ -123,7 +123,7 @@ def class_label(value: Any, column: str, where: str, remedy: str = "give one lab
         InputError: the cell holds a list or an object; the sentence ends with `remedy`.
     """
     if isinstance(value, dict | list):
-        raise InputError(f"{where}: {column!r} holds {json.dumps(value)}; {remedy}")
+        raise InputError(f"{where} has {json.dumps(value)} in {column!r}: {remedy}")
     label = "" if value is None else str(value).strip()
     return label or None
 
@@ -157,7 +157,9 @@ def _csv_rows(path: Path, stream: BinaryIO) -> Iterator[tuple[str, dict[str, Any
         try:
             values = next(reader, None)
         except csv.Error as error:
-            raise InputError(f"{where}: {error}; quote texts as csv.writer does, with inner quotes doubled") from error
+            raise InputError(
+                f"{where} is not valid CSV ({error}): quote texts as csv.writer does, with inner quotes doubled"
+            ) from error
         if values is None:
             break
         if not values:  # a blank line
@@ -165,14 +167,14 @@ def _csv_rows(path: Path, stream: BinaryIO) -> Iterator[tuple[str, dict[str, Any
         if header is None:
             header = [name.strip() for name in values]
             if len(set(header)) < len(header):
-                raise InputError(f"{where}: a column name comes twice ({_listed(header)}); rename one")
+                raise InputError(f"{where} repeats a column name ({_listed(header)}): rename one")
             continue
         if len(values) != len(header):
             remedy = "quote texts that hold the delimiter" if len(values) > len(header) else "fill in the rest"
             if len(header) == 1:
                 remedy = f"separate the columns by {delimiter!r}, which the header {header[0]!r} does not hold"
             counted = f"{len(values)} field{'s' * (len(values) != 1)}"
-            raise InputError(f"{where}: {counted} where the header has {len(header)}; {remedy}")
+            raise InputError(f"{where} has {counted} and the header has {len(header)}: {remedy}")
         yield where, dict(zip(header, values, strict=True))
 
 
@@ -185,15 +187,15 @@ def _json_rows(path: Path, stream: BinaryIO) -> Iterator[tuple[str, dict[str, An
             fields = json.loads(line)
         except (ValueError, RecursionError) as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else error
-            raise InputError(f"{where}: not valid JSON ({reason}); write one object per line") from error
+            raise InputError(f"{where} is not valid JSON ({reason}): write one object per line") from error
         if not isinstance(fields, dict):
-            raise InputError(f"{where}: no JSON object; write one object with a text and a label per line")
+            raise InputError(f"{where} is not a JSON object: write one object with a text and a label per line")
         yield where, cast(dict[str, Any], fields)
 
 
 def _field(fields: dict[str, Any], column: str, flag: str, where: str) -> Any:
     if column not in fields:
-        raise InputError(f"{where}: no column {column!r}, only {_listed(fields)}; name the right one with {flag}")
+        raise InputError(f"{where} has no column {column!r}, only {_listed(fields)}: name the right one with {flag}")
     return fields[column]
 
 
@@ -205,7 +207,7 @@ def _split(value: Any, splits: Sequence[Split], where: str) -> Split:
     split = SPLIT_NAMES.get(str(value).strip().lower())
     if split is None or split not in splits:
         *others, last = splits
-        raise InputError(f"{where}: unknown split {value!r}; use {', '.join(others)} or {last}")
+        raise InputError(f"{where} has the unknown split {value!r}: use {', '.join(others)} or {last}")
     return split
 
 

@@ -48,7 +48,7 @@ def read_tagged(path: Path, column: int = -1) -> Iterator[Sentence]:
         empty = False
         yield sentence
     if empty:
-        raise InputError(f"{path} holds no sentences; name a file with one token and its tag per line")
+        raise InputError(f"{path} has no sentences: name a file with one token and its tag per line")
 
 
 def _columns(path: Path, column: int) -> Iterator[Sentence]:
@@ -65,12 +65,17 @@ def _columns(path: Path, column: int) -> Iterator[Sentence]:
                 continue
             fields = text.split("\t") if "\t" in text else re.split(" +", text.strip(" "))  # a token may be U+3000
             if width not in (None, len(fields)):
-                raise InputError(f"{where}: {len(fields)} columns where the line before has {width}; give all the same")
+                raise InputError(
+                    f"{where} has {len(fields)} columns and the line before has {width}: give every line the same "
+                    "number"
+                )
             width = len(fields)
             if width < 2 or not -width <= column < width:
-                raise InputError(f"{where}: no column {column} of tags in {text!r}; name it with --tag-column")
+                raise InputError(
+                    f"{where} has no column {column} in {text!r}: name the column of the tags with --tag-column"
+                )
             if not fields[0]:
-                raise InputError(f"{where}: no token before the tag in {text!r}; fill it in, or remove the line")
+                raise InputError(f"{where} has a tag without a token in {text!r}: add the token or remove the line")
             tokens.append(fields[0])
             tags.append(_checked(fields[column].strip(), where))
     if tokens:
@@ -82,7 +87,7 @@ def _checked(tag: str, where: str) -> str:
     try:
         split_tag(tag)
     except ValueError as error:
-        raise InputError(f"{where}: {error}; correct it, or name the right column with --tag-column") from error
+        raise InputError(f"{where} has {error}: correct it, or name the right column with --tag-column") from error
     return tag
 
 
@@ -105,8 +110,8 @@ def _json_sentences(path: Path) -> Iterator[Sentence]:
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 reason = f"there is no {error}" if isinstance(error, KeyError) else error
                 raise InputError(
-                    f"{where}: no object with a text and its labels ({reason}); correct it, or name only files that "
-                    "have labels"
+                    f"{where} is not an object with a text and its labels ({reason}): correct it, or name only files "
+                    "with labels"
                 ) from error
 
 
@@ -121,7 +126,7 @@ def _listed_spans(label: dict[str, Any], text: str) -> list[Span]:
         for marked, places in occurrences.items():
             for start, end in places:
                 if text[start : end + 1] != marked:
-                    raise ValueError(f"from {start} to {end} stands {text[start : end + 1]!r} and not {marked!r}")
+                    raise ValueError(f"characters {start} to {end} are {text[start : end + 1]!r}, not {marked!r}")
                 spans.append((name, start, end + 1))
     return spans
 

@@ -47,11 +47,11 @@ class Vocabulary:
         for i, token in enumerate(self.tokens):
             if ids.setdefault(token, i) != i and token != _FILLER:
                 raise InputError(
-                    f"the vocabulary holds {token!r} twice, as ids {ids[token]} and {i}; remove one of them"
+                    f"the vocabulary holds {token!r} twice, as ids {ids[token]} and {i}: remove one of them"
                 )
         for special in (UNK, PAD, BOS):
             if special not in ids:
-                raise InputError(f"the vocabulary lacks the special token {special}; use one that this tokenizer made")
+                raise InputError(f"the vocabulary lacks the special token {special}: use one that this tokenizer made")
         object.__setattr__(self, "_ids", ids)
 
     @classmethod
@@ -72,7 +72,7 @@ class Vocabulary:
         """
         if max_size < len(SPECIALS):
             raise InputError(
-                f"a vocabulary of at most {max_size} tokens has no room for the special ones; allow at least "
+                f"a vocabulary of at most {max_size} tokens has no room for the special ones: allow at least "
                 f"{len(SPECIALS)}"
             )
         frequent = (token for token, count in counts.items() if count >= min_count and token not in SPECIALS)

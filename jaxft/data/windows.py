@@ -67,7 +67,7 @@ class WindowStream:
             if vary and self.steps_per_epoch:
                 self.steps_per_epoch = min(self._row, max(1, round(self._row / (0.975 * bptt))))
         if predictions < 1 or self.steps_per_epoch < 1:
-            raise ValueError(f"{self.tokens} tokens are too few for {batch_size} rows of {bptt} tokens")
+            raise ValueError(f"{self.tokens} tokens, too few for {batch_size} rows of {bptt} tokens")
         self._epoch: tuple[int, np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def window_lengths(self, epoch: int) -> np.ndarray:

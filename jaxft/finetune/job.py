@@ -17,7 +17,7 @@ from jaxft.data.hub import checkpoint_fingerprint
 from jaxft.finetune.inputs import Inputs, Split, read_inputs, split_examples
 from jaxft.finetune.ladder import ladder_rows
 from jaxft.finetune.plan import finetune_plan
-from jaxft.finetune.scores import CHOOSING_SCORES, task_scores
+from jaxft.finetune.scores import SELECTION_SCORES, task_scores
 from jaxft.finetune.settings import Settings, Training
 from jaxft.finetune.stages import as_model, predict_examples, train_encoder
 from jaxft.inference.encoder import EncoderModel
@@ -107,7 +107,7 @@ def _fold_scores(
     """The scores of each fold, their mean, those of all folds together and, where there are any, of the test texts."""
     outputs = {name: predict_examples(models[name], inputs, split.test) for name, split in splits.items()}
     folds = {name: _numbers(_scores(inputs, settings, split.test, outputs[name])) for name, split in splits.items()}
-    choosing, _ = CHOOSING_SCORES[settings.task]
+    choosing, _ = SELECTION_SCORES[settings.task]
     values = [fold[choosing] for fold in folds.values()]
     sd = {"sd": float(np.std(values, ddof=1))} if len(values) > 1 else {}
     all_tests = np.concatenate([split.test for split in splits.values()])
@@ -127,7 +127,7 @@ def _compare(
     inputs: Inputs, splits: Splits, settings: Settings, rows: Mapping[str, Training], run: Run
 ) -> dict[str, Any]:
     """Trains every row on every fold; each fold is scored on its test texts by the model that its dev texts chose."""
-    score, _ = CHOOSING_SCORES[settings.task]
+    score, _ = SELECTION_SCORES[settings.task]
 
     def train(training: Training, fold: str, stage: str) -> StageResult:
         row_settings, test = replace(settings, train=training), splits[fold].test
@@ -140,7 +140,7 @@ def _compare(
     for name, _, _, report in train_rows(run, rows, list(splits), train):
         reports.setdefault(name, []).append(report)
         if len(reports[name]) == len(splits):
-            scores, seconds = ([one[key] for one in reports[name]] for key in ("score", "seconds"))
+            scores, seconds = ([report[key] for report in reports[name]] for key in ("score", "seconds"))
             table.append(comparison_row(name, score, scores, seconds))
             write_comparison(run.folder, table, JOB.repeat)
     stages = [stage_row(row["name"], row["seconds"] * len(splits), 0) for row in table]

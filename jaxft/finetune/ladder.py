@@ -46,7 +46,9 @@ def ladder_rows(train: Training, first_rate: float | None) -> dict[str, Training
     if not off:
         raise InputError("--ladder has no technique to compare: give --preset commonlit, or flags of --train")
     if first_rate not in (None, train.peak_rate) and "layer-wise rates" not in off:
-        raise InputError("--ladder-rate needs layer-wise rates, whose row has --train.peak-rate: leave it out")
+        raise InputError(
+            "--ladder-rate needs --train.layer-rates or --train.head-rate: give one, or leave --ladder-rate out"
+        )
     current = replace(train, **{name: value for values in off.values() for name, value in values.items()})
     rows = {"basic": replace(current, peak_rate=first_rate or train.peak_rate)}
     for technique, values in off.items():

@@ -41,7 +41,7 @@ def group_rates(train: Training, num_layers: int) -> dict[str, float]:
 
 
 def finetune_plan(train: Training, num_layers: int, steps_per_epoch: int) -> Plan:
-    """The phases of training, in epochs of so many steps.
+    """The phases of training, for `steps_per_epoch` steps in an epoch.
 
     Examples:
         >>> [(p.name, p.epochs, p.schedule) for p in finetune_plan(Training(epochs=5, swa_start=3), 2, 100)]

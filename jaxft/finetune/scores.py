@@ -9,7 +9,7 @@ from jaxft.data.document import Task
 from jaxft.training.scores import classification_scores, multilabel_scores, regression_scores
 from jaxft.training.selection import Mode
 
-CHOOSING_SCORES: dict[Task, tuple[str, Mode]] = {
+SELECTION_SCORES: dict[Task, tuple[str, Mode]] = {
     "classification": ("accuracy", "max"),
     "regression": ("rmse", "min"),
     "multilabel": ("micro_f1", "max"),

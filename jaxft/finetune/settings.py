@@ -1,4 +1,4 @@
-"""Settings of `python -m jaxft.finetune`: dataclasses whose fields are the flags, ranges, presets and command line."""
+"""Settings of `python -m jaxft.finetune`: the flags with their help, ranges, presets and command line."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,14 +38,14 @@ Schedule = Literal[
 
 @dataclass(frozen=True)
 class Training:
-    """How to train: each technique is one switch."""
+    """How to train."""
 
     epochs: int = 3
-    """passes over the training texts; with --train.unfreeze gradual, those of the last phase"""
+    """passes over the training texts; with --train.unfreeze gradual, epochs of the last phase"""
     batch_size: int = 16
     """texts per step"""
     accumulation: int = 1
-    """parts of a batch whose gradients are computed one after the other, to save memory; divides --train.batch-size"""
+    """number of microbatches of a batch, computed one after another to save memory; must divide --train.batch-size"""
     eval_batch_size: int = 64
     """texts per step of evaluation and prediction"""
     peak_rate: float = 2e-5
@@ -62,11 +62,12 @@ class Training:
     schedule: Schedule = "linear"
     """shape of the learning rate over the steps"""
     warmup: float = 0.1
-    """steps of warm-up, or below 1 their share of all steps"""
+    """warm-up: a number of steps, or a share of all steps if below 1; slanted_triangular, one_cycle and constant ignore
+    it"""
     optimizer: Literal["adamw", "bert_adamw", "adam_warmup"] = "adamw"
-    """AdamW, Google BERT's AdamW without bias correction, or keras-bert's Adam"""
+    """adamw; bert_adamw, Google BERT's without bias correction; or adam_warmup, keras-bert's"""
     weight_decay: float = 0.01
-    """decoupled weight decay per unit of learning rate, of all parameters but biases and norms"""
+    """decoupled weight decay of all parameters but biases and norms: each step multiplies them by 1 - rate * this"""
     clip_norm: float = 1.0
     """largest norm of the trainable gradients; longer gradients are scaled down to it"""
     dropout: float | None = None
@@ -76,7 +77,7 @@ class Training:
     unfreeze: Literal["all", "gradual", "head"] = "all"
     """what trains: all layers; the head, then one more layer each epoch (gradual); or the head alone"""
     reinit_layers: int = 0
-    """number of layers at the top to initialise anew, and the pooler with them"""
+    """number of top layers to re-initialise, with the pooler; 0 for none"""
     swa_start: int | None = None
     """epochs after which stochastic weight averaging begins, at constant rates; by default it does not"""
     swa_rate: float | None = None
@@ -112,9 +113,10 @@ class Settings(RunSettings):
     split_column: str = "split"
     """column that says train, dev or test; a split that the data lack is taken from train"""
     preset: Literal["default", "commonlit"] = "default"
-    """settings to start from; commonlit is the recipe of the article, regression with RoBERTa"""
+    """settings to start from; commonlit is a recipe for readability scores: regression with RoBERTa, layer-wise decay
+    and SWA"""
     out: Path = Path("runs/finetune")
-    """folder of the run; has to be new or empty"""
+    """folder of the run; must be new or empty, unless --resume is given"""
     max_length: int = 256
     """largest number of word pieces of a text; the rest of a longer text is cut off"""
     dev_fraction: float = 0.1
@@ -128,7 +130,7 @@ class Settings(RunSettings):
     limit_labels: int | None = None
     """number of training texts to use, dev texts included, with the same share of each class"""
     ladder: bool = False
-    """compare techniques: train once per technique that is switched on, each added to those before it"""
+    """train once without extras, then add one chosen technique after another, and compare the scores in a table"""
     ladder_rate: float | None = None
     """learning rate of all layers in the first row of --ladder; by default --train.peak-rate"""
     train: Training = field(default_factory=Training)
@@ -187,17 +189,19 @@ def check(settings: Settings) -> None:
         InputError: naming the flags.
     """
     train = settings.train
-    if not settings.model or not settings.data:
-        raise InputError("--model or --data is empty: give --model PATH_OR_NAME and --data FILE")
+    if not settings.model:
+        raise InputError("--model is empty: give a folder with a checkpoint, or a name on the hub")
+    if not settings.data:
+        raise InputError("--data is empty: give a file")
     if train.batch_size % train.accumulation:
         raise InputError(
             f"--train.accumulation {train.accumulation} does not divide --train.batch-size {train.batch_size}: "
-            "give numbers that fit"
+            "give a batch size that is a multiple of it"
         )
     if train.swa_start is not None and train.swa_start >= train.epochs:
         raise InputError(
-            f"--train.swa-start {train.swa_start} leaves none of {train.epochs} epochs to average: give less, or more "
-            "--train.epochs"
+            f"--train.swa-start {train.swa_start} is not below --train.epochs {train.epochs}, so no epoch is averaged: "
+            "lower it or raise --train.epochs"
         )
     if train.swa_start is not None and train.ema_decay is not None:
         raise InputError("--train.swa-start and --train.ema-decay are two averages: leave one of them out")

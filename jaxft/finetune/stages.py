@@ -15,7 +15,7 @@ from jaxft.data.examples import Examples
 from jaxft.data.length_batches import LengthBatches
 from jaxft.finetune.inputs import Inputs, Split
 from jaxft.finetune.plan import finetune_plan
-from jaxft.finetune.scores import CHOOSING_SCORES, task_scores
+from jaxft.finetune.scores import SELECTION_SCORES, task_scores
 from jaxft.finetune.settings import Settings, Training
 from jaxft.inference.answers import as_scores
 from jaxft.inference.batches import piece_batches
@@ -62,7 +62,7 @@ def train_encoder(
     tokens_per_epoch = int(inputs.pieces.lengths[split.train].mean() * steps_per_epoch * train.batch_size)
     params = reinitialized(encoder, train.reinit_layers, settings.seed) if train.reinit_layers else encoder.params
     plan = finetune_plan(train, num_layers, steps_per_epoch)
-    score, mode = CHOOSING_SCORES[task]
+    score, mode = SELECTION_SCORES[task]
     result = run_stage(
         run or Run(None),
         Stage(

@@ -75,7 +75,7 @@ class EncoderModel:
         for number, row in enumerate(rows, 1):
             if self.pairs and len(row) != 2:
                 raise InputError(
-                    f"text {number} is no pair, and the model reads pairs: add the second text, on the command line "
+                    f"text {number} is not a pair, and the model reads pairs: add the second text, on the command line "
                     "with --pair or --pair-column"
                 )
             if not self.pairs and len(row) != 1:

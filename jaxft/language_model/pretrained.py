@@ -49,9 +49,7 @@ def open_pretrained(name_or_path: str, direction: Direction) -> TextLanguageMode
     if path.is_dir():
         return _from_file(_only(path, ".pth"), _only(path, ".pkl"), direction)
     if not path.exists():
-        raise InputError(
-            f"{name_or_path} does not exist; --pretrained takes fastai, a run, a tar, a folder or a .pth file"
-        )
+        raise InputError(f"{name_or_path} does not exist: give fastai, a run, a tar, a folder or a .pth file")
     if is_archive(path):
         return _from_archive(path, direction)
     return _from_file(path, _itos_beside(path), direction)
@@ -130,4 +128,6 @@ def _only(folder: Path, suffix: str) -> Path:
 
 def _refuse_larger(size: int, name: str, largest: int) -> None:
     if size > largest:
-        raise InputError(f"{name} has {size:,} bytes, more than {largest:,}: no AWD-LSTM is as large")
+        raise InputError(
+            f"{name} has {size:,} bytes, too many for an AWD-LSTM (at most {largest:,}): name another file"
+        )

@@ -27,9 +27,9 @@ class Text:
     """How texts become ids."""
 
     max_vocab: int = 60_000
-    """largest number of words in the vocabulary"""
+    """largest number of tokens in the vocabulary"""
     min_count: int = 3
-    """occurrences that a word needs to enter the vocabulary"""
+    """occurrences that a token needs to enter the vocabulary"""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Model:
     """Sizes of the AWD-LSTM."""
 
     embedding_size: int = 400
-    """features of a word, and of the last layer"""
+    """features of a token's embedding and of the last layer"""
     hidden_size: int = 1152
     """units of the other layers"""
     num_layers: int = 3
@@ -49,14 +49,14 @@ class LanguageModelStage:
     """Training of the language model."""
 
     epochs: int = 10
-    """passes over the texts; with jaxft.ulmfit, 0 leaves the language model out"""
+    """passes over the texts; 0 skips the language model (jaxft.ulmfit only)"""
     batch_size: int = 64
-    """parallel rows of text"""
+    """rows of text that are read in parallel"""
     bptt: int = 72
     """tokens per window of backpropagation through time"""
     vary_bptt: bool = False
-    """draw the length of each window around --lm.bptt, and in one of 20 windows around half of it, and scale the
-    learning rate with the length (Merity et al. 2018, section 4.1)"""
+    """vary the window length at random, about --lm.bptt and in one of 20 windows about half of it, and scale the
+    learning rate with it (Merity et al. 2018, section 4.1)"""
     peak_rate: float = 4e-3
     """learning rate of the top group at the peak of the schedule"""
     divisor: float = 2.6
@@ -66,11 +66,11 @@ class LanguageModelStage:
     optimizer: Literal["adam", "sgd"] = "adam"
     """update rule"""
     b1: float = 0.7
-    """Adam's decay of the first moment"""
+    """Adam's b1: decay of the first moment"""
     b2: float = 0.99
-    """Adam's decay of the second moment"""
+    """Adam's b2: decay of the second moment"""
     weight_decay: float = 0.0
-    """decoupled weight decay per unit of learning rate"""
+    """decoupled weight decay: each step multiplies the weights by 1 - rate * this"""
     clip_norm: float = 0.25
     """largest norm of the gradients; longer gradients are scaled down to it"""
     dropout: Dropouts = field(default_factory=Dropouts)
@@ -90,7 +90,7 @@ class LanguageModelStage:
     patience: int = 5
     """evaluations without a lower loss after which --lm.average nt-asgd begins"""
     valid_fraction: float = 0.05
-    """share of the texts to hold out for the perplexity, at most 1,000 texts"""
+    """share of the texts to hold out for validation, at most 1,000 texts"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,11 +142,13 @@ def check_dropouts(stage: str, settings: Any) -> None:
     Examples:
         >>> check_dropouts("lm", LanguageModelStage(drop_mult=5.0))
         Traceback (most recent call last):
-        jaxft.errors.InputError: --lm.dropout.input 0.25 times --lm.drop-mult 5.0 is no probability below 1: lower one
+        jaxft.errors.InputError: --lm.dropout.input 0.25 times --lm.drop-mult 5.0 makes 1.25, ... below 1: lower one
     """
     for name, probability in vars(settings.dropout).items():
-        if not 0 <= probability < 1 or not probability * settings.drop_mult < 1:
+        product = probability * settings.drop_mult
+        if not 0 <= probability < 1 or not product < 1:
             dropout, multiplier = flag(f"{stage}.dropout.{name}"), flag(f"{stage}.drop_mult")
             raise InputError(
-                f"{dropout} {probability} times {multiplier} {settings.drop_mult} is no probability below 1: lower one"
+                f"{dropout} {probability} times {multiplier} {settings.drop_mult} makes {product:g}, which is not "
+                "below 1: lower one"
             )

@@ -268,5 +268,5 @@ def _window_stream(
     except ValueError as error:
         otherwise = ", or leave the language model out with --lm.epochs 0" if len(texts.train) else ""
         raise InputError(
-            f"{texts.name}: {error}; lower --lm.batch-size or --lm.bptt, or add texts{otherwise}"
+            f"{texts.name} has {error}: lower --lm.batch-size or --lm.bptt, or add texts{otherwise}"
         ) from error

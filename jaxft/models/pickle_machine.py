@@ -40,6 +40,12 @@ def read_pickle(content: bytes, name: str) -> Any:
     return PickleMachine(name, PLAIN).run(io.BytesIO(content))
 
 
+VALUES = frozenset(
+    "BININT BININT1 BININT2 INT LONG LONG1 LONG4 FLOAT BINFLOAT UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8".split()  # noqa: SIM905
+)
+"""instructions that push their argument"""
+
+
 @dataclass(frozen=True)
 class Name:
     """An allowed name of a module that a pickle refers to."""
@@ -119,21 +125,7 @@ class PickleMachine:
         match opcode:
             case "PROTO" | "FRAME" | "STOP":
                 pass
-            case (
-                "BININT"
-                | "BININT1"
-                | "BININT2"
-                | "INT"
-                | "LONG"
-                | "LONG1"
-                | "LONG4"
-                | "FLOAT"
-                | "BINFLOAT"
-                | "UNICODE"
-                | "BINUNICODE"
-                | "SHORT_BINUNICODE"
-                | "BINUNICODE8"
-            ):
+            case _ if opcode in VALUES:
                 stack.append(argument)
             case "NONE" | "NEWTRUE" | "NEWFALSE":
                 stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode])

@@ -81,8 +81,9 @@ def find_files(settings: Settings) -> dict[str, Path]:
             files[part] = file
     if "train" not in files:
         raise InputError(
-            f"{settings.data} is no file, and there is no {starts[0]}train, as it is or with .txt, .conll or another "
-            "suffix of --data: name the training file, or what the names of the files begin with"
+            f"--data {settings.data} is not a file, and neither {starts[0]}train nor {starts[0]}train.txt or another "
+            "known "
+            "suffix exists: name the training file, or the start of the files' names"
         )
     return files
 

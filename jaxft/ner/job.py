@@ -92,8 +92,8 @@ def _comparison(runs: list[dict[str, Any]], names: list[str]) -> list[dict[str, 
     part = "test" if "test" in runs[0] else "dev"
     rows = []
     for name in names:
-        reports = [one for one in runs if one["name"] == name]
-        scores, seconds = [one[part][SCORE] for one in reports], [one["seconds"] for one in reports]
+        reports = [report for report in runs if report["name"] == name]
+        scores, seconds = [report[part][SCORE] for report in reports], [report["seconds"] for report in reports]
         rows.append(comparison_row(name, f"{part} {SCORE}", scores, seconds))
     return rows
 
@@ -105,7 +105,7 @@ def _describe_sentences(data: Mapping[str, Any]) -> list[str]:
     orphans = {part: count for part, count in data["orphans"].items() if count}
     if orphans:
         counts = ", ".join(f"{count:,} of {data['entities'][part]:,} in {part}" for part, count in orphans.items())
-        lines.append(f"entities that begin with I or E, as in IOB1, and are read as entities: {counts}")
+        lines.append(f"entities whose first tag is I or E, as in IOB1 (they count as entities): {counts}")
     return lines
 
 

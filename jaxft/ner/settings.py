@@ -1,4 +1,4 @@
-"""Settings of `python -m jaxft.ner`: dataclasses whose fields are the flags, ranges, presets and command line."""
+"""Settings of `python -m jaxft.ner`: the flags with their help, ranges, presets and command line."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,11 +32,11 @@ class Model:
     min_count: int = 2
     """occurrences that a token needs to get an embedding of its own, with --encoder none"""
     bigrams: int = 0
-    """hashed embeddings for pairs of neighbouring tokens, with --encoder none; 0 leaves them out"""
+    """size of the hashed embedding table of token pairs, with --encoder none; 0 for none"""
     lstm_size: int = 64
     """units of each direction of the BiLSTM; 0 leaves it out"""
     head: Literal["crf", "softmax"] = "crf"
-    """how tags are chosen: together by a conditional random field, or each for itself"""
+    """output layer: crf chooses the tags of a sentence together, softmax each tag alone"""
     dropout: float = 0.5
     """dropout of the token features and of the BiLSTM's outputs"""
 
@@ -56,7 +56,7 @@ class Training:
     head_rate: float | None = None
     """learning rate of BiLSTM and CRF; by default --train.peak-rate"""
     warmup: float = 0.2
-    """share of the steps in which the rate rises; plateau and constant have no warm-up"""
+    """share of the steps in which the rate rises; only for keras_bert, linear and cosine"""
     min_rate: float = 1e-7
     """learning rate at the end of --schedule keras_bert"""
     plateau_factor: float = 0.1
@@ -68,7 +68,7 @@ class Training:
     plateau_min_rate: float = 1e-6
     """lowest learning rate of --schedule plateau"""
     weight_decay: float = 0.0
-    """decoupled weight decay per unit of learning rate, of all parameters but biases and norms"""
+    """decoupled weight decay of all parameters but biases and norms: each step multiplies them by 1 - rate * this"""
     clip_norm: float = 5.0
     """largest norm of the gradients; longer gradients are scaled down to it"""
     fgm: float = 0.0
@@ -94,20 +94,19 @@ class Settings(RunSettings):
     tag_column: int = -1
     """column of the tags, counted from 0, or from the end if negative; tokens are in the first column"""
     scheme: Scheme = "BIO"
-    """tags that the model learns; those of the files are converted"""
+    """tag scheme that the model learns; tags of the files are converted to it"""
     encoder: str = NO_ENCODER
     """folder of a Hugging Face checkpoint, or its name on the hub; none learns token embeddings from the data"""
     preset: Literal["auto", "plain", "encoder"] = "auto"
     """settings to start from; auto is plain for --encoder none and encoder for all others"""
     schedule: Schedule = "keras_bert"
-    """learning rate over the steps: keras_bert's warm-up and decay, plateau (lowered when the dev F1 does not improve),
-    or another shape"""
+    """schedule of the learning rate; plateau lowers it when the dev F1 stops improving"""
     repeats: int = 1
     """number of runs with different seeds; the best on dev is kept"""
     compare: bool = False
     """compare three schedules in a table: plateau, keras_bert, and keras_bert with FGM"""
     out: Path = Path("runs/ner")
-    """folder of the run; has to be new or empty"""
+    """folder of the run; must be new or empty, unless --resume is given"""
     max_length: int = 128
     """largest number of word pieces that are read at once; a longer sentence is read in overlapping windows"""
     dev_fraction: float = 0.1
@@ -153,14 +152,14 @@ def check(settings: Settings) -> None:
     """
     train = settings.train
     if not settings.data:
-        raise InputError("--data is empty: give a file, or what the names of the files begin with")
+        raise InputError("--data is empty: give a file, a folder, or the start of the files' names")
     for flag, rate in (("min-rate", train.min_rate), ("plateau-min-rate", train.plateau_min_rate)):
         if rate > train.peak_rate:
             raise InputError(f"--train.{flag} {rate} is above --train.peak-rate {train.peak_rate}: give less")
     if settings.compare and settings.schedule != "keras_bert":
-        raise InputError("--compare has schedules of its own, plateau and keras_bert: leave out --schedule")
+        raise InputError("--compare chooses the schedules itself: leave out --schedule")
     if settings.compare and train.fgm:
-        raise InputError("--compare has a row with FGM of its own: leave out --train.fgm")
+        raise InputError("--compare has a row with FGM: leave out --train.fgm")
 
 
 def choose_preset(settings: Settings) -> str:

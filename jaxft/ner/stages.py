@@ -31,7 +31,7 @@ RULES = [("encoder/pooler/.*", UNUSED_GROUP), ("encoder/.*", ENCODER_GROUP), ("t
 
 
 def ner_plan(settings: Settings, encoder: Encoder | None, steps_per_epoch: int) -> Plan:
-    """The one phase of training, in epochs of so many steps.
+    """The one phase of training, for `steps_per_epoch` steps in an epoch.
 
     Examples:
         >>> plan = ner_plan(Settings(schedule="plateau"), None, 100)

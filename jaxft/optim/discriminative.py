@@ -1,4 +1,5 @@
-"""Discriminative fine-tuning as an optax transformation: a learning rate per group, frozen groups, one clip, a guard.
+"""Discriminative fine-tuning as an optax transformation: a learning rate per group, frozen groups, clipping, and a
+guard against gradients that are not finite.
 
 `discriminative` wraps any optax optimizer, for the jobs and for any loop that calls `optax.apply_updates`. It skips a
 step whose gradients are not finite. `applied_metrics` reads the applied learning rates from the optimizer state, and
@@ -117,7 +118,9 @@ def discriminative(
 
     def init(params: PyTree) -> PyTree:
         if jax.tree.structure(params) != jax.tree.structure(labels):
-            raise ValueError("the parameters and their labels differ in structure: label these parameters anew")
+            raise ValueError(
+                "the parameters and their labels differ in structure: call label_params on these parameters"
+            )
         return _initial_state(groups, needs_norm, inner.init(params))
 
     apply, skip = _branches(inner, clip_norm)
@@ -135,6 +138,7 @@ def discriminative(
         branches = (partial(apply, extra_args), partial(skip, extra_args)) if extra_args else plain_branches
         if grad_norm is not None and skip_not_finite:
             finite = jnp.isfinite(grad_norm)
+            # Not jnp.where, for which XLA copies both moments: that is 2.4 times a bare Adam step.
             updates, new_inner = jax.lax.cond(finite, *branches, grads, state.inner, params, factor)
         else:
             finite = jnp.array(True)
@@ -267,7 +271,9 @@ def map_discriminative(function: Callable[..., DiscriminativeState], opt_state: 
         5
     """
     if not any(map(_is_discriminative, jax.tree.leaves(opt_state, is_leaf=_is_discriminative))):
-        raise ValueError("there is no DiscriminativeState in this optimizer state: make it with discriminative")
+        raise ValueError(
+            "this optimizer state has no DiscriminativeState: make the optimizer with jaxft.discriminative"
+        )
     return jax.tree.map(
         lambda state, *others: function(state, *others) if _is_discriminative(state) else state,
         opt_state,
@@ -300,7 +306,7 @@ def _check_names(argument: str, given: Mapping[str, Any], needed: Sequence[str],
         raise ValueError(f"{argument} miss the groups {', '.join(missing)}: give one entry per group")
     if unknown := sorted(set(given) - set(allowed)):
         names = ", ".join(allowed)
-        raise ValueError(f"{argument} name groups that label no parameter: {', '.join(unknown)}; choose from {names}")
+        raise ValueError(f"{argument} name groups that label no parameter: {', '.join(unknown)}: choose from {names}")
 
 
 def _norm(grads: PyTree, labels: PyTree, frozen: Container[str]) -> jax.Array:

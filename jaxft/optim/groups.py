@@ -268,7 +268,7 @@ def _match(params: PyTree, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, 
 
 
 def _is_nnx_variable(node: PyTree) -> bool:
-    """Whether the node is an NNX variable; its class is compared by name, because this room does not import Flax."""
+    """Whether the node is an NNX variable, by the name of its class: `jaxft.optim` does not import Flax."""
     return any((t.__module__, t.__name__) == ("flax.nnx.variablelib", "Variable") for t in type(node).__mro__)
 
 

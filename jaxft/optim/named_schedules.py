@@ -65,11 +65,11 @@ def schedule_by_name(
         `Schedules in transformers <https://huggingface.co/docs/transformers/main_classes/optimizer_schedules>`_.
     """
     if name not in _BY_NAME:
-        raise ValueError(f"there is no schedule {name!r}; choose one of {', '.join(SCHEDULE_NAMES)}")
+        raise ValueError(f"there is no schedule {name!r}: choose one of {', '.join(SCHEDULE_NAMES)}")
     check_warmup(peak_value, warmup_steps, total_steps, 0.0)
     known = list(inspect.signature(_BY_NAME[name]).parameters)[1:]
     if unknown := [option for option in options if option not in known]:
-        raise ValueError(f"schedule {name!r} has no option {unknown[0]!r}; it takes {', '.join(known) or 'none'}")
+        raise ValueError(f"schedule {name!r} has no option {unknown[0]!r}: give {', '.join(known) or 'none'}")
     return _BY_NAME[name](_Base(peak_value, total_steps, warmup_steps), **options)
 
 
@@ -92,7 +92,7 @@ class _Base(NamedTuple):
 
 def _constant(base: _Base) -> Schedule:
     if base.warmup_steps:
-        raise ValueError("schedule 'constant' has no warm-up; choose 'constant_with_warmup' or set warmup_steps=0")
+        raise ValueError("schedule 'constant' has no warm-up: choose 'constant_with_warmup' or set warmup_steps=0")
     return _constant_with_warmup(base)
 
 
@@ -203,7 +203,7 @@ def _one_cycle(
 def _peak_fraction(option: str, value: float | None, default: float, base: _Base) -> float:
     """The place of the peak as a fraction of the steps: the end of warm-up, else the option, else its default."""
     if value is not None and base.warmup_steps:
-        raise ValueError(f"{option} and warmup_steps both place the peak; give one of them")
+        raise ValueError(f"{option} and warmup_steps both place the peak: give one of them")
     fraction = base.warmup_steps / base.total_steps if base.warmup_steps else default if value is None else value
     if not 0.0 <= fraction <= 1.0:
         raise ValueError(f"{option} is {fraction}: give a fraction of the steps, from 0 to 1")

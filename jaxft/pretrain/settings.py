@@ -21,12 +21,12 @@ class Settings(LanguageModelSettings):
     files: Annotated[tuple[Path, ...], tyro.conf.arg(name="text")] = ()
     """UTF-8 text files, plain or compressed, tars of them, or folders of both"""
     data: str | None = None
-    """wikitext-2 (downloaded once), or a folder with train.txt, valid.txt and test.txt whose words stand between spaces
-    and are taken as they are"""
+    """wikitext-2 (downloaded once), or a folder with train.txt, valid.txt and test.txt, already split into tokens by
+    spaces"""
     preset: Literal["small", "fastai", "awd-lstm-lm"] = "small"
     """settings to start from"""
     out: Path = Path("runs/pretrain")
-    """folder of the run; has to be new or empty"""
+    """folder of the run; must be new or empty, unless --resume is given"""
 
 
 PRESETS = {
@@ -43,8 +43,10 @@ def check(settings: Settings) -> None:
         InputError: no text or two sources of it, nothing to train, or dropouts that are no probabilities.
     """
     check_dropouts("lm", settings.lm)
-    if bool(settings.files) == (settings.data is not None):
-        raise InputError("give either --text FILE_OR_FOLDER... or --data wikitext-2")
+    if settings.files and settings.data is not None:
+        raise InputError("--text and --data are both given: leave one out")
+    if not settings.files and settings.data is None:
+        raise InputError("--text and --data are both missing: give one of them")
     if not settings.lm.epochs:
         raise InputError("--lm.epochs 0 leaves nothing to train: give at least 1")
 
@@ -56,7 +58,11 @@ COMMAND = command_line.Command(
     ranges=LANGUAGE_MODEL_RANGES,
     check=check,
     examples=("--text books/ --out runs/books", "--data wikitext-2 --preset awd-lstm-lm --out runs/wikitext"),
-    usual_flags={**command_line.usual_flags("lm"), "warmup": ("lm.schedule",), "max-length": ("lm.bptt",)},
+    usual_flags={
+        **command_line.usual_flags("lm"),
+        "warmup": "its schedules have a fixed warm-up, so choose one with --lm.schedule",
+        "max-length": ("lm.bptt",),
+    },
 )
 
 

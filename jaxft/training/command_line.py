@@ -26,7 +26,8 @@ class Command(Generic[S]):
         check: raises `InputError` for settings that contradict each other.
         examples: arguments of two commands, for the help.
         required: names of settings that have no default.
-        usual_flags: what other trainers call a setting -> its dotted name here, or the names to choose from.
+        usual_flags: what other trainers call a setting -> its dotted name here, the names to choose from, or advice
+            where no setting is like it.
     """
 
     job: str
@@ -103,7 +104,9 @@ def _usual_flag(command: Command[Any], argument: str) -> str:
     meant = command.usual_flags.get(match[1].replace("_", "-")) if match else None
     if match is None or meant is None:
         return argument
+    if isinstance(meant, str) and " " in meant:
+        raise InputError(f"--{match[1]} is not a flag of jaxft.{command.job}: {meant}")
     if isinstance(meant, str):
         return flag(meant) + (match[2] or "")
     choices = " or ".join(flag(name) for name in meant)
-    raise InputError(f"--{match[1]} is no flag of jaxft.{command.job}: give {choices}")
+    raise InputError(f"--{match[1]} is not a flag of jaxft.{command.job}: give {choices}")

@@ -29,10 +29,10 @@ class Prepared:
         plans: the phases of each stage, and its steps per epoch.
         fingerprints: hashes of what was read: `corpus`, and `checkpoint` where there is one.
         data: what the summary says of the data: `name`, `sizes`, `classes` and more.
-        tokens: how many were read.
-        lines: what a run prints of the data before it trains.
-        files: what writes each file that the run keeps from its start, by name.
-        estimate: gives the seconds of each stage, for `--dry-run`; None where nobody knows.
+        tokens: number of tokens read.
+        lines: what the run prints about the data before training.
+        files: functions that write the files a run keeps from its start, by file name.
+        estimate: returns the estimated seconds of each stage, for `--dry-run`; None without an estimate.
     """
 
     settings: Any

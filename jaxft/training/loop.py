@@ -28,8 +28,8 @@ def take_steps(
         step: the jitted train step.
         batch: `batch(i)` makes the batch of step i; it runs in a thread, one step ahead of the device.
         until: number of the step to stop before.
-        on_metrics: called with the number of each step and its metrics as floats; one step late but on a CPU, so that
-            an accelerator never waits for the host. An exception that it raises ends the loop.
+        on_metrics: called with the number of each step and its metrics as floats; except on a CPU one step late, so
+            that an accelerator never waits for the host. An exception that it raises ends the loop.
         pause: asked after each step whether to call `on_pause`.
         on_pause: called with the state between two steps, all metrics reported; the state must not be kept.
 

@@ -1,4 +1,4 @@
-"""The metrics of a run: `RUN/metrics.jsonl`, a JSON object per line, appended while the run goes on."""
+"""The metrics of a run: `RUN/metrics.jsonl`, a JSON object per line, appended during the run."""
 
 import json
 import os
@@ -15,7 +15,8 @@ class MetricsLog:
 
     Every line is handed to the operating system at once, so that another program can follow the file and a killed run
     loses nothing that it reported. A checkpoint remembers `size()`; on resume `truncate_metrics` cuts off what was
-    written after it, half a line included, and the log of a resumed run is that of an uninterrupted one, times apart.
+    written after it, half a line included, and except for times the log of a resumed run is that of an uninterrupted
+    one.
 
     Args:
         path: the file, `RUN/metrics.jsonl`.

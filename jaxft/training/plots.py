@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#6b6b6b"
 
 
-MOST_READABLE = 30
+MAX_READABLE = 30
 """largest number of classes of a confusion matrix whose names and counts are written"""
 
 
@@ -44,7 +44,7 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], path: str | os.PathLike[
     }
     stages = {stage: lines for stage, lines in stages.items() if any("loss" in m for m in lines)}
     if not stages:
-        raise ValueError("the metrics hold no loss to draw")
+        raise ValueError("the metrics have no loss: give lines with the key 'loss'")
     scores = {stage: _scores(lines) for stage, lines in stages.items()}
     rows = 1 + max(map(len, scores.values()))
     figure = _figure(5.6 * len(stages), 0.6 + 2.6 * rows)
@@ -85,7 +85,9 @@ def plot_learning_rates(
     names = list(curves)
     rates = {_listed(groups, names): rates[groups[0]] for groups in alike.values()}
     if len({len(curve) for curve in rates.values()}) != 1:
-        raise ValueError("curves of the same number of steps are needed, at least one")
+        raise ValueError(
+            "there are no curves, or they differ in length: give at least one, all with the same number of steps"
+        )
     steps = len(next(iter(rates.values())))
     peaks = [np.nanmax(curve) for curve in rates.values() if np.isfinite(curve).any()]
     # Rates that are powers of a divisor lie on top of each other near zero on a linear axis.
@@ -107,7 +109,7 @@ def plot_learning_rates(
         _name_spans(axes, boundaries, steps)
         for start, _ in boundaries[1:]:
             _draw_boundary(axes, start)
-        figure.legend(loc="outside right center", title="group, top first\n(lower ones drawn over)")
+        figure.legend(loc="outside right center", title="group, top first\n(lower groups on top)")
         _save(figure, path)
 
 
@@ -125,10 +127,12 @@ def plot_confusion(matrix: Any, classes: Sequence[str], path: str | os.PathLike[
     counts = np.asarray(matrix)
     size = len(classes)
     if counts.shape != (size, size):
-        raise ValueError(f"a matrix of shape {counts.shape} for {size} classes")
+        raise ValueError(
+            f"the matrix has the shape {counts.shape} for {size} classes: give {size} rows and {size} columns"
+        )
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    readable = size <= MOST_READABLE
-    side = max(3.0, 1.6 + 0.42 * min(size, MOST_READABLE))  # inches
+    readable = size <= MAX_READABLE
+    side = max(3.0, 1.6 + 0.42 * min(size, MAX_READABLE))  # inches
     margin = 0.08 * max(map(len, classes)) * readable
     font = 12 if size <= 4 else 9 if size <= 12 else 7
     figure = _figure(side + margin + 1.4, side + 0.7 * margin)

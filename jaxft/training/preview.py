@@ -27,7 +27,7 @@ def preview(settings: Any, lines: Sequence[str], plans: Plans, seconds: Mapping[
         blocks.append(f"{title}\n{format_plan(plan, steps_per_epoch)}")
     if seconds is not None:
         total = _clock(sum(seconds.values()))
-        blocks.append(f"about {total} in all on this machine, plus some seconds per phase to compile it the first time")
+        blocks.append(f"in total about {total} on this machine, and some seconds per phase for the first compilation")
     return "\n\n".join([*blocks, "nothing was trained"])
 
 

@@ -1,4 +1,4 @@
-"""A run folder in use: the metrics log, the checkpoint of the stage under way, finished stages, and the wish to stop.
+"""An open run folder: metrics log, checkpoint of the current stage, finished stages, and requests to stop.
 
 A folder holds at most one checkpoint and one parameter file per finished stage.
 """
@@ -131,12 +131,12 @@ class Run:
     def stop_if_asked(self) -> None:
         """Raises `Stopped` once Ctrl-C or SIGTERM has come; the checkpoint has just been written."""
         if self._stop is not None:
-            kept = "" if self.folder is None else f"; {self.folder} goes on from here with --resume"
+            kept = "" if self.folder is None else f": run the same command with --resume to continue in {self.folder}"
             raise Stopped(f"stopped by {self._stop}{kept}")
 
     @contextmanager
     def deferring_signals(self) -> Iterator[None]:
-        """Turns the first Ctrl-C or SIGTERM into a wish to stop after the step under way; a second one ends at once."""
+        """Turns the first Ctrl-C or SIGTERM into a request to stop after the step; the second ends the process."""
 
         def ask(number: int, frame: FrameType | None) -> None:
             self._stop = signal.Signals(number).name

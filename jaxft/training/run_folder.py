@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxft.errors import InputError
 from jaxft.files import is_empty, read_json, to_json, write_json
-from jaxft.training.settings import NOT_RESULT, flag, flatten
+from jaxft.training.settings import NO_EFFECT_ON_RESULT, flag, flatten
 
 
 def create_run_folder(path: str | os.PathLike[str], resume: bool = False) -> Path:
@@ -71,10 +71,10 @@ def run_config(settings: Any, fingerprints: Mapping[str, str]) -> dict[str, Any]
     """The content of config.json: what decides the result of a run.
 
     Args:
-        settings: of the job; those in `NOT_RESULT` are left out.
+        settings: of the job; those in `NO_EFFECT_ON_RESULT` are left out.
         fingerprints: hashes of the corpus, of a checkpoint, and of what else the run reads.
     """
-    fields = {name: value for name, value in asdict(settings).items() if name not in NOT_RESULT}
+    fields = {name: value for name, value in asdict(settings).items() if name not in NO_EFFECT_ON_RESULT}
     return to_json({**fields, **fingerprints})
 
 
@@ -94,7 +94,7 @@ def record_config(folder: Path, resume: bool, config: Mapping[str, Any]) -> None
     before, now = flatten(stored), flatten(config)
     for part, changed in (("corpus", "the texts have changed"), ("checkpoint", "the checkpoint has changed")):
         if before.get(part) != now.get(part):
-            raise InputError(f"{changed} since the run in {folder} began: put back the old ones, or start a new run")
+            raise InputError(f"{changed} since the run in {folder} began: restore them, or start a new run")
     differences = [
         f"{flag(name)} was {before.get(name)} and is now {now.get(name)}"
         for name in {**before, **now}
@@ -102,5 +102,6 @@ def record_config(folder: Path, resume: bool, config: Mapping[str, Any]) -> None
     ]
     if differences:
         raise InputError(
-            f"the run in {folder} has other settings ({', '.join(differences)}): resume it with its own flags"
+            f"the run in {folder} has other settings ({', '.join(differences)}): resume it with the flags that it was "
+            "started with"
         )

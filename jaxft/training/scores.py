@@ -25,7 +25,7 @@ def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
         ValueError: n is not positive, or `correct` is not between 0 and n.
     """
     if not 0 <= correct <= n or n < 1:
-        raise ValueError(f"{correct} right answers out of {n}")
+        raise ValueError(f"correct is {correct} and n is {n}: give n of at least 1, and correct from 0 to n")
     z = 1.959963984540054
     share, z2_over_n = correct / n, z * z / n
     centre = (share + z2_over_n / 2) / (1 + z2_over_n)
@@ -56,9 +56,14 @@ def classification_scores(labels: Sequence[int], predictions: Sequence[int], cla
     """
     true, predicted = np.asarray(labels), np.asarray(predictions)
     if true.shape != predicted.shape or true.ndim != 1 or not true.size:
-        raise ValueError(f"labels of shape {true.shape} and predictions of shape {predicted.shape}")
+        raise ValueError(
+            f"labels have the shape {true.shape} and predictions {predicted.shape}: give two vectors of one length, at"
+            " least 1"
+        )
     if min(true.min(), predicted.min()) < 0 or max(true.max(), predicted.max()) >= len(classes):
-        raise ValueError(f"a label or a prediction is not an index into {len(classes)} classes")
+        raise ValueError(
+            f"a label or a prediction is not the index of a class: give numbers from 0 to {len(classes) - 1}"
+        )
     confusion = np.zeros((len(classes), len(classes)), np.int64)
     np.add.at(confusion, (true, predicted), 1)
     hits, support, claims = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)

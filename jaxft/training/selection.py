@@ -1,4 +1,4 @@
-"""Decisions by the evaluations of a stage: which weights to keep, when to stop, how to scale the learning rates."""
+"""Decisions from the evaluations of a stage: which weights to keep, when to stop, how to scale the learning rates."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

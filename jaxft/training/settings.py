@@ -13,13 +13,13 @@ class RunSettings:
     """Settings that every training job has; the settings of a job inherit them."""
 
     out: Path = Path("runs/run")
-    """folder of the run; has to be new or empty"""
+    """folder of the run; must be new or empty, unless --resume is given"""
     resume: bool = False
     """continue the run in --out where it stopped"""
     precision: Literal["f32", "bf16"] = "f32"
     """operands of matrix products: f32, or bf16 where the hardware multiplies it faster (weights and sums stay f32)"""
     seed: int = 0
-    """seed of splits, new weights, order and dropout"""
+    """seed of splits, initial weights, batch order and dropout"""
     log_every: int = 20
     """steps between two lines of metrics.jsonl"""
     checkpoint_minutes: float = 5.0
@@ -28,7 +28,7 @@ class RunSettings:
     """print the settings, the data and the plan, and train nothing"""
 
 
-NOT_RESULT = ("out", "resume", "dry_run", "checkpoint_minutes")
+NO_EFFECT_ON_RESULT = ("out", "resume", "dry_run", "checkpoint_minutes")
 """settings that do not change the result, so that a resumed run may have others"""
 
 Range = tuple[Callable[[Any], bool], str]

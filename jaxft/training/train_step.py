@@ -1,7 +1,7 @@
 """The train step as a pure function: `TrainState` and `make_train_step`.
 
 A loss function `loss_fn(params, carry, batch, key) -> (loss, (carry, metrics))` is all that the step knows of a model;
-`carry` is what lives from step to step without being trained: a recurrent state, batch statistics, or `()`.
+`carry` is state that passes from step to step without being trained: a recurrent state, batch statistics, or `()`.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class TrainState:
         step: () int32, steps taken, skipped ones included.
         params: the parameters that train.
         opt_state: the state of the optax transformation.
-        carry: what lives from step to step without being trained.
+        carry: state that passes from step to step without being trained.
         average: the state of the parameter average, `()` where there is none.
         key: () PRNG key of the run; step n uses `fold_in(key, n)`.
     """

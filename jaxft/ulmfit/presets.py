@@ -114,7 +114,7 @@ COMMAND = command_line.Command(
     examples=("--data demo", "--data reviews.csv --out runs/reviews"),
     usual_flags={
         **command_line.usual_flags("lm", "classifier"),
-        "warmup": ("lm.schedule", "classifier.schedule"),
+        "warmup": "its schedules have a fixed warm-up, so choose one with --lm.schedule or --classifier.schedule",
         "max-length": "classifier.max_length",
     },
 )

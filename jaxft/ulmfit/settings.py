@@ -28,27 +28,28 @@ class ClassifierStage:
     epochs: int = 2
     """epochs of the last phase"""
     phase_steps: int = 0
-    """fewest steps of each phase; with few labels a phase gets more epochs"""
+    """minimum number of steps in a phase; a phase with fewer gets more epochs"""
     batch_size: int = 32
     """texts per step"""
     eval_batch_size: int = 64
     """texts per step of evaluation and prediction"""
     max_length: int = 1440
-    """words at the end of a text that pooling and gradients cover; the LSTM state covers all of it"""
+    """tokens at the end of a text that are pooled and get gradients; the tokens before them only set the LSTM's state;
+    lower it to save time and memory"""
     peak_rate: float = 1e-2
     """learning rate of the top group at the peak of each phase's schedule"""
     rate_decay: float = 1.0
-    """a phase's peak rate is the peak rate of the phase before times this"""
+    """the peak rate of each phase is that of the phase before times this; 1 keeps it"""
     divisor: float = 2.6
     """a group's rate is the rate of the group above it divided by this; 1 gives all groups the same rate"""
     schedule: ScheduleName = "slanted_triangular"
     """shape of the learning rate over each phase"""
     b1: float = 0.7
-    """Adam's decay of the first moment"""
+    """Adam's b1: decay of the first moment"""
     b2: float = 0.99
-    """Adam's decay of the second moment"""
+    """Adam's b2: decay of the second moment"""
     weight_decay: float = 0.0
-    """decoupled weight decay per unit of learning rate"""
+    """decoupled weight decay: each step multiplies the weights by 1 - rate * this"""
     clip_norm: float = 25.0
     """largest norm of the trainable gradients; longer gradients are scaled down to it"""
     dropout: Dropouts = field(default_factory=lambda: Dropouts(0.4, 0.3, 0.4, 0.5, 0.05))
@@ -60,7 +61,8 @@ class ClassifierStage:
     head_dropout: float = 0.1
     """dropout before the last linear layer; --classifier.dropout.output applies to the pooled features"""
     dev_fraction: float = 0.1
-    """share of the labelled texts to hold out; the last epoch within a standard error of the best is kept"""
+    """share of the labelled texts to hold out as dev; the weights of the last epoch whose dev accuracy is within one
+    standard error of the best are kept"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,7 @@ class Settings(LanguageModelSettings):
     preset: Literal["auto", "small", "fastai", "paper", "demo"] = "auto"
     """settings to start from; auto is demo for the demo corpus and small for all others"""
     out: Path = Path("runs/ulmfit")
-    """folder of the run; has to be new or empty"""
+    """folder of the run; must be new or empty, unless --resume is given"""
     limit_labels: int | None = None
     """number of labelled texts to use, equally many per class; the other training texts count as unlabelled"""
     limit_unlabelled: int | None = None
@@ -90,7 +92,7 @@ class Settings(LanguageModelSettings):
     """language model to fine-tune: fastai (trained on WikiText-103, downloaded once), a run of jaxft.pretrain or
     jaxft.ulmfit, or a .pth file of fastai, its tar or its folder; it sets the sizes of --model"""
     language_model: Path | None = None
-    """run on the same texts whose trained language model is used as it is; none is trained then"""
+    """run on the same texts whose language model is used without further training"""
     classifier: ClassifierStage = field(default_factory=ClassifierStage)
 
 

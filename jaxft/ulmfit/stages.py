@@ -194,7 +194,7 @@ def predict(model: TextClassifier | Ensemble, texts: Sequence[str]) -> np.ndarra
 
 
 def classifier_plan(settings: Settings, steps_per_epoch: int) -> tuple[Phase, ...]:
-    """The classifier's phases, as `settings.classifier.plan` names them, in epochs of so many steps.
+    """The classifier's phases, as `settings.classifier.plan` names them, for `steps_per_epoch` steps in an epoch.
 
     Examples:
         >>> from jaxft.ulmfit.presets import PAPER

@@ -1,4 +1,4 @@
-"""The language models that a run of ULMFiT starts from or borrows, and what would make its result dishonest.
+"""The language models that `--pretrained` and `--language-model` name, and checks that they read no held-out text.
 
 `--pretrained` names models to fine-tune; `--language-model` names a run on the same texts whose models are used as they
 are. Neither may have read texts that this run holds out.
@@ -19,7 +19,7 @@ from jaxft.language_model.pretrained import is_one_direction, open_pretrained
 from jaxft.language_model.settings import Model
 from jaxft.language_model.stage import LANGUAGE_MODEL, directions, stage_name
 from jaxft.training.run import StageResult, read_stage
-from jaxft.training.settings import flatten
+from jaxft.training.settings import flag, flatten
 from jaxft.ulmfit.presets import PRESETS
 from jaxft.ulmfit.settings import Settings
 
@@ -114,6 +114,7 @@ def _refuse_leak(settings: Settings, config: Mapping[str, Any]) -> None:
     for name in ("seed", "transductive", "classifier.dev_fraction"):
         if theirs.get(name) != ours[name]:
             raise InputError(
-                f"--pretrained {settings.pretrained} is a model of the same texts with another {name} "
-                f"({theirs.get(name)}, here {ours[name]}), which may have read what is held out here: give the same"
+                f"--pretrained {settings.pretrained} read the same texts with another {flag(name)} and may have read "
+                "texts "
+                f"that this run holds out: give {flag(name)} {theirs.get(name)}, not {ours[name]}"
             )

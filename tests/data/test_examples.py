@@ -50,16 +50,16 @@ def test_the_generated_corpus_is_read_for_classification():
 @pytest.mark.parametrize(
     ("lines", "task", "message"),
     [
-        (["text,label", "one,1", "two,x"], "regression", r"a\.csv, row 3: 'x' in 'label' is no number"),
-        (["text,label", "one,1", "two,nan"], "regression", "is no number"),
-        (["text,label", "one,1", "two,1"], "regression", "one and the same number"),
+        (["text,label", "one,1", "two,x"], "regression", r"a\.csv, row 3 has 'x' in 'label', which is not a number"),
+        (["text,label", "one,1", "two,nan"], "regression", "which is not a number"),
+        (["text,label", "one,1", "two,1"], "regression", "the same number in every training row"),
         (["text,label", "one,1", "two,1"], "classification", "fewer than two classes"),
         (["text,label,split", "one,1,train", "two,2,train", "x,3,test"], "classification", "no training row has"),
-        (["text,label,split", "one,1,train", "two,,train"], "classification", "row 3: a train row without a label"),
+        (["text,label,split", "one,1,train", "two,,train"], "classification", "row 3 is a train row without a label"),
         (["text,label,split", "one,1,tryout"], "classification", "unknown split 'tryout'"),
         (["text,label", "one,"], "classification", "no training rows"),
         (["text,other", "one,1"], "classification", "--label-column"),
-        (["text,label", "one,1e39", "two,1"], "regression", "is no number"),
+        (["text,label", "one,1e39", "two,1"], "regression", "which is not a number"),
         (["other,label", "one,1"], "classification", "--text-column"),
     ],
 )
@@ -113,7 +113,7 @@ def test_no_class_or_label_leaves_train(tmp_path):
 
 def test_a_split_column_that_begins_late_is_refused(tmp_path):
     lines = [json.dumps({"text": "a", "label": "1"}), json.dumps({"text": "b", "label": "2", "split": "test"})]
-    with pytest.raises(InputError, match=r"line 2: the first row with 'split'"):
+    with pytest.raises(InputError, match=r"line 2 is the first row with 'split'"):
         read_examples(write(tmp_path / "a.jsonl", *lines), "classification")
 
 

@@ -89,4 +89,4 @@ def test_a_model_on_the_hub_is_downloaded_once_without_what_is_not_needed(hub, t
     downloads = hub.downloads()
     assert Path(ask("someone/tiny").stdout.strip()) == path
     assert hub.downloads() == downloads
-    assert "--model someone/else is no folder here and could not be downloaded" in ask("someone/else").stderr
+    assert "--model someone/else is not a folder and could not be downloaded" in ask("someone/else").stderr

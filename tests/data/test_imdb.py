@@ -57,14 +57,14 @@ def test_the_content_tells_the_compression(tmp_path, archive):
 @pytest.mark.parametrize(
     ("member", "pattern"),
     [
-        (special("aclImdb/../../x.txt", tarfile.REGTYPE), "unsafe member name"),
-        (special("/etc/train/pos/x.txt", tarfile.REGTYPE), "unsafe member name"),
-        (special("C:\\train\\pos\\x.txt", tarfile.REGTYPE), "unsafe member name"),
-        (special("a\\..\\..\\x.txt", tarfile.REGTYPE), "unsafe member name"),
-        (special("aclImdb/train/pos/9_9.txt", tarfile.SYMTYPE, "/etc/passwd"), "is a link or a device"),
-        (special("aclImdb/train/pos/9_9.txt", tarfile.LNKTYPE, "aclImdb/README"), "is a link or a device"),
-        (special("aclImdb/pipe", tarfile.FIFOTYPE), "is a link or a device"),
-        (special("aclImdb/train/pos/9_9.txt", tarfile.REGTYPE), "9_9.txt: the review is empty"),
+        (special("aclImdb/../../x.txt", tarfile.REGTYPE), "unsafe name"),
+        (special("/etc/train/pos/x.txt", tarfile.REGTYPE), "unsafe name"),
+        (special("C:\\train\\pos\\x.txt", tarfile.REGTYPE), "unsafe name"),
+        (special("a\\..\\..\\x.txt", tarfile.REGTYPE), "unsafe name"),
+        (special("aclImdb/train/pos/9_9.txt", tarfile.SYMTYPE, "/etc/passwd"), "a link or a device"),
+        (special("aclImdb/train/pos/9_9.txt", tarfile.LNKTYPE, "aclImdb/README"), "a link or a device"),
+        (special("aclImdb/pipe", tarfile.FIFOTYPE), "a link or a device"),
+        (special("aclImdb/train/pos/9_9.txt", tarfile.REGTYPE), "9_9.txt is an empty review"),
     ],
 )
 def test_unsafe_and_empty_members_are_refused(tmp_path, member, pattern):
@@ -75,10 +75,10 @@ def test_unsafe_and_empty_members_are_refused(tmp_path, member, pattern):
 
 def test_a_review_in_another_encoding_is_named(tmp_path):
     path = write(tmp_path / "latin.tar", tar_bytes({**REVIEWS, "train/pos/9_9.txt": "Très".encode("latin-1")}))
-    assert "train/pos/9_9.txt: byte 0xe8 is not UTF-8" in refusal(path)
+    assert "train/pos/9_9.txt has the byte 0xe8, which is not UTF-8" in refusal(path)
     root = write_folder(tmp_path / "aclImdb")
     write(root / "train/neg/5_1.txt", b"\xff")
-    assert "5_1.txt: byte 0xff is not UTF-8" in refusal_in(root, "5_1.txt")
+    assert "5_1.txt has the byte 0xff, which is not UTF-8" in refusal_in(root, "5_1.txt")
 
 
 def refusal_in(root: Path, name: str) -> str:

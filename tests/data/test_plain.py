@@ -76,12 +76,12 @@ def test_a_changed_file_is_another_corpus(tmp_path: Path):
     ("content", "words"),
     [
         (b"", "is empty"),
-        (b"one\r\nna\xefve\n", "line 2: byte 0xef is not UTF-8"),
-        (b"one\ntwo\n\xc3", "line 3: byte 0xc3 is not UTF-8"),
-        (b"one\rtwo\rna\xefve\rfour", "line 3: byte 0xef is not UTF-8"),
-        (b"a" * 250_000 + b"\nna\xefve", "line 2: byte 0xef is not UTF-8"),
-        (b"a\0b", "line 1: a zero byte"),
-        (b"one\rtwo\0", "line 2: a zero byte"),
+        (b"one\r\nna\xefve\n", "line 2 has the byte 0xef, which is not UTF-8"),
+        (b"one\ntwo\n\xc3", "line 3 has the byte 0xc3, which is not UTF-8"),
+        (b"one\rtwo\rna\xefve\rfour", "line 3 has the byte 0xef, which is not UTF-8"),
+        (b"a" * 250_000 + b"\nna\xefve", "line 2 has the byte 0xef, which is not UTF-8"),
+        (b"a\0b", "line 1 has a zero byte"),
+        (b"one\rtwo\0", "line 2 has a zero byte"),
     ],
 )
 def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes, words: str):

@@ -49,7 +49,7 @@ def test_iob1_begins_entities_with_i():
 
 
 def test_sentences_of_another_length_are_refused():
-    with pytest.raises(ValueError, match="2 tags has 1 predicted"):
+    with pytest.raises(ValueError, match="2 tags and 1 predicted"):
         entity_scores([["O", "O"]], [["O"]])
 
 
@@ -76,15 +76,15 @@ def test_json_lines_with_places(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", "Ada B-PER\nran\n", r"a\.txt, line 2: 1 columns where the line before has 2"),
-        ("a.txt", "Ada\n", r"line 1: no column -1 of tags"),
-        ("a.txt", "Ada PER\n", r"line 1: the tag 'PER' is neither O nor"),
+        ("a.txt", "Ada B-PER\nran\n", r"a\.txt, line 2 has 1 columns and the line before has 2"),
+        ("a.txt", "Ada\n", r"line 1 has no column -1"),
+        ("a.txt", "Ada PER\n", r"line 1 has the tag 'PER', which is neither O nor"),
         ("a.txt", "Ada X-PER\n", "the tag 'X-PER'"),
-        ("a.txt", "\n\n", "holds no sentences"),
+        ("a.txt", "\n\n", "has no sentences"),
         ("a.json", '{"text": "ab", "label": {"PER": {"b": [[1, 2]]}}}', "PER from 1 to 2 is not in the text"),
         ("a.json", '{"text": "ab", "label": {"PER": {"ab": [[0, 1]]}, "LOC": {"b": [[1, 1]]}}}', "overlaps"),
-        ("a.json", '{"text": "ab"}', "line 1: no object with a text and its labels"),
-        ("a.json", "[1]", "line 1: no object"),
+        ("a.json", '{"text": "ab"}', "line 1 is not an object with a text and its labels"),
+        ("a.json", "[1]", "line 1 is not an object"),
     ],
 )
 def test_bad_files_are_refused_by_line(tmp_path, name, content, message):

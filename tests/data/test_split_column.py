@@ -56,13 +56,15 @@ def test_labels_of_unlabelled_rows_are_not_used(read, name, tmp_path):
 
 @pytest.mark.parametrize("read", READERS)
 def test_a_split_that_only_later_rows_name_is_refused(read, tmp_path):
-    with pytest.raises(InputError, match=r"rows.jsonl, line 3: the first row with 'split'; give it in all rows"):
+    with pytest.raises(InputError, match=r"rows.jsonl, line 3 is the first row with 'split': give it in all rows"):
         read(write(tmp_path / "rows.jsonl", [None, None, "test", "test"]))
-    with pytest.raises(InputError, match=r"rows.jsonl, line 3: no column 'split'.*--split-column"):
+    with pytest.raises(InputError, match=r"rows.jsonl, line 3 has no column 'split'.*--split-column"):
         read(write(tmp_path / "rows.jsonl", ["train", "train", None, "test"]))
 
 
 @pytest.mark.parametrize("read", READERS)
 def test_an_unknown_split_is_refused_by_its_row(read, tmp_path):
-    with pytest.raises(InputError, match=r"rows.jsonl, line 4: unknown split 'tryout'; use train, .*or unlabelled"):
+    with pytest.raises(
+        InputError, match=r"rows.jsonl, line 4 has the unknown split 'tryout': use train, .*or unlabelled"
+    ):
         read(write(tmp_path / "rows.jsonl", ["train", "train", "test", "tryout"]))

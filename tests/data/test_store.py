@@ -183,7 +183,7 @@ def test_an_old_leftover_of_a_killed_run_is_removed(tmp_path):
 @pytest.mark.parametrize(
     ("documents", "message"),
     [
-        ([], "reviews holds no documents"),
+        ([], "reviews has no texts"),
         (DOCUMENTS[1:], "has only the label 'neg' in its train split"),
         (DOCUMENTS[2:], "has no label in its train split"),
         ([*DOCUMENTS, Document("New.", "neutral", "test")], "label 'neutral' in its test split but not in train"),
@@ -197,7 +197,7 @@ def test_labels_that_will_not_do_are_refused(tmp_path, documents, message):
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match=r"file.* cannot be written \(.*\); free some space"):
+    with pytest.raises(InputError, match=r"file.* cannot be written \(.*\): free some space"):
         build(DOCUMENTS, tmp_path / "file")
 
 
@@ -221,7 +221,7 @@ def test_a_text_of_nothing_but_space_is_xxbos(tmp_path):
 
 def test_a_worker_that_dies_is_reported(monkeypatch, small_chunks):
     monkeypatch.setattr(numbering, "_START", "import sys; sys.exit(3)")
-    with pytest.raises(RuntimeError, match="ended with status 3"):
+    with pytest.raises(InputError, match="process ended with status 3: free some memory"):
         list(number_texts(["some text"] * 100, [], 2))
 
 

@@ -113,48 +113,51 @@ def test_the_carved_test_rows_depend_on_the_seed(tmp_path):
 def test_rows_serve_a_file_of_texts_alone(tmp_path):
     path = write(tmp_path / "new.csv", "id,text\n7,Fine.\n")
     assert list(rows(path)) == [(f"{path}, row 2", {"id": "7", "text": "Fine."})]
-    with pytest.raises(InputError, match=r"new.txt has an unknown suffix; tables are .csv"):
+    with pytest.raises(InputError, match=r"new.txt has an unknown suffix: give a .csv"):
         list(rows(path.rename(tmp_path / "new.txt")))
 
 
 BAD_TABLES = {
     "empty.csv": ("", "is empty"),
-    "header.csv": ("text,label\n", "holds no rows"),
-    "blank.jsonl": ("\n\n", "holds no rows"),
-    "names.csv": ("review,sentiment\nFine.,pos\n", "no column 'text', only 'review', 'sentiment'; .* --text-column"),
-    "nolabel.csv": ("text,stars\nFine.,5\n", "no column 'label', only 'text', 'stars'; .* --label-column"),
-    "names.jsonl": ('{"review": "Fine."}\n', "line 1: no column 'text', only 'review'"),
-    "later.jsonl": ('{"text": "Fine.", "label": 1}\n{"text": "Hm."}\n', "line 2: no column 'label'"),
-    "twice.csv": ("text,text,label\na,b,c\n", "row 1: a column name comes twice"),
-    "split.csv": (TABLE + "Odd.,pos,valid\n", "row 6: unknown split 'valid'; use train, test or unlabelled"),
-    "unlabelled.csv": (TABLE + "Odd.,,train\n", "row 6: a train row without a label"),
-    "unlabelled_test.csv": (TABLE + "Odd., ,test\n", "row 6: a test row without a label"),
-    "hollow.csv": (TABLE + " ,pos,train\n", "row 6: the text is empty"),
-    "multiline.csv": ('text,label\n"one\ntwo",a\n"",a\n', "row 3: the text is empty"),
-    "hollow.jsonl": ('{"text": "", "label": 1}\n', "line 1: the text is empty"),
-    "ragged.csv": (TABLE + "Well, no.,neg,train\n", "row 6: 4 fields where the header has 3"),
-    "short.csv": (TABLE + "Well\n", "row 6: 1 field where the header has 3; fill in the rest"),
+    "header.csv": ("text,label\n", "has no rows"),
+    "blank.jsonl": ("\n\n", "has no rows"),
+    "names.csv": ("review,sentiment\nFine.,pos\n", "no column 'text', only 'review', 'sentiment': .* --text-column"),
+    "nolabel.csv": ("text,stars\nFine.,5\n", "no column 'label', only 'text', 'stars': .* --label-column"),
+    "names.jsonl": ('{"review": "Fine."}\n', "line 1 has no column 'text', only 'review'"),
+    "later.jsonl": ('{"text": "Fine.", "label": 1}\n{"text": "Hm."}\n', "line 2 has no column 'label'"),
+    "twice.csv": ("text,text,label\na,b,c\n", "row 1 repeats a column name"),
+    "split.csv": (TABLE + "Odd.,pos,valid\n", "row 6 has the unknown split 'valid': use train, test or unlabelled"),
+    "unlabelled.csv": (TABLE + "Odd.,,train\n", "row 6 is a train row without a label"),
+    "unlabelled_test.csv": (TABLE + "Odd., ,test\n", "row 6 is a test row without a label"),
+    "hollow.csv": (TABLE + " ,pos,train\n", "row 6 has an empty text"),
+    "multiline.csv": ('text,label\n"one\ntwo",a\n"",a\n', "row 3 has an empty text"),
+    "hollow.jsonl": ('{"text": "", "label": 1}\n', "line 1 has an empty text"),
+    "ragged.csv": (TABLE + "Well, no.,neg,train\n", "row 6 has 4 fields and the header has 3"),
+    "short.csv": (TABLE + "Well\n", "row 6 has 1 field and the header has 3: fill in the rest"),
     "semicolons.csv": (
         "text;label\nWell, no.;neg\n",
-        "row 2: 2 fields .* has 1; separate the columns by ',', .* 'text;label'",
+        "row 2 has 2 fields .* has 1: separate the columns by ',', .* 'text;label'",
     ),
-    "open_quote.csv": ('text,label\n"Fine.,pos\nBad.,neg\n', "row 2: unexpected end of data; quote"),
-    "stray_quote.tsv": ('text\tlabel\n"Fine" he said\tpos\n', "row 2: .* expected after .*; quote"),
-    "binary.csv": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "line 1: byte 0x89 is not UTF-8"),
-    "zero.csv": (b"text,label\na\0b,pos\n", "line 2: a zero byte"),
-    "utf16.csv": ("text,label\na,b\n".encode("utf-16"), "line 1: a zero byte, so this is a binary file or UTF-16"),
-    "latin.csv": (TABLE.encode() + "Très,pos,train\n".encode("latin-1"), "line 6: byte 0xe8 is not UTF-8"),
-    "bad.jsonl": ('{"text": "a", "label": 1}\n{"text": "b", "label": }\n', "line 2: not valid JSON .Expecting value"),
-    "deep.jsonl": ("[" * 100_000, "line 1: not valid JSON"),
-    "list.jsonl": ('["a", "pos"]\n', "line 1: no JSON object"),
-    "number.jsonl": ('{"text": 5, "label": 1}\n', "line 1: 'text' holds 5 where a text is needed"),
-    "labels.jsonl": ('{"text": "a", "label": ["x"]}\n', r"line 1: 'label' holds \[\"x\"\]; give one label"),
-    "surrogate.jsonl": ('{"text": "a\\ud83d", "label": 1}\n', "line 1: half a surrogate pair"),
+    "open_quote.csv": ('text,label\n"Fine.,pos\nBad.,neg\n', "row 2 is not valid CSV .unexpected end of data.: quote"),
+    "stray_quote.tsv": ('text\tlabel\n"Fine" he said\tpos\n', "row 2 is not valid CSV .* expected after .*: quote"),
+    "binary.csv": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "line 1 has the byte 0x89, which is not UTF-8"),
+    "zero.csv": (b"text,label\na\0b,pos\n", "line 2 has a zero byte"),
+    "utf16.csv": ("text,label\na,b\n".encode("utf-16"), "line 1 has a zero byte, as in a binary or UTF-16 file"),
+    "latin.csv": (
+        TABLE.encode() + "Très,pos,train\n".encode("latin-1"),
+        "line 6 has the byte 0xe8, which is not UTF-8",
+    ),
+    "bad.jsonl": ('{"text": "a", "label": 1}\n{"text": "b", "label": }\n', "line 2 is not valid JSON .Expecting value"),
+    "deep.jsonl": ("[" * 100_000, "line 1 is not valid JSON"),
+    "list.jsonl": ('["a", "pos"]\n', "line 1 is not a JSON object"),
+    "number.jsonl": ('{"text": 5, "label": 1}\n', "line 1 has 5 in 'text', which needs a text"),
+    "labels.jsonl": ('{"text": "a", "label": ["x"]}\n', r"line 1 has \[\"x\"\] in 'label': give one label"),
+    "surrogate.jsonl": ('{"text": "a\\ud83d", "label": 1}\n', "line 1 has half a surrogate pair"),
     "cut.csv.gz": (gzip.compress(TABLE.encode())[:-12], "truncated or corrupt"),
     "cut.csv.xz": (lzma.compress(TABLE.encode())[:-12], "truncated or corrupt"),
     "garbled.csv.gz": (b"\x1f\x8bnot gzip at all", "truncated or corrupt"),
     "new.csv.zst": (b"\x28\xb5\x2f\xfd....", "Zstandard, which Python cannot read before 3.14"),
-    "notes.txt": ("text,label\n", "unknown suffix; --data reads .csv"),
+    "notes.txt": ("text,label\n", "unknown suffix: give a .csv"),
     "reviews.zip": (b"PK\3\4", "unknown suffix"),
 }
 
@@ -169,10 +172,10 @@ def test_bad_tables_are_refused_in_one_sentence(tmp_path, name):
 
 def test_a_split_column_that_was_asked_for_must_be_there(tmp_path):
     path = write(tmp_path / "a.csv", "text,label\nFine.,pos\n")
-    assert "no column 'part', only 'text', 'label'; name the right one with --split-column" in refusal(
+    assert "no column 'part', only 'text', 'label': name the right one with --split-column" in refusal(
         path, split_column="part"
     )
 
 
 def test_a_missing_path_names_what_data_takes(tmp_path):
-    assert "--data takes imdb, demo or the path" in refusal(tmp_path / "nothing.csv")
+    assert "give imdb, demo, or the path" in refusal(tmp_path / "nothing.csv")

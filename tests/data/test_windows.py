@@ -68,7 +68,7 @@ def test_a_window_depends_on_its_number_alone_and_epochs_differ():
 
 def test_too_few_tokens_are_refused():
     ids, offsets = store([3])
-    with pytest.raises(ValueError, match="3 tokens are too few for 4 rows of 8 tokens"):
+    with pytest.raises(ValueError, match="3 tokens, too few for 4 rows of 8 tokens"):
         WindowStream(ids, offsets, [0], batch_size=4, bptt=8, seed=0)
 
 

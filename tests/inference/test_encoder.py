@@ -75,7 +75,7 @@ def test_half_precision_of_a_checkpoint_is_not_claimed_of_what_is_saved(tiny_che
     ("arguments", "message"),
     [
         (["--text", "good", "--pair", "film"], "reads single texts"),
-        (["--input", "a.csv", "--pair", "film"], "--pair goes with --text"),
+        (["--input", "a.csv", "--pair", "film"], "--pair is given without --text"),
         (["--text", "\udcff"], "not UTF-8"),
     ],
 )

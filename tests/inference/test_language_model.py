@@ -79,7 +79,7 @@ def test_a_saved_model_writes_as_before(tmp_path: Path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--text", "fine"], "holds a language model and no classifier"),
+        (["--text", "fine"], "holds a language model, which has no labels"),
         (["--generate", "a", "--words", "0"], "--words 0 is out of range"),
         (["--generate", "a", "--temperature", "-1"], "--temperature -1.0 is out of range"),
         (["--generate", "a", "--words", "99999999999"], "--words 99999999999 is out of range"),

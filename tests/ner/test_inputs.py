@@ -39,13 +39,13 @@ def test_files_by_prefix_by_folder_and_by_name(data, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a O\nb B-PER\nc\n", r"line 3: 1 columns where the line before has 2"),
-        ("a O\nb Q-PER\n", r"line 2: the tag 'Q-PER' is neither O nor"),
-        ("\n\n", r"holds no sentences"),
+        ("a O\nb B-PER\nc\n", r"line 3 has 1 columns and the line before has 2"),
+        ("a O\nb Q-PER\n", r"line 2 has the tag 'Q-PER', which is neither O nor"),
+        ("\n\n", r"has no sentences"),
         ("", r"is empty"),
         ("a O\n\nb O\n", r"marks no entity: name the column"),
-        ("a\n\nb\n", r"line 1: no column -1 of tags"),
-        ("a O\n\tO\n", r"line 2: no token before the tag"),
+        ("a\n\nb\n", r"line 1 has no column -1"),
+        ("a O\n\tO\n", r"line 2 has a tag without a token"),
     ],
 )
 def test_bad_files_are_refused_and_nothing_is_left(tmp_path, content, message):
@@ -61,7 +61,7 @@ def test_bad_files_are_refused_and_nothing_is_left(tmp_path, content, message):
         ('{"": {"ab": [[0, 1]]}}', "the tag 'B-'"),
         ('{"\\ud800": {"ab": [[0, 1]]}}', "half a surrogate pair"),
         ('{"X": {"ab": [[0, 1]]}, "Y": {"b": [[1, 1]]}}', "overlaps another entity"),
-        ('{"X": {"ab": [[1, 2]]}}', "from 1 to 2 stands 'bc' and not 'ab'"),
+        ('{"X": {"ab": [[1, 2]]}}', "characters 1 to 2 are 'bc', not 'ab'"),
     ],
 )
 def test_bad_labels_in_json_are_refused_by_line(tmp_path, label, message):
@@ -70,7 +70,7 @@ def test_bad_labels_in_json_are_refused_by_line(tmp_path, label, message):
     with pytest.raises(InputError, match=rf"bad\.train\.json, line 2.*{message}"):
         read_inputs(settings(str(tmp_path / "bad"), tmp_path / "run"))
     (tmp_path / "bad.train.json").write_text(f'{good}\n{{"text": "abc"}}\n')
-    with pytest.raises(InputError, match=r"line 2: no object with a text and its labels .there is no 'label'"):
+    with pytest.raises(InputError, match=r"line 2 is not an object with a text and its labels .there is no 'label'"):
         read_inputs(settings(str(tmp_path / "bad"), tmp_path / "run"))
 
 

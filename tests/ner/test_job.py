@@ -129,12 +129,12 @@ def test_the_command_prints_orphans_and_then_the_scores(tmp_path, capsys):
     ("flags", "message"),
     [
         (["--data", ""], "--data is empty"),
-        (["--data", "nowhere"], "nowhere is no file, and there is no nowhere.train"),
+        (["--data", "nowhere"], "nowhere is not a file, and neither nowhere.train nor"),
         (["--train.peak-rate", "1e-9"], "--train.min-rate 3e-06 is above --train.peak-rate"),
         (["--compare", "--train.fgm", "0.5"], "leave out --train.fgm"),
         (["--compare", "--schedule", "cosine"], "leave out --schedule"),
         (["--model.dropout", "1"], "--model.dropout 1.0 is out of its range"),
-        (["--encoder", "no/such/model"], "--encoder no/such/model is no folder"),
+        (["--encoder", "no/such/model"], "--encoder no/such/model is not a folder"),
     ],
 )
 def test_bad_flags_are_refused(data, tmp_path, flags, message):

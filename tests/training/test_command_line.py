@@ -80,14 +80,13 @@ def test_usual_flags_are_understood_by_a_job_of_one_stage(job, spelling):
         ("--epochs=3", "epochs"),
         ("--batch_size", "batch-size"),
         ("--weight-decay", "weight-decay"),
-        ("--warmup", "schedule"),
     ],
 )
 def test_usual_flags_of_several_stages_are_answered_with_the_flags_meant(name, meant):
     asked = name.partition("=")[0]
     with pytest.raises(InputError) as error:
         parse("ulmfit", name, "3")
-    assert str(error.value) == f"{asked} is no flag of jaxft.ulmfit: give --lm.{meant} or --classifier.{meant}"
+    assert str(error.value) == f"{asked} is not a flag of jaxft.ulmfit: give --lm.{meant} or --classifier.{meant}"
 
 
 @pytest.mark.parametrize("job", COMMANDS)
@@ -102,6 +101,9 @@ def test_warmup_and_max_length_fit_the_job():
     assert parse("ulmfit", "--max-length", "99").classifier.max_length == 99
     with pytest.raises(InputError, match=r"give --lm\.bptt"):
         parse("pretrain", "--max-length", "99")
+    for job in ("ulmfit", "pretrain"):
+        with pytest.raises(InputError, match=rf"--warmup is not a flag of jaxft\.{job}: .* fixed warm-up"):
+            parse(job, "--warmup", "0.1")
 
 
 @pytest.mark.parametrize("job", COMMANDS)

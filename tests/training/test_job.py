@@ -99,7 +99,7 @@ def test_what_cannot_be_trained_with_leaves_nothing_behind(tmp_path):
 def test_a_dry_run_prints_settings_data_phases_and_times_and_trains_nothing(tmp_path, capsys):
     Job(prepare, train).run_command(Settings(out=tmp_path / "run", seed=3, dry_run=True))
     text = capsys.readouterr().out
-    for part in ('"seed": 3', "4 texts of 2 classes", "classifier: about 30 s", "last 1", "about 2 min in all"):
+    for part in ('"seed": 3', "4 texts of 2 classes", "classifier: about 30 s", "last 1", "in total about 2 min"):
         assert part in text
     assert text.endswith("nothing was trained\n")
     assert os.listdir(tmp_path) == []

@@ -77,9 +77,9 @@ def test_a_run_is_resumed_with_its_settings_texts_and_checkpoint_only(tmp_path):
     elsewhere = RunSettings(out=Path("moved"), resume=True, seed=1, checkpoint_minutes=1.0)
     record_config(tmp_path, True, run_config(elsewhere, prints))
     for settings, fingerprints, message in (
-        (RunSettings(seed=2), prints, r"other settings \(--seed was 1 and is now 2\): resume it with its own flags"),
-        (RunSettings(seed=1), {**prints, "corpus": "c2"}, "the texts have changed since .*: put back the old ones"),
-        (RunSettings(seed=1), {"corpus": "c1"}, "the checkpoint has changed since .*: put back the old ones"),
+        (RunSettings(seed=2), prints, r"other settings \(--seed was 1 and is now 2\): resume it with the flags"),
+        (RunSettings(seed=1), {**prints, "corpus": "c2"}, "the texts have changed since .*: restore them"),
+        (RunSettings(seed=1), {"corpus": "c1"}, "the checkpoint has changed since .*: restore them"),
     ):
         with pytest.raises(InputError, match=message):
             record_config(tmp_path, True, run_config(settings, fingerprints))

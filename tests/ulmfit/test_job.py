@@ -153,7 +153,7 @@ def test_killed_without_warning_and_resumed_ends_with_the_same_bits(finished, ta
 
 def test_resume_refuses_other_settings(finished, table):
     arguments = ["--data", str(table), "--out", str(finished), *SMALL, "--resume"]
-    with pytest.raises(InputError, match=r"--lm\.peak-rate was 0\.01 and is now 0\.5.*own flags"):
+    with pytest.raises(InputError, match=r"--lm\.peak-rate was 0\.01 and is now 0\.5.*flags that it was"):
         main([*arguments, "--lm.peak-rate", "0.5"])
 
 
@@ -195,7 +195,7 @@ def test_a_language_model_of_fewer_labels_may_have_read_what_is_held_out(finishe
 @pytest.mark.parametrize(("name", "value"), [("seed", "1"), ("classifier.dev-fraction", "0.3")])
 def test_a_pretrained_model_of_the_same_texts_has_to_hold_out_the_same(finished, table, tmp_path, name, value):
     arguments = ["--data", str(table), "--out", str(tmp_path / "run"), *SMALL, "--pretrained", str(finished)]
-    with pytest.raises(InputError, match=f"same texts with another {name.replace('-', '_')}"):
+    with pytest.raises(InputError, match=f"same texts with another --{name}"):
         main([*arguments, f"--{name}", value])
     assert not (tmp_path / "run").exists()
 
