@@ -121,7 +121,7 @@ def test_the_command_prints_orphans_and_then_the_scores(tmp_path, capsys):
     Path(f"{data}.dev").write_text("so O\nada I-PER\n\nin O\nrome B-LOC\n")
     main(["--data", data, "--out", str(tmp_path / "run"), *QUICK, "--train.epochs", "1"])
     printed = capsys.readouterr().out
-    orphans = "entities that begin with I or E, as in IOB1, and are read as entities: 1 of 2 in dev"
+    orphans = "entities whose first tag is I or E, as in IOB1 (they count as entities): 1 of 2 in dev"
     assert -1 < printed.index(orphans) < printed.index("micro-F1") < printed.index("PER")
 
 
