@@ -44,7 +44,7 @@ class Request:
     input: Path | None = None
     """file of texts: a CSV, TSV or JSONL table, or a .txt file with a text per line; - reads standard input"""
     output: Path | None = None
-    """file for the answers to --input, in the order of its texts. Without it they go to standard output"""
+    """file for the answers to --input, in the order of its texts; without it they go to standard output"""
     json_lines: bool = False
     """write the answers to --input as JSON, an object per line, instead of CSV"""
     text_column: str = "text"

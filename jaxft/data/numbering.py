@@ -127,7 +127,7 @@ def number_texts(
         For each chunk of n texts: the number of tokens of each, int32 (n,), and the ids of all in a row, int32 (T,).
 
     Raises:
-        RuntimeError: a worker process ended.
+        InputError: a worker process ended.
     """
     chunks = _in_chunks(texts)
     first_chunks = list(islice(chunks, 2))

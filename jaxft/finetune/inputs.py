@@ -121,9 +121,8 @@ def split_examples(examples: Examples, settings: Settings) -> dict[str, Split]:
     for split in splits.values():
         if not len(split.train) or not len(split.dev) or (settings.folds and not len(split.test)):
             raise InputError(
-                f"{settings.data} has {len(examples.texts)} texts, too few to split: give more texts, fewer --folds or"
-                " a smaller "
-                "--dev-fraction"
+                f"{settings.data} has {len(examples.texts)} texts, too few to split: give more texts, fewer --folds or "
+                "a smaller --dev-fraction"
             )
         size = min(settings.train.batch_size, len(split.train))
         if size % settings.train.accumulation:

@@ -82,8 +82,7 @@ def find_files(settings: Settings) -> dict[str, Path]:
     if "train" not in files:
         raise InputError(
             f"--data {settings.data} is not a file, and neither {starts[0]}train nor {starts[0]}train.txt or another "
-            "known "
-            "suffix exists: name the training file, or the start of the files' names"
+            "known suffix exists: name the training file, or the start of the files' names"
         )
     return files
 

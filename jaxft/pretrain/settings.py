@@ -58,11 +58,8 @@ COMMAND = command_line.Command(
     ranges=LANGUAGE_MODEL_RANGES,
     check=check,
     examples=("--text books/ --out runs/books", "--data wikitext-2 --preset awd-lstm-lm --out runs/wikitext"),
-    usual_flags={
-        **command_line.usual_flags("lm"),
-        "warmup": "its schedules have a fixed warm-up, so choose one with --lm.schedule",
-        "max-length": ("lm.bptt",),
-    },
+    usual_flags={**command_line.usual_flags("lm"), "max-length": ("lm.bptt",)},
+    advice={"warmup": "its schedules have a fixed warm-up, so choose one with --lm.schedule"},
 )
 
 

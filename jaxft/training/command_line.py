@@ -26,8 +26,8 @@ class Command(Generic[S]):
         check: raises `InputError` for settings that contradict each other.
         examples: arguments of two commands, for the help.
         required: names of settings that have no default.
-        usual_flags: what other trainers call a setting -> its dotted name here, the names to choose from, or advice
-            where no setting is like it.
+        usual_flags: what other trainers call a setting -> its dotted name here, or the names to choose from.
+        advice: what to do instead of a usual flag that no setting is like.
     """
 
     job: str
@@ -38,6 +38,7 @@ class Command(Generic[S]):
     examples: tuple[str, str]
     required: tuple[str, ...] = ()
     usual_flags: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    advice: Mapping[str, str] = field(default_factory=dict)
 
     def parse(self, arguments: Sequence[str] | None = None) -> S:
         """Reads a command line: the preset that it names, changed by its other flags.
@@ -101,12 +102,13 @@ def _usual_flag(command: Command[Any], argument: str) -> str:
         InputError: several flags may be meant.
     """
     match = re.fullmatch(r"--([\w-]+)(=.*)?", argument, re.DOTALL)
-    meant = command.usual_flags.get(match[1].replace("_", "-")) if match else None
-    if match is None or meant is None:
+    if match is None:
         return argument
-    if isinstance(meant, str) and " " in meant:
-        raise InputError(f"--{match[1]} is not a flag of jaxft.{command.job}: {meant}")
+    name, value = match[1].replace("_", "-"), match[2] or ""
+    meant = command.usual_flags.get(name)
     if isinstance(meant, str):
-        return flag(meant) + (match[2] or "")
-    choices = " or ".join(flag(name) for name in meant)
-    raise InputError(f"--{match[1]} is not a flag of jaxft.{command.job}: give {choices}")
+        return flag(meant) + value
+    if meant is None and name not in command.advice:
+        return argument
+    remedy = f"give {' or '.join(map(flag, meant))}" if meant else command.advice[name]
+    raise InputError(f"--{match[1]} is not a flag of jaxft.{command.job}: {remedy}")

@@ -57,8 +57,8 @@ def classification_scores(labels: Sequence[int], predictions: Sequence[int], cla
     true, predicted = np.asarray(labels), np.asarray(predictions)
     if true.shape != predicted.shape or true.ndim != 1 or not true.size:
         raise ValueError(
-            f"labels have the shape {true.shape} and predictions {predicted.shape}: give two vectors of one length, at"
-            " least 1"
+            f"labels have the shape {true.shape} and predictions {predicted.shape}: give two vectors of one length, "
+            "at least 1"
         )
     if min(true.min(), predicted.min()) < 0 or max(true.max(), predicted.max()) >= len(classes):
         raise ValueError(

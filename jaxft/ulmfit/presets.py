@@ -114,9 +114,9 @@ COMMAND = command_line.Command(
     examples=("--data demo", "--data reviews.csv --out runs/reviews"),
     usual_flags={
         **command_line.usual_flags("lm", "classifier"),
-        "warmup": "its schedules have a fixed warm-up, so choose one with --lm.schedule or --classifier.schedule",
         "max-length": "classifier.max_length",
     },
+    advice={"warmup": "its schedules have a fixed warm-up, so choose one with --lm.schedule or --classifier.schedule"},
 )
 
 

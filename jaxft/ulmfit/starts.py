@@ -115,6 +115,5 @@ def _refuse_leak(settings: Settings, config: Mapping[str, Any]) -> None:
         if theirs.get(name) != ours[name]:
             raise InputError(
                 f"--pretrained {settings.pretrained} read the same texts with another {flag(name)} and may have read "
-                "texts "
-                f"that this run holds out: give {flag(name)} {theirs.get(name)}, not {ours[name]}"
+                f"texts that this run holds out: give {flag(name)} {theirs.get(name)}, not {ours[name]}"
             )

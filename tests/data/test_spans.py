@@ -77,7 +77,7 @@ def test_json_lines_with_places(tmp_path):
     ("name", "content", "message"),
     [
         ("a.txt", "Ada B-PER\nran\n", r"a\.txt, line 2 has 1 columns and the line before has 2"),
-        ("a.txt", "Ada\n", r"line 1 has no column -1"),
+        ("a.txt", "Ada\n", r"line 1 has no column -1 in 'Ada': name the column of the tags"),
         ("a.txt", "Ada PER\n", r"line 1 has the tag 'PER', which is neither O nor"),
         ("a.txt", "Ada X-PER\n", "the tag 'X-PER'"),
         ("a.txt", "\n\n", "has no sentences"),

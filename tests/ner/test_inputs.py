@@ -44,7 +44,7 @@ def test_files_by_prefix_by_folder_and_by_name(data, tmp_path):
         ("\n\n", r"has no sentences"),
         ("", r"is empty"),
         ("a O\n\nb O\n", r"marks no entity: name the column"),
-        ("a\n\nb\n", r"line 1 has no column -1"),
+        ("a\n\nb\n", r"line 1 has no column -1 in 'a': name the column of the tags"),
         ("a O\n\tO\n", r"line 2 has a tag without a token"),
     ],
 )

@@ -143,7 +143,7 @@ def test_rescale_changes_the_rates_and_nothing_else():
         parameters(),
     )
     np.testing.assert_allclose(scaled.rates["head"], 0.5 * once.rates["head"])
-    with pytest.raises(ValueError, match="has no DiscriminativeState"):
+    with pytest.raises(ValueError, match="this optimizer state has no DiscriminativeState"):
         rescale(optax.sgd(0.1).init(parameters()), 0.5)
 
 

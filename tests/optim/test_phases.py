@@ -130,7 +130,7 @@ def test_state_inside_a_chain_migrates_and_its_neighbours_go_on():
     jax.tree.map(np.testing.assert_array_equal, moved[0], state[0])
     _, moved = walk(chains[1], params, moved, 1)
     assert int(moved[1].step) == 1
-    with pytest.raises(ValueError, match="has no DiscriminativeState"):
+    with pytest.raises(ValueError, match="this optimizer state has no DiscriminativeState"):
         migrate(optax.sgd(0.1).init(PARAMS), HEAD, optax.sgd(0.1).init(PARAMS))
 
 

@@ -149,8 +149,8 @@ def test_dry_run_trains_nothing(book, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--text and --data are both"),
-        (["--text", "a.txt", "--data", "wikitext-2"], "--text and --data are both"),
+        ([], "--text and --data are both missing: give one"),
+        (["--text", "a.txt", "--data", "wikitext-2"], "--text and --data are both given: leave one"),
         (["--text", "missing.txt"], "missing.txt does not exist"),
         (["--data", "."], "has no train.txt"),
         (["--text", "a.txt", "--lm.epochs", "0"], "leaves nothing to train"),
@@ -164,7 +164,9 @@ def test_bad_flags_are_refused_in_one_sentence(tmp_path, monkeypatch, arguments,
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("paragraphs", "message"), [(1, "too little text to hold some out"), (2, "too few for")])
+@pytest.mark.parametrize(
+    ("paragraphs", "message"), [(1, "too little text to hold some out"), (2, "tokens, too few for")]
+)
 def test_too_little_text_is_refused(tmp_path, paragraphs, message):
     (tmp_path / "a.txt").write_text(("a " * 4000 + "\n\n") * (paragraphs - 1) + "few words\n")
     wide = ["--lm.batch-size", "99", "--lm.bptt", "90"]

@@ -101,8 +101,8 @@ def test_warmup_and_max_length_fit_the_job():
     assert parse("ulmfit", "--max-length", "99").classifier.max_length == 99
     with pytest.raises(InputError, match=r"give --lm\.bptt"):
         parse("pretrain", "--max-length", "99")
-    for job in ("ulmfit", "pretrain"):
-        with pytest.raises(InputError, match=rf"--warmup is not a flag of jaxft\.{job}: .* fixed warm-up"):
+    for job, flags in (("ulmfit", r"--lm\.schedule or --classifier\.schedule"), ("pretrain", r"--lm\.schedule")):
+        with pytest.raises(InputError, match=rf"^--warmup is not a flag of jaxft\.{job}: .* choose one with {flags}$"):
             parse(job, "--warmup", "0.1")
 
 
