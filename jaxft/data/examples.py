@@ -192,18 +192,31 @@ def stratified_folds(strata: np.ndarray, count: int, rng: np.random.Generator) -
     return folds
 
 
-def stratified_sample(strata: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def stratified_sample(
+    strata: np.ndarray, count: int, rng: np.random.Generator, at_least_one: bool = True
+) -> np.ndarray:
     """Draws `count` examples, (N,) bool, with an equal share of every stratum up to one example.
 
+    Args:
+        strata: (N,) int.
+        count: how many to draw.
+        rng: source of chance.
+        at_least_one: draw one of every stratum, where `count` is large enough for all.
+
     Examples:
-        >>> drawn = stratified_sample(np.array([0, 0, 0, 0, 1, 1]), 3, np.random.default_rng(0))
-        >>> int(drawn[:4].sum()), int(drawn[4:].sum())
+        >>> drawn = stratified_sample(np.array([0, 0, 0, 0, 0, 1]), 3, np.random.default_rng(0))
+        >>> int(drawn[:5].sum()), int(drawn[5:].sum())
         (2, 1)
     """
-    drawn_before = np.arange(len(strata) + 1) * count // len(strata)
-    drawn = np.empty(len(strata), bool)
-    drawn[_by_stratum(strata, rng)] = np.diff(drawn_before) > 0
-    return drawn
+    numbers, sizes = np.unique(strata, return_inverse=True, return_counts=True)[1:]
+    counts, order = np.empty_like(sizes), rng.permutation(len(sizes))
+    counts[order] = np.diff(np.cumsum(sizes[order]) * count // len(strata), prepend=0)
+    while at_least_one and count >= len(sizes) and not counts.all():
+        counts[counts.argmin()] += 1
+        counts[counts.argmax()] -= 1
+    rank = np.empty(len(strata), np.int64)  # of each example in its stratum, at random
+    rank[_by_stratum(strata, rng)] = np.concatenate([np.arange(size) for size in sizes])
+    return rank < counts[numbers]
 
 
 def _by_stratum(strata: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -219,10 +232,32 @@ def _one_of_each(targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return rows[np.unique(targets[rows], return_index=True)[1]] if targets.dtype == np.int32 else rows[:0]
 
 
+def missing_from_test(targets: np.ndarray, classes: Sequence[str]) -> list[str]:
+    """At most one line, which names the classes or labels that no test text has.
+
+    Args:
+        targets: those of the test texts, as in `Examples`.
+        classes: names of the C classes or labels.
+
+    Examples:
+        >>> missing_from_test(np.array([0, 2, 2], np.int32), ["a", "b", "c"])
+        ['no test text has the class b: its scores are unknown']
+    """
+    if not len(classes) or not len(targets):
+        return []
+    counts = (targets > 0).sum(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=len(classes))
+    names = [name for name, count in zip(classes, counts, strict=True) if not count]
+    if not names:
+        return []
+    subject = "the class " + names[0] if len(names) == 1 else "the classes " + ", ".join(names)
+    return [f"no test text has {subject}: {'its' if len(names) == 1 else 'their'} scores are unknown"]
+
+
 def carve(examples: Examples, *, dev: float, test: float, limit: int | None, seed: int) -> Examples:
     """Carves the splits that are missing from train, stratified by label.
 
-    One row of every class or label stays in train.
+    One row of every class or label stays in train, and the others are shared out so that every class has some in the
+    test split, then in the dev split, where these are large enough.
 
     Args:
         examples: the examples, with at least a train split.
@@ -242,7 +277,7 @@ def carve(examples: Examples, *, dev: float, test: float, limit: int | None, see
         free = np.setdiff1d(np.flatnonzero(splits == TRAIN), always_train)
         if not 0 < count < len(free) + bool(len(always_train)):
             raise InputError(f"{(splits == TRAIN).sum()} training rows are too few to hold {count} out: give more rows")
-        splits[free[stratified_sample(groups[free], count, rng)]] = split
+        splits[free[stratified_sample(groups[free], count, rng, at_least_one=split != unused)]] = split
 
     def share_of_train(share: float) -> int:
         return max(1, round(share * (splits == TRAIN).sum()))

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,30 +18,52 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.b
 """a folder with none of these has no tokenizer; transformers would make one that knows no word"""
 
 
+LongTexts = Literal["cut", "windows"]
+"""what becomes of a text with too many pieces: its end is cut off, or it is read in windows that overlap"""
+OVERLAP = 0.25
+"""share of a window that the next one repeats"""
+
+
 @dataclass(frozen=True)
 class Pieces:
-    """The word pieces of N texts, one after the other.
+    """The word pieces of N texts in M rows, one after the other; a row is a text, or a window of one.
 
     Attributes:
         ids: all ids, int32.
-        offsets: (N + 1,) int64, text n is `ids[offsets[n]:offsets[n + 1]]`.
+        offsets: (M + 1,) int64, row m is `ids[offsets[m]:offsets[m + 1]]`.
+        texts: (M,) int64, ascending: the text that each row is of.
         token_type_ids: for every id, 0 in the first text of a pair and 1 in the second, int8; None for single texts.
         truncated: number of texts that are cut.
+        cut: number of pieces that are cut off.
     """
 
     ids: np.ndarray
     offsets: np.ndarray
+    texts: np.ndarray
     token_type_ids: np.ndarray | None
     truncated: int
+    cut: int
 
     @property
     def lengths(self) -> np.ndarray:
-        """The number of pieces of each text."""
+        """The number of pieces of each row."""
         return np.diff(self.offsets)
 
     def widths(self) -> tuple[int, ...]:
         """Widths for `LengthBatches`."""
         return quantile_widths(self.lengths)
+
+    def rows(self, texts: np.ndarray) -> np.ndarray:
+        """The rows of some of the texts, those of a text side by side."""
+        first, end = (np.searchsorted(self.texts, texts, side) for side in ("left", "right"))
+        return np.concatenate([np.arange(a, b) for a, b in zip(first, end, strict=True)] or [first])
+
+    def means(self, texts: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """The mean over the rows of each text, from values (R, C) of `rows(texts)`: (len(texts), C)."""
+        counts = np.diff([np.searchsorted(self.texts, texts, side) for side in ("left", "right")], axis=0)[0]
+        if (counts == 1).all():
+            return values
+        return np.add.reduceat(values, np.cumsum(counts) - counts) / counts[:, None].astype(values.dtype)
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -63,28 +85,41 @@ def load_tokenizer(folder: Path) -> Any:
         raise InputError(f"{folder} holds no tokenizer that can be read ({reason}): download it again") from error
 
 
-def encode(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int) -> Pieces:
+def encode(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int, long_texts: LongTexts = "cut") -> Pieces:
     """Splits texts, or pairs of texts, into pieces, with the special pieces of the tokenizer.
 
     Args:
         tokenizer: the tokenizer of a checkpoint, from `load_tokenizer`.
         texts: N tuples, each of one text or two.
-        max_length: largest number of pieces of a text; the longer text of a pair is cut first.
+        max_length: largest number of pieces of a row; the longer text of a pair is cut first.
+        long_texts: what becomes of a text with more pieces; pairs can only be cut.
+
+    Raises:
+        InputError: the tokenizer cannot make windows.
     """
-    pairs = bool(texts) and len(texts[0]) == 2
+    pairs, windows = bool(texts) and len(texts[0]) == 2, long_texts == "windows"
     columns = list(zip(*texts, strict=True))
     encoded = tokenizer(
         *(list(column) for column in columns),
         truncation="longest_first",
         max_length=max_length,
+        stride=int(OVERLAP * max_length) if windows else 0,
+        return_overflowing_tokens=windows,
         return_attention_mask=False,
         return_token_type_ids=pairs,
     )
+    if windows and "overflow_to_sample_mapping" not in encoded:
+        raise InputError(
+            "the checkpoint has no tokenizer.json, which --long-texts windows needs: give --long-texts cut"
+        )
     lengths = np.array([len(ids) for ids in encoded["input_ids"]], np.int64)
-    truncated = sum(bool(encoding.overflowing) for encoding in encoded.encodings or ())
+    long = [] if windows else [i for i, encoding in enumerate(encoded.encodings or ()) if encoding.overflowing]
+    whole = tokenizer(*([column[i] for i in long] for column in columns))["input_ids"] if long else []
     return Pieces(
         ids=np.concatenate(encoded["input_ids"]).astype(np.int32),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        texts=np.array(encoded["overflow_to_sample_mapping"] if windows else range(len(texts)), np.int64),
         token_type_ids=np.concatenate(encoded["token_type_ids"]).astype(np.int8) if pairs else None,
-        truncated=truncated,
+        truncated=len(long),
+        cut=sum(map(len, whole)) - int(lengths[long].sum()),
     )

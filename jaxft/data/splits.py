@@ -69,7 +69,7 @@ def split_texts(
         corpus: the corpus, for its name and fingerprint.
         store: the ids of the corpus.
         seed: decides which texts are held out.
-        dev_fraction: share of the labelled texts of each class that becomes the dev split.
+        dev_fraction: share of the labelled texts of each class that becomes the dev split; 0 for no dev split.
         valid_fraction: share of the language model's texts that its perplexity is measured on, at most 1,000 texts.
         limit_labels: how many labelled texts to use, the same number of each class; the other training texts count as
             unlabelled.
@@ -92,13 +92,13 @@ def split_texts(
     """
     rng = np.random.default_rng([seed, 0])
     labelled, hidden = _limit_labels(store, limit_labels, rng)
-    dev = _share_of_each_class(store.labels, labelled, dev_fraction)
+    dev = _share_of_each_class(store.labels, labelled, dev_fraction) if dev_fraction else labelled[:0]
     train = np.setdiff1d(labelled, dev)
     unlabelled = rng.permutation(np.concatenate([np.flatnonzero(store.splits == UNLABELLED), hidden]))
     test = np.flatnonzero(store.splits == TEST)
     if not len(test):
         raise InputError(f"{corpus.name} has no test texts: mark some rows as test in the split column")
-    if not len(dev):
+    if dev_fraction and not len(dev):
         raise InputError(f"{corpus.name} has too few labelled texts ({len(labelled)}) to hold some out: add texts")
     pool = np.concatenate([train, unlabelled[:limit_unlabelled], test if transductive else test[:0]])
     return Texts(corpus.name, corpus.fingerprint, store, train, dev, test, *hold_out(pool, valid_fraction, rng))

@@ -1,5 +1,6 @@
 """What a fine-tuning job reads: examples and checkpoint, as ids, and their splits."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from jaxft.data.examples import (
 from jaxft.data.hub import checkpoint_folder
 from jaxft.data.pieces import Pieces, encode, load_tokenizer
 from jaxft.errors import InputError
-from jaxft.finetune.settings import Settings
+from jaxft.finetune.settings import Settings, Training
 from jaxft.models.bert import Encoder, open_checkpoint
+from jaxft.training.settings import dev_share
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,13 @@ def read_inputs(settings: Settings) -> Inputs:
         label_column=settings.label_column,
         split_column=settings.split_column,
     )
+    test = 0.0 if settings.folds else settings.test_fraction
+    kept = round((1 - (0.0 if len(examples.of(TEST)) else test)) * len(examples.of(TRAIN)))
+    labelled = min(kept, settings.limit_labels or kept)
     examples = carve(
         examples,
-        dev=0.0 if settings.folds else settings.dev_fraction,
-        test=0.0 if settings.folds else settings.test_fraction,
+        dev=0.0 if settings.folds else dev_share(settings.dev_fraction, labelled),
+        test=test,
         limit=settings.limit_labels,
         seed=settings.seed,
     )
@@ -81,9 +86,10 @@ def read_inputs(settings: Settings) -> Inputs:
         seed=settings.seed,
         dropout=settings.train.dropout,
         new_head=True,
+        pooling=None if settings.pooling == "auto" else settings.pooling,
     )
     _check_sizes(settings, encoder)
-    pieces = encode(tokenizer, examples.texts, settings.max_length)
+    pieces = encode(tokenizer, examples.texts, settings.max_length, settings.long_texts)
     if pieces.ids.max() >= encoder.config.vocab_size:
         raise InputError(
             f"the tokenizer in {folder} has the piece {pieces.ids.max()} and the model only "
@@ -112,25 +118,34 @@ def split_examples(examples: Examples, settings: Settings) -> dict[str, Split]:
     In a cross-validation, every fold is the test of one model, whose dev texts come from the other folds.
 
     Raises:
-        InputError: too few examples, or a batch that --train.accumulation does not divide.
+        InputError: too few examples.
     """
     if settings.folds:
         splits = _fold_splits(examples, settings)
     else:
         splits = {"train": Split(examples.of(TRAIN), examples.of(DEV), examples.of(TEST))}
     for split in splits.values():
-        if not len(split.train) or not len(split.dev) or (settings.folds and not len(split.test)):
+        if not len(split.train) or (settings.folds and not len(split.test)):
             raise InputError(
                 f"{settings.data} has {len(examples.texts)} texts, too few to split: give more texts, fewer --folds or "
                 "a smaller --dev-fraction"
             )
-        size = min(settings.train.batch_size, len(split.train))
-        if size % settings.train.accumulation:
-            raise InputError(
-                f"--train.accumulation {settings.train.accumulation} does not divide a batch of {size} texts, which is "
-                "all that there are: give a number that does"
-            )
     return splits
+
+
+def check_batches(pieces: Pieces, splits: Mapping[str, Split], train: Training) -> None:
+    """Refuses small data whose only batch --train.accumulation does not divide.
+
+    Raises:
+        InputError: naming the flag.
+    """
+    for split in splits.values():
+        size = min(train.batch_size, len(pieces.rows(split.train)))
+        if size % train.accumulation:
+            raise InputError(
+                f"--train.accumulation {train.accumulation} does not divide a batch of {size} texts, which is all that "
+                "there are: give a number that does"
+            )
 
 
 def _fold_splits(examples: Examples, settings: Settings) -> dict[str, Split]:
@@ -139,7 +154,8 @@ def _fold_splits(examples: Examples, settings: Settings) -> dict[str, Split]:
     folds, splits = stratified_folds(groups, settings.folds, rng), {}
     for fold in range(settings.run_folds or settings.folds):
         others = np.flatnonzero(folds != fold)
-        count = max(1, round(settings.dev_fraction * len(others)))
+        share = dev_share(settings.dev_fraction, len(others))
+        count = max(1, round(share * len(others))) if share else 0
         dev = stratified_sample(groups[others], min(count, len(others)), rng)
         splits[f"fold_{fold + 1}"] = Split(labelled[others[~dev]], labelled[others[dev]], labelled[folds == fold])
     return splits

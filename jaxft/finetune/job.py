@@ -13,23 +13,36 @@ from typing import Any
 import numpy as np
 
 from jaxft.data.document import DEV, TEST, TRAIN
+from jaxft.data.examples import Examples, missing_from_test
 from jaxft.data.hub import checkpoint_fingerprint
-from jaxft.finetune.inputs import Inputs, Split, read_inputs, split_examples
+from jaxft.data.pieces import Pieces
+from jaxft.errors import InputError
+from jaxft.finetune.inputs import Inputs, Split, check_batches, read_inputs, split_examples
 from jaxft.finetune.ladder import ladder_rows
 from jaxft.finetune.plan import finetune_plan
-from jaxft.finetune.scores import SELECTION_SCORES, task_scores
+from jaxft.finetune.scores import selection_score, task_scores
 from jaxft.finetune.settings import Settings, Training
-from jaxft.finetune.stages import as_model, predict_examples, train_encoder
+from jaxft.finetune.stages import as_model, ema_decay, keeps_best, predict_examples, train_encoder, with_thresholds
 from jaxft.inference.encoder import EncoderModel
 from jaxft.inference.ensemble import Ensemble
 from jaxft.inference.load import MODEL
+from jaxft.models.options import Pooling
 from jaxft.optim.phases import Plan
 from jaxft.training import job
+from jaxft.training.baseline import linear_baseline
+from jaxft.training.class_weights import class_weights
 from jaxft.training.comparison import comparison_row, stage_of, train_rows, write_comparison
 from jaxft.training.run import Run, StageResult
+from jaxft.training.settings import flag
 from jaxft.training.summary import stage_row
 
 Splits = Mapping[str, Split]
+READ: Mapping[Pooling, str] = {
+    "cls": "the first token",
+    "mean": "the mean over the tokens",
+    "max": "the maximum over the tokens",
+}
+"""what the head reads with each pooling"""
 
 
 def prepare(settings: Settings) -> job.Prepared:
@@ -41,6 +54,10 @@ def prepare(settings: Settings) -> job.Prepared:
     rows = ladder_rows(settings.train, settings.ladder_rate) if settings.ladder else {"": settings.train}
     inputs = read_inputs(settings)
     splits = split_examples(inputs.examples, settings)
+    check_batches(inputs.pieces, splits, settings.train)
+    _check_selection(settings, splits)
+    if settings.task == "classification":  # refused here, before there is a folder
+        class_weights(settings.class_weights, inputs.examples.targets, inputs.examples.classes)
     return job.Prepared(
         settings=settings,
         inputs=(inputs, splits, rows),
@@ -52,12 +69,20 @@ def prepare(settings: Settings) -> job.Prepared:
     )
 
 
+def _check_selection(settings: Settings, splits: Splits) -> None:
+    """Refuses flags that need dev texts where there are none."""
+    given = [("train.keep", settings.train.keep == "best"), ("train.patience", settings.train.patience is not None)]
+    for name, is_given in given:
+        if is_given and not all(len(split.dev) for split in splits.values()):
+            raise InputError(f"{flag(name)} needs dev texts, and there are none: give --dev-fraction, or leave it out")
+
+
 def plans(inputs: Inputs, splits: Splits, rows: Mapping[str, Training]) -> dict[str, tuple[Plan, int]]:
     """The phases of each stage and its steps per epoch; of a comparison, those of the first fold of every row."""
     num_layers = inputs.encoder.config.num_layers
 
     def plan_of(train: Training, split: Split) -> tuple[Plan, int]:
-        steps_per_epoch = max(1, len(split.train) // train.batch_size)
+        steps_per_epoch = max(1, len(inputs.pieces.rows(split.train)) // train.batch_size)
         return finetune_plan(train, num_layers, steps_per_epoch), steps_per_epoch
 
     if len(rows) == 1:
@@ -78,7 +103,10 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
     }
     stages = [stage_row(name, result.report["seconds"], result.report["tokens"]) for name, result in results.items()]
     started = time.monotonic()
-    models = {name: as_model(inputs, settings, result.params) for name, result in results.items()}
+    models = {
+        name: with_thresholds(as_model(inputs, settings, result.params), inputs, splits[name].dev)
+        for name, result in results.items()
+    }
     model = Ensemble(models) if settings.folds else models["train"]
     model.save(settings.out / MODEL)
     entries = (
@@ -86,7 +114,8 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
         if settings.folds
         else _split_scores(inputs, splits["train"], settings, models["train"], results["train"])
     )
-    tokens = sum(int(inputs.pieces.lengths[split.test].sum()) for split in splits.values())
+    pieces = inputs.pieces
+    tokens = sum(int(pieces.lengths[pieces.rows(split.test)].sum()) for split in splits.values())
     return {**entries, "stages": [*stages, stage_row("test", time.monotonic() - started, tokens)]}
 
 
@@ -94,11 +123,37 @@ def _split_scores(
     inputs: Inputs, split: Split, settings: Settings, model: EncoderModel, result: StageResult
 ) -> dict[str, Any]:
     """The dev scores of the weights that were kept and, where there are test texts, theirs."""
-    kept = result.report.get("kept") or result.report["evaluations"][-1]
-    scores: dict[str, Any] = {"dev": {name: value for name, value in _numbers(kept).items() if name != "epoch"}}
+    scores: dict[str, Any] = {"weights": _describe_weights(inputs, split, settings)}
+    if len(split.dev):
+        kept = result.report.get("kept") or result.report["evaluations"][-1]
+        scores["dev"] = {name: value for name, value in _numbers(kept).items() if name != "epoch"}
     if len(split.test):
-        scores["test"] = _scores(inputs, settings, split.test, predict_examples(model, inputs, split.test))
+        outputs = predict_examples(model, inputs, split.test)
+        scores["test"] = _scores(inputs, settings, split.test, outputs, model.thresholds)
+        if settings.baseline and settings.task == "classification":
+            scores["baseline"] = _baseline(inputs.examples, np.concatenate([split.train, split.dev]), split.test)
     return scores
+
+
+def _baseline(examples: Examples, train: np.ndarray, test: np.ndarray) -> dict[str, Any]:
+    """The scores of a linear model on the same texts; those of a pair are read as one."""
+    texts, test_texts = ([" ".join(examples.texts[i]) for i in rows] for rows in (train, test))
+    labels, test_labels = (examples.targets[rows].tolist() for rows in (train, test))
+    return linear_baseline(texts, labels, test_texts, test_labels, examples.classes)
+
+
+def _describe_weights(inputs: Inputs, split: Split, settings: Settings) -> str:
+    """How the weights of the model were chosen, for the summary."""
+    train = settings.train
+    if keeps_best(train, split):
+        score, _ = selection_score(settings.task, settings.metric, inputs.examples)
+        return f"those with the best {score.replace('_', ' ')} on {len(split.dev)} dev texts"
+    averaged = train.swa_start is not None or ema_decay(train, split)
+    weights = "the average of the last steps" if averaged else "those of the last step"
+    if train.keep == "last":
+        return weights
+    few = f"{len(split.dev)} dev texts are too few" if len(split.dev) else "there are no dev texts"
+    return f"{weights}, because {few} to choose by"
 
 
 def _fold_scores(
@@ -106,20 +161,26 @@ def _fold_scores(
 ) -> dict[str, Any]:
     """The scores of each fold, their mean, those of all folds together and, where there are any, of the test texts."""
     outputs = {name: predict_examples(models[name], inputs, split.test) for name, split in splits.items()}
-    folds = {name: _numbers(_scores(inputs, settings, split.test, outputs[name])) for name, split in splits.items()}
-    choosing, _ = SELECTION_SCORES[settings.task]
+    folds = {
+        name: _numbers(_scores(inputs, settings, split.test, outputs[name], models[name].thresholds))
+        for name, split in splits.items()
+    }
+    choosing, _ = selection_score(settings.task, settings.metric, inputs.examples)
     values = [fold[choosing] for fold in folds.values()]
     sd = {"sd": float(np.std(values, ddof=1))} if len(values) > 1 else {}
     all_tests = np.concatenate([split.test for split in splits.values()])
+    thresholds = np.concatenate(
+        [np.broadcast_to(models[name].thresholds or 0.5, part.shape) for name, part in outputs.items()]
+    )
     scores: dict[str, Any] = {
         "folds": folds,
         "test_mean_of_folds": {choosing: float(np.mean(values)), **sd},
-        "test_of_folds": _scores(inputs, settings, all_tests, np.concatenate(list(outputs.values()))),
+        "test_of_folds": _scores(inputs, settings, all_tests, np.concatenate(list(outputs.values())), thresholds),
     }
     test = inputs.examples.of(TEST)
     if len(test):
         mean = np.mean([predict_examples(model, inputs, test) for model in models.values()], axis=0)
-        scores["test"] = _scores(inputs, settings, test, mean)
+        scores["test"] = _scores(inputs, settings, test, mean, Ensemble(models).thresholds)
     return scores
 
 
@@ -127,7 +188,7 @@ def _compare(
     inputs: Inputs, splits: Splits, settings: Settings, rows: Mapping[str, Training], run: Run
 ) -> dict[str, Any]:
     """Trains every row on every fold; each fold is scored on its test texts by the model that its dev texts chose."""
-    score, _ = SELECTION_SCORES[settings.task]
+    score, _ = selection_score(settings.task, settings.metric, inputs.examples)
 
     def train(training: Training, fold: str, stage: str) -> StageResult:
         row_settings, test = replace(settings, train=training), splits[fold].test
@@ -147,8 +208,11 @@ def _compare(
     return {"comparison": table, "stages": stages}
 
 
-def _scores(inputs: Inputs, settings: Settings, examples: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
-    return task_scores(settings.task, inputs.examples.targets[examples], outputs, inputs.examples.classes)
+def _scores(
+    inputs: Inputs, settings: Settings, examples: np.ndarray, outputs: np.ndarray, thresholds: Any = ()
+) -> dict[str, Any]:
+    targets, classes = inputs.examples.targets[examples], inputs.examples.classes
+    return task_scores(settings.task, targets, outputs, classes, settings.metric, thresholds)
 
 
 def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:
@@ -169,15 +233,29 @@ def _describe_data(inputs: Inputs, splits: Splits, settings: Settings) -> dict[s
 
 
 def _describe_inputs(inputs: Inputs, splits: Splits) -> list[str]:
-    pieces = inputs.pieces
+    pieces, examples = inputs.pieces, inputs.examples
+    tests = np.concatenate([split.test for split in splits.values()])
     return [
-        f"{inputs.examples.name}: {len(pieces.lengths):,} texts of {pieces.lengths.mean():.0f} word pieces on average, "
-        f"padded to {', '.join(map(str, pieces.widths()))}; {pieces.truncated:,} texts are cut",
+        f"{inputs.examples.name}: {len(examples.texts):,} texts of {len(pieces.ids) / len(examples.texts):.0f} word "
+        f"pieces on average, padded to {', '.join(map(str, pieces.widths()))}; {_describe_long_texts(pieces)}",
+        f"the head reads {READ[inputs.encoder.config.pooling]}",
         *(
             f"{name}: {len(split.train):,} train, {len(split.dev):,} dev, {len(split.test):,} test"
             for name, split in splits.items()
         ),
+        *missing_from_test(examples.targets[tests], examples.classes),
     ]
+
+
+def _describe_long_texts(pieces: Pieces) -> str:
+    windows, texts = len(pieces.texts), len(np.unique(pieces.texts))
+    if windows > texts:
+        return f"longer ones are read in windows, which makes {windows:,} rows"
+    if not pieces.truncated:
+        return "no text is cut"
+    share = 100 * pieces.cut / (len(pieces.ids) + pieces.cut)
+    advice = ", so try --long-texts windows" if share >= 10 and pieces.token_type_ids is None else ""
+    return f"{pieces.truncated:,} texts are cut, {share:.0f} % of all pieces{advice}"
 
 
 def _hint(settings: Settings) -> str:

@@ -16,7 +16,7 @@ TECHNIQUES: dict[str, dict[str, Any]] = {
     "layer-wise rates": {"layer_rates": _OFF.layer_rates, "head_rate": None},
     "warm-up": {"warmup": 0.0},
     "re-initialised layers": {"reinit_layers": 0},
-    "weight averaging": {"swa_start": None, "ema_decay": None},
+    "weight averaging": {"swa_start": None, "ema_decay": 0.0},
     "frequent evaluation": {"evaluate_every": None},
 }
 """the settings that switch each technique on, with their values while it is off"""
@@ -38,6 +38,7 @@ def ladder_rows(train: Training, first_rate: float | None) -> dict[str, Training
         >>> list(ladder_rows(Training(layer_rates="decay", warmup=50, evaluate_every=10), 1e-6))
         ['basic', '+ layer-wise rates', 'grouped rates', '+ warm-up', '+ frequent evaluation']
     """
+    train = replace(train, ema_decay=train.ema_decay or 0.0)  # an average by default would be in every row
     off = {name: values for name, values in TECHNIQUES.items() if _is_on(train, values)}
     if train.schedule in SCHEDULES_WITHOUT_WARMUP:
         off.pop("warm-up", None)

@@ -49,6 +49,7 @@ def finetune_plan(train: Training, num_layers: int, steps_per_epoch: int) -> Pla
     """
     rates = group_rates(train, num_layers)
     groups = list(rates)
+    epochs = max(train.epochs, -(-train.min_steps // steps_per_epoch))
 
     def phase(name: str, trained: Sequence[str], epochs: int, span: int | None = None) -> Phase:
         steps = (span or epochs) * steps_per_epoch
@@ -58,12 +59,13 @@ def finetune_plan(train: Training, num_layers: int, steps_per_epoch: int) -> Pla
         return Phase(name, phase_rates, epochs, train.schedule, options, span)
 
     if train.unfreeze == "head":
-        return (phase("head", groups[-1:], train.epochs),)
+        return (phase("head", groups[-1:], epochs),)
     opening = range(1, len(groups)) if train.unfreeze == "gradual" else ()
     phases = [phase(f"last {top}", groups[-top:], 1) for top in opening]
     if train.swa_start is None:
-        return (*phases, phase("all", groups, train.epochs))
+        return (*phases, phase("all", groups, epochs))
     top = train.peak_rate / 2 if train.swa_rate is None else train.swa_rate
     averaged = {g: top if train.swa_one_rate else rate * top / train.peak_rate for g, rate in rates.items()}
-    last = Phase("swa", averaged, train.epochs - train.swa_start, "constant")
-    return (*phases, phase("all", groups, train.swa_start, span=train.epochs), last)
+    first = round(train.swa_start * epochs / train.epochs)
+    last = Phase("swa", averaged, epochs - first, "constant")
+    return (*phases, phase("all", groups, first, span=epochs), last)

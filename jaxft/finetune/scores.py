@@ -5,19 +5,43 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.data.document import Task
-from jaxft.training.scores import classification_scores, multilabel_scores, regression_scores
+from jaxft.data.document import TRAIN, Task
+from jaxft.data.examples import Examples
+from jaxft.training.scores import (
+    classification_scores,
+    default_metric,
+    metric_mode,
+    metric_score,
+    multilabel_scores,
+    regression_scores,
+    score_name,
+)
 from jaxft.training.selection import Mode
-
-SELECTION_SCORES: dict[Task, tuple[str, Mode]] = {
-    "classification": ("accuracy", "max"),
-    "regression": ("rmse", "min"),
-    "multilabel": ("micro_f1", "max"),
-}
-"""the score of each task that chooses an evaluation, and whether higher or lower is better"""
+from jaxft.training.settings import Metric
 
 
-def task_scores(task: Task, targets: np.ndarray, outputs: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+def selection_score(task: Task, metric: Metric | None, examples: Examples) -> tuple[str, Mode]:
+    """The name of the score that chooses among weights, and whether higher or lower is better.
+
+    Args:
+        task: what is predicted.
+        metric: of classes; None takes what suits those of the training examples.
+        examples: the examples.
+    """
+    if task != "classification":
+        return ("rmse", "min") if task == "regression" else ("micro_f1", "max")
+    metric = metric or default_metric(examples.targets[examples.of(TRAIN)], len(examples.classes))
+    return score_name(metric), metric_mode(metric)
+
+
+def task_scores(
+    task: Task,
+    targets: np.ndarray,
+    outputs: np.ndarray,
+    classes: Sequence[str],
+    metric: Metric | None = None,
+    thresholds: Sequence[float] | np.ndarray = (),
+) -> dict[str, Any]:
     """The scores of predictions, for `summary.json`.
 
     Args:
@@ -25,6 +49,8 @@ def task_scores(task: Task, targets: np.ndarray, outputs: np.ndarray, classes: S
         targets: (N,) classes or numbers, or (N, C) of 0 and 1.
         outputs: (N, C) probabilities, or (N, 1) numbers.
         classes: names of the C classes or labels.
+        metric: a score of predicted classes to add.
+        thresholds: the least probability of each label that counts as yes, (C,) or of each text (N, C); 0.5 by default.
 
     Examples:
         >>> scores = task_scores("regression", np.array([1.0, 2.0]), np.array([[1.0], [2.5]]), ())
@@ -34,5 +60,6 @@ def task_scores(task: Task, targets: np.ndarray, outputs: np.ndarray, classes: S
     if task == "regression":
         return regression_scores(targets, outputs[:, 0])
     if task == "multilabel":
-        return multilabel_scores(targets, outputs >= 0.5, classes)
-    return classification_scores(targets.tolist(), outputs.argmax(axis=1).tolist(), classes)
+        return multilabel_scores(targets, outputs >= np.asarray(thresholds if len(thresholds) else 0.5), classes)
+    scores = classification_scores(targets.tolist(), outputs.argmax(axis=1).tolist(), classes)
+    return scores if metric is None else {**scores, score_name(metric): metric_score(metric, targets, outputs)}

@@ -14,8 +14,10 @@ from jaxft.training.settings import (
     FRACTION,
     POSITIVE,
     RUN_RANGES,
+    Metric,
     Range,
     RunSettings,
+    flag,
     ranges_of,
 )
 
@@ -42,13 +44,16 @@ class Training:
 
     epochs: int = 3
     """passes over the training texts; with --train.unfreeze gradual, epochs of the last phase"""
+    min_steps: int = 100
+    """fewest steps of training; with few texts the last phase gets more epochs to reach it, and 0 is no minimum; raise
+    it for --train.head random"""
     batch_size: int = 16
     """texts per step"""
     accumulation: int = 1
     """number of microbatches of a batch, computed one after another to save memory; must divide --train.batch-size"""
     eval_batch_size: int = 64
     """texts per step of evaluation and prediction"""
-    peak_rate: float = 2e-5
+    peak_rate: float = 5e-5
     """learning rate of the top layer at the peak of the schedule"""
     head_rate: float | None = None
     """learning rate of pooler and head; by default --train.peak-rate"""
@@ -74,6 +79,9 @@ class Training:
     """probability of every dropout; by default that of the checkpoint"""
     label_smoothing: float = 0.0
     """share of a label's probability that is spread evenly over all classes"""
+    head: Literal["probe", "random"] = "probe"
+    """what the output layer starts as: solved on the features of the frozen encoder (probe), or random, as with
+    --train.reinit-layers"""
     unfreeze: Literal["all", "gradual", "head"] = "all"
     """what trains: all layers; the head, then one more layer each epoch (gradual); or the head alone"""
     reinit_layers: int = 0
@@ -85,11 +93,14 @@ class Training:
     swa_one_rate: bool = False
     """give all layers --train.swa-rate during averaging, instead of keeping the ratios between them"""
     ema_decay: float | None = None
-    """decay per step of an exponential moving average of the weights, which is evaluated and kept"""
+    """decay per step of an exponential moving average of the weights, which is evaluated and kept; by default 0.98
+    where the dev texts are too few to choose weights by, and else 0, which is no average"""
     evaluate_every: int | None = None
-    """steps between two evaluations on the dev texts; by default they are evaluated after every epoch"""
-    keep: Literal["best", "last"] = "best"
-    """weights to keep: those of the evaluation with the best dev score, or the last ones"""
+    """steps between two evaluations on the dev texts; by default they are evaluated after every epoch, or every 25
+    steps where --train.min-steps asks for many short epochs"""
+    keep: Literal["auto", "best", "last"] = "auto"
+    """weights to keep: those of the evaluation with the best dev score, or the last ones; auto is best where there are
+    at least 50 dev texts, and last below, where chance would choose"""
     patience: int | None = None
     """evaluations without a better dev score after which training stops; by default it never stops early"""
 
@@ -117,12 +128,28 @@ class Settings(RunSettings):
     and SWA"""
     out: Path = Path("runs/finetune")
     """folder of the run; must be new or empty, unless --resume is given"""
+    pooling: Literal["auto", "cls", "mean", "max"] = "auto"
+    """what the head reads: the first token (cls), or the mean or the maximum over the tokens of a text; auto is what
+    the checkpoint was made for, and mean where it has no trained pooler"""
     max_length: int = 256
-    """largest number of word pieces of a text; the rest of a longer text is cut off"""
-    dev_fraction: float = 0.1
-    """share of the training texts to hold out as dev, where the data have no dev split"""
+    """largest number of word pieces that the encoder reads at once"""
+    long_texts: Literal["cut", "windows"] = "cut"
+    """what becomes of a text with more than --max-length pieces: its end is cut off (cut), or it is read in windows
+    that overlap by a quarter (windows); in training each window counts as a text, and the outputs for a text's windows
+    are averaged"""
+    dev_fraction: float | None = None
+    """share of the training texts to hold out as dev, where the data have no dev split; by default 0.1, or none where
+    that is fewer than 50 texts"""
     test_fraction: float = 0.2
     """share of the training texts to hold out as test, where the data have no test split and --folds is 0"""
+    metric: Metric | None = None
+    """score on the dev texts that chooses weights and stops training; by default accuracy, or
+    macro-f1 where the largest class has more than three times the texts of the smallest"""
+    class_weights: str = "none"
+    """weight of each class in the loss: none, balanced (inverse to the number of its texts), or a JSON object of
+    classes and weights such as {"spam": 3}"""
+    baseline: bool = True
+    """also score TF-IDF with logistic regression on the same texts, to compare with; --no-baseline leaves it out"""
     folds: int = 0
     """folds of cross-validation, each scored by a model that has not seen it; 0 for a single split"""
     run_folds: int | None = None
@@ -143,8 +170,11 @@ COMMONLIT = Settings(
     label_column="target",
     folds=5,
     ladder_rate=1e-6,
+    pooling="cls",
     train=Training(
         epochs=5,
+        head="random",
+        keep="best",
         layer_rates="decay",
         peak_rate=3.5e-6,
         head_rate=3.6e-6,
@@ -176,7 +206,7 @@ RANGES: dict[str, Range] = {
         ),
     ),
     **ranges_of("train", dict.fromkeys(("peak_rate", "head_rate", "divisor", "clip_norm", "swa_rate"), POSITIVE)),
-    **ranges_of("train", dict.fromkeys(("warmup", "weight_decay", "reinit_layers"), AT_LEAST_0)),
+    **ranges_of("train", dict.fromkeys(("min_steps", "warmup", "weight_decay", "reinit_layers"), AT_LEAST_0)),
     **ranges_of("train", dict.fromkeys(("dropout", "label_smoothing", "ema_decay"), BELOW_1)),
     "train.decay": (lambda x: 0 < x <= 1, "above 0 and at most 1"),
 }
@@ -203,7 +233,7 @@ def check(settings: Settings) -> None:
             f"--train.swa-start {train.swa_start} is not below --train.epochs {train.epochs}, so no epoch is averaged: "
             "lower it or raise --train.epochs"
         )
-    if train.swa_start is not None and train.ema_decay is not None:
+    if train.swa_start is not None and train.ema_decay:
         raise InputError("--train.swa-start and --train.ema-decay are two averages: leave one of them out")
     if train.swa_start is not None and train.unfreeze == "head":
         raise InputError("--train.swa-start needs a phase that trains all layers: leave out --train.unfreeze head")
@@ -211,6 +241,12 @@ def check(settings: Settings) -> None:
         raise InputError(f"--run-folds {settings.run_folds} is more than --folds {settings.folds}: give fewer")
     if settings.ladder and train.unfreeze != "all":
         raise InputError("--ladder compares runs that train all layers: leave out --train.unfreeze")
+    if settings.long_texts == "windows" and settings.pair_column is not None:
+        raise InputError("--long-texts windows is for single texts: leave out --pair-column, or give --long-texts cut")
+    if settings.task != "classification":
+        for name, is_given in (("metric", settings.metric), ("class_weights", settings.class_weights != "none")):
+            if is_given:
+                raise InputError(f"{flag(name)} is for --task classification: leave it out")
     if train.label_smoothing and settings.task != "classification":
         raise InputError("--train.label-smoothing is for --task classification: leave it out")
 

@@ -11,11 +11,11 @@ import numpy as np
 import optax
 
 from jaxft.data.document import Task
-from jaxft.data.examples import Examples
+from jaxft.data.examples import Examples, strata, stratified_folds, stratified_sample
 from jaxft.data.length_batches import LengthBatches
 from jaxft.finetune.inputs import Inputs, Split
 from jaxft.finetune.plan import finetune_plan
-from jaxft.finetune.scores import SELECTION_SCORES, task_scores
+from jaxft.finetune.scores import selection_score, task_scores
 from jaxft.finetune.settings import Settings, Training
 from jaxft.inference.answers import as_scores
 from jaxft.inference.batches import piece_batches
@@ -26,9 +26,18 @@ from jaxft.optim.accumulation import LossFn, accumulate_gradients
 from jaxft.optim.adam import adam_warmup, bert_adamw
 from jaxft.optim.groups import decay_mask, label_params
 from jaxft.optim.phases import Phase, Plan
+from jaxft.training.class_weights import class_weights
+from jaxft.training.linear_head import FOLDS, PROBE_TEXTS, solve_head
 from jaxft.training.run import Run, StageResult
+from jaxft.training.scores import best_thresholds
 from jaxft.training.selection import Selection, best_score, out_of_patience
+from jaxft.training.settings import MIN_DEV_TEXTS
 from jaxft.training.stage import Batches, Stage, run_stage
+
+EVALUATE_EVERY = 25
+"""steps between two evaluations where epochs are shorter, because --train.min-steps asks for many"""
+EMA_DECAY = 0.98
+"""decay of the average that is kept where the dev texts are too few to choose weights by"""
 
 
 def train_encoder(
@@ -59,16 +68,25 @@ def train_encoder(
         labels = ((labels - mean) / std).astype(np.float32)
     batches = _batches(inputs, split.train, labels, train.batch_size)
     steps_per_epoch, num_layers = batches.steps_per_epoch, encoder.config.num_layers
-    tokens_per_epoch = int(inputs.pieces.lengths[split.train].mean() * steps_per_epoch * train.batch_size)
+    rows = inputs.pieces.rows(split.train)
+    tokens_per_epoch = int(inputs.pieces.lengths[rows].mean() * steps_per_epoch * train.batch_size)
+    weights = None
+    if task == "classification":
+        weights = class_weights(settings.class_weights, labels[split.train], inputs.examples.classes)
     params = reinitialized(encoder, train.reinit_layers, settings.seed) if train.reinit_layers else encoder.params
+    run = run or Run(None)
+    if train.head == "probe" and not train.reinit_layers and not run.position(stage):
+        params = with_probe(inputs, split.train, labels, params, settings, weights)
     plan = finetune_plan(train, num_layers, steps_per_epoch)
-    score, mode = SELECTION_SCORES[task]
+    score, mode = selection_score(task, settings.metric, inputs.examples)
     result = run_stage(
-        run or Run(None),
+        run,
         Stage(
             name=stage,
             plan=plan,
-            make_loss_fn=lambda phase: encoder_loss(encoder, task, train.label_smoothing, frozen_layers(phase)),
+            make_loss_fn=lambda phase: encoder_loss(
+                encoder, task, train.label_smoothing, frozen_layers(phase), weights
+            ),
             optimizer=_optimizer(train),
             labels=label_params(params, encoder_rules(num_layers)),
             clip_norm=train.clip_norm,
@@ -78,17 +96,59 @@ def train_encoder(
             batches=Batches(
                 lambda step: batches.training_batch(step, settings.seed), steps_per_epoch, tokens_per_epoch
             ),
-            evaluate=_evaluation(inputs, split, settings, labels, mean, std),
-            evaluate_every=train.evaluate_every,
+            evaluate=_evaluation(inputs, split, settings, labels, mean, std) if len(split.dev) else None,
+            evaluate_every=_evaluate_every(train, steps_per_epoch),
             selection=Selection(
-                is_best=best_score(score, mode) if train.keep == "best" else None,
-                is_over=out_of_patience(score, train.patience, mode),
+                is_best=best_score(score, mode) if keeps_best(train, split) else None,
+                is_over=out_of_patience(score, train.patience, mode) if len(split.dev) else None,
             ),
-            average=_average(train, plan, steps_per_epoch),
+            average=_average(train, plan, steps_per_epoch, split),
             value_and_grad=partial(accumulate_gradients, num_microbatches=train.accumulation, weight="examples"),
         ),
     )
     return replace(result, params=_rescaled_head(result.params, mean, std))
+
+
+def keeps_best(train: Training, split: Split) -> bool:
+    """Whether the dev texts choose the weights."""
+    enough = MIN_DEV_TEXTS if train.keep == "auto" else 1
+    return train.keep != "last" and len(split.dev) >= enough
+
+
+def ema_decay(train: Training, split: Split) -> float:
+    """The decay of the exponential moving average of the weights; 0 without one."""
+    if train.ema_decay is not None or train.swa_start is not None:
+        return train.ema_decay or 0.0
+    return EMA_DECAY if train.keep == "auto" and not keeps_best(train, split) else 0.0
+
+
+def _evaluate_every(train: Training, steps_per_epoch: int) -> int | None:
+    """Steps between two evaluations; epochs that are made more by --train.min-steps are too short for one each."""
+    if train.evaluate_every is None and train.epochs * steps_per_epoch < train.min_steps:
+        return max(EVALUATE_EVERY, steps_per_epoch)
+    return train.evaluate_every
+
+
+def with_probe(
+    inputs: Inputs,
+    train: np.ndarray,
+    labels: np.ndarray,
+    params: Any,
+    settings: Settings,
+    class_weights: np.ndarray | None = None,
+) -> Any:
+    """The parameters with an output layer that is solved on the features of at most `PROBE_TEXTS` training texts."""
+    rng = np.random.default_rng(settings.seed)
+    texts = train[stratified_sample(strata(labels[train]), min(PROBE_TEXTS, len(train)), rng)]
+    features_fn = jax.jit(
+        lambda params, batch: inputs.encoder.apply(params, *encoder_inputs(inputs.encoder, batch))["features"]
+    )
+    batches = _batches(inputs, texts, np.zeros(len(labels), np.int32), settings.train.eval_batch_size)
+    features = inputs.pieces.means(texts, batches.map(partial(features_fn, params)))
+    outputs = max(1, len(inputs.examples.classes))
+    folds = stratified_folds(strata(labels[texts]), min(FOLDS, len(texts)), rng)
+    kernel, bias = solve_head(settings.task, features, labels[texts], outputs, folds, class_weights)
+    return {**params, "head": {**params["head"], "out": {"kernel": kernel, "bias": bias}}}
 
 
 def as_model(inputs: Inputs, settings: Settings, params: Any) -> EncoderModel:
@@ -99,15 +159,23 @@ def as_model(inputs: Inputs, settings: Settings, params: Any) -> EncoderModel:
         task=settings.task,
         classes=inputs.examples.classes,
         max_length=settings.max_length,
+        long_texts=settings.long_texts,
         pairs=settings.pair_column is not None,
         batch_size=settings.train.eval_batch_size,
     )
 
 
+def with_thresholds(model: EncoderModel, inputs: Inputs, dev: np.ndarray) -> EncoderModel:
+    """The model of sets of labels with the thresholds that are best on the dev texts, if these are enough to tell."""
+    if model.task != "multilabel" or len(dev) < MIN_DEV_TEXTS:
+        return model
+    thresholds = best_thresholds(inputs.examples.targets[dev], predict_examples(model, inputs, dev))
+    return replace(model, thresholds=tuple(thresholds))
+
+
 def predict_examples(model: EncoderModel, inputs: Inputs, examples: np.ndarray) -> np.ndarray:
     """Probabilities, or numbers, (N, C) of some of the examples, in their order."""
-    labels = np.zeros(len(inputs.examples.texts), np.int32)
-    return model.scores_of_batches(_batches(inputs, examples, labels, model.batch_size))
+    return model.scores_of_pieces(inputs.pieces, np.asarray(examples), model.batch_size, inputs.pieces.widths())
 
 
 def frozen_layers(phase: Phase) -> int:
@@ -123,7 +191,13 @@ def frozen_layers(phase: Phase) -> int:
     return next((depth for depth, rate in enumerate(layers) if rate is not None), len(layers))
 
 
-def encoder_loss(encoder: Encoder, task: Task, label_smoothing: float = 0.0, frozen_layers: int = 0) -> LossFn:
+def encoder_loss(
+    encoder: Encoder,
+    task: Task,
+    label_smoothing: float = 0.0,
+    frozen_layers: int = 0,
+    class_weights: np.ndarray | None = None,
+) -> LossFn:
     """The mean loss over a batch, for `jaxft.make_train_step`; a key turns dropout on.
 
     Args:
@@ -131,12 +205,17 @@ def encoder_loss(encoder: Encoder, task: Task, label_smoothing: float = 0.0, fro
         task: what a label is.
         label_smoothing: as in `losses`.
         frozen_layers: layers at the bottom, with the embeddings, that get no gradient.
+        class_weights: (C,) float32, the weight of a text of each class in the mean; None weights all alike.
     """
 
     def loss_fn(params: Any, carry: Any, batch: Mapping[str, Any], key: jax.Array | None) -> Any:
         outputs = encoder.apply(params, *encoder_inputs(encoder, batch), key=key, frozen_layers=frozen_layers)
-        batch_losses = losses(task, outputs["logits"], jnp.asarray(batch["labels"]), label_smoothing)
-        return batch_losses.mean(), (carry, {"examples": jnp.float32(batch_losses.size)})
+        labels = jnp.asarray(batch["labels"])
+        batch_losses = losses(task, outputs["logits"], labels, label_smoothing)
+        if class_weights is None:
+            return batch_losses.mean(), (carry, {"examples": jnp.float32(batch_losses.size)})
+        weights = jnp.asarray(class_weights)[labels]
+        return jnp.average(batch_losses, weights=weights), (carry, {"examples": weights.sum()})
 
     return loss_fn
 
@@ -167,10 +246,10 @@ def _evaluation(inputs: Inputs, split: Split, settings: Settings, labels: np.nda
     outputs_fn = jax.jit(encoder_outputs_fn(inputs.encoder))
 
     def evaluate(params: Any, carry: Any) -> dict[str, float]:
-        logits = held_out.map(partial(outputs_fn, params))
+        logits = inputs.pieces.means(split.dev, held_out.map(partial(outputs_fn, params)))
         loss = float(losses(task, jnp.asarray(logits), jnp.asarray(labels[split.dev])).mean())
         outputs = as_scores(task, logits * std + mean)
-        scores = task_scores(task, examples.targets[split.dev], outputs, examples.classes)
+        scores = task_scores(task, examples.targets[split.dev], outputs, examples.classes, settings.metric)
         return {"loss": loss, **{name: value for name, value in scores.items() if isinstance(value, float)}}
 
     return evaluate
@@ -188,12 +267,11 @@ def _optimizer(train: Training) -> optax.GradientTransformation:
             return adam_warmup(**rate, weight_decay=train.weight_decay, weight_decay_pattern=("kernel$", "embedding$"))
 
 
-def _average(train: Training, plan: Plan, steps_per_epoch: int) -> averaging.Average | None:
-    if train.ema_decay is not None:
-        return averaging.ema(train.ema_decay)
+def _average(train: Training, plan: Plan, steps_per_epoch: int, split: Split) -> averaging.Average | None:
     if train.swa_start is not None:
         return averaging.swa(sum(phase.epochs for phase in plan[:-1]) * steps_per_epoch)
-    return None
+    decay = ema_decay(train, split)
+    return averaging.ema(decay) if decay else None
 
 
 def _mean_and_std(examples: Examples, split: Split) -> tuple[float, float]:

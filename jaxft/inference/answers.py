@@ -20,8 +20,16 @@ def as_scores(task: Task, outputs: np.ndarray) -> np.ndarray:
     return softmax(outputs, axis=1) if task == "classification" else expit(outputs)
 
 
-def as_answers(task: Task, classes: Sequence[str], scores: np.ndarray) -> list[dict[str, Any]]:
+def as_answers(
+    task: Task, classes: Sequence[str], scores: np.ndarray, thresholds: Sequence[float] = ()
+) -> list[dict[str, Any]]:
     """Turns scores (N, C) into N answers, ready for JSON; the first entry of an answer is the prediction.
+
+    Args:
+        task: what the scores are of.
+        classes: names of the C classes or labels.
+        scores: probabilities, or numbers (N, 1).
+        thresholds: the least probability of each of the C labels that counts as yes; 0.5 by default.
 
     Examples:
         >>> as_answers("classification", ("neg", "pos"), np.array([[0.25, 0.75]]))
@@ -33,13 +41,13 @@ def as_answers(task: Task, classes: Sequence[str], scores: np.ndarray) -> list[d
     """
     if task == "regression":
         return [{"value": round(float(row[0]), 6)} for row in scores]
-    answers = []
+    answers, least = [], thresholds or [0.5] * len(classes)
     for row in scores:
         probabilities = {name: round(float(p), 6) for name, p in zip(classes, row, strict=True)}
         if task == "classification":
             answers.append({"label": classes[row.argmax()], "probabilities": probabilities})
         else:
-            labels = [name for name, p in zip(classes, row, strict=True) if p >= 0.5]
+            labels = [name for name, p, at_least in zip(classes, row, least, strict=True) if p >= at_least]
             answers.append({"labels": labels, "probabilities": probabilities})
     return answers
 

@@ -25,17 +25,20 @@ def prediction_batch_size(count: int, batch_size: int) -> int:
 def piece_batches(
     pieces: Pieces, texts: np.ndarray, labels: np.ndarray, batch_size: int, widths: Sequence[int]
 ) -> LengthBatches:
-    """Batches of texts for an encoder; the model masks the padding.
+    """Batches of texts, or of windows of them, for an encoder; the model masks the padding.
 
     Args:
         pieces: the word pieces of N texts.
-        texts: numbers of the texts to take, in the order of the results.
+        texts: numbers of the texts whose rows to take, in the order of the results.
         labels: (N, ...) of all texts.
-        batch_size: texts per batch.
+        batch_size: rows per batch.
         widths: ascending widths in pieces that batches are padded to.
     """
     columns = {} if pieces.token_type_ids is None else {"token_type_ids": (pieces.token_type_ids, 0)}
-    return LengthBatches(pieces.ids, pieces.offsets, texts, labels, batch_size, tuple(widths), 0, "right", columns)
+    rows, labels_of_rows = pieces.rows(texts), labels[pieces.texts]
+    return LengthBatches(
+        pieces.ids, pieces.offsets, rows, labels_of_rows, batch_size, tuple(widths), 0, "right", columns
+    )
 
 
 def window_batches(pieces: TagPieces, windows: np.ndarray, batch_size: int, widths: Sequence[int]) -> LengthBatches:

@@ -15,16 +15,15 @@ import numpy as np
 
 from jaxft.data.document import Task
 from jaxft.data.examples import Text
-from jaxft.data.length_batches import LengthBatches
-from jaxft.data.pieces import encode, load_tokenizer
+from jaxft.data.pieces import LongTexts, Pieces, encode, load_tokenizer
 from jaxft.errors import InputError
 from jaxft.files import write_json
 from jaxft.inference.answers import as_answers, as_scores, predictions, refuse_empty
 from jaxft.inference.batches import piece_batches, prediction_batch_size
 from jaxft.models.bert import Encoder, open_checkpoint
 from jaxft.models.bert_config import KINDS
-from jaxft.models.hugging_face import to_checkpoint
-from jaxft.models.options import Precision
+from jaxft.models.hugging_face import POOLING_FILE, POOLINGS, to_checkpoint
+from jaxft.models.options import Pooling, Precision
 from jaxft.tensor_files import save_params
 
 ENCODER_KIND = "encoder"
@@ -48,9 +47,11 @@ class EncoderModel:
         tokenizer: the tokenizer of its checkpoint.
         task: what it predicts.
         classes: names of the C classes or labels; none where it predicts a number.
-        max_length: the most word pieces of a text that it reads; the rest is cut off.
+        max_length: the most word pieces that it reads at once.
         pairs: whether it reads pairs of texts.
         batch_size: texts per step of prediction.
+        thresholds: the least probability of each label that counts as yes; empty where it is 0.5 for all.
+        long_texts: what becomes of a text with more than `max_length` pieces; outputs for its windows are averaged.
     """
 
     encoder: Encoder
@@ -60,6 +61,8 @@ class EncoderModel:
     max_length: int
     pairs: bool = False
     batch_size: int = 64
+    thresholds: tuple[float, ...] = ()
+    long_texts: LongTexts = "cut"
 
     @cached_property
     def _outputs(self) -> OutputsFn:
@@ -86,31 +89,35 @@ class EncoderModel:
         refuse_empty(rows)
         if not rows:
             return np.zeros((0, max(1, len(self.classes))), np.float32)
-        pieces = encode(self.tokenizer, rows, self.max_length)
+        pieces = encode(self.tokenizer, rows, self.max_length, self.long_texts)
         # The widths do not depend on the texts, so that few shapes are compiled.
         widths = sorted({min(64 * 2**i, self.max_length) for i in range(self.max_length.bit_length())})
-        batch_size = prediction_batch_size(len(rows), self.batch_size)
-        labels = np.zeros(len(rows), np.int32)
-        return self.scores_of_batches(piece_batches(pieces, np.arange(len(rows)), labels, batch_size, widths))
+        batch_size = prediction_batch_size(len(pieces.lengths), self.batch_size)
+        return self.scores_of_pieces(pieces, np.arange(len(rows)), batch_size, widths)
 
-    def scores_of_batches(self, batches: LengthBatches) -> np.ndarray:
-        """The scores of all texts of `batches`, in their order."""
-        return as_scores(self.task, batches.map(partial(self._outputs, self.encoder.params)))
+    def scores_of_pieces(self, pieces: Pieces, texts: np.ndarray, batch_size: int, widths: Sequence[int]) -> np.ndarray:
+        """The scores of some of the texts, in the order of `texts`; see `piece_batches`."""
+        batches = piece_batches(pieces, texts, np.zeros(len(pieces.texts), np.int32), batch_size, widths)
+        outputs = batches.map(partial(self._outputs, self.encoder.params))
+        return as_scores(self.task, pieces.means(texts, outputs))
 
     def answers(self, texts: Sequence[str | Text]) -> list[dict[str, Any]]:
         """Answers each text, in their order; see `jaxft.inference.answers.as_answers`."""
-        return as_answers(self.task, self.classes, self.scores(texts))
+        return as_answers(self.task, self.classes, self.scores(texts), self.thresholds)
 
     def predict(self, texts: Sequence[str | Text]) -> list[Any]:
         """Predicts the class, the number or the list of labels of each text, in their order."""
         return predictions(self.answers(texts))
 
     def save(self, folder: Path) -> None:
-        """Writes the model's folder: a checkpoint of `transformers`, and model.json."""
+        """Writes the model's folder: a checkpoint of `transformers`, and model.json.
+
+        `transformers` has no head on the mean or the maximum of the last layer: it loads such a model without the head.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         config, outputs = self.encoder.config, max(1, len(self.classes))
         names = self.classes or ("LABEL_0",)
-        state = to_checkpoint(self.encoder.params, config.kind)
+        state = to_checkpoint(self.encoder.params, config.kind, config.pooling)
         save_params(folder / "model.safetensors", state, {"kind": ENCODER_KIND})
         settings = {
             **{name: value for name, value in self.encoder.settings.items() if name != "torch_dtype"},
@@ -119,10 +126,13 @@ class EncoderModel:
             "num_labels": outputs,
             "id2label": {str(i): name for i, name in enumerate(names)},
             "label2id": {name: i for i, name in enumerate(names)},
-            "architectures": [_architecture(self.encoder.settings["model_type"])],
+            "architectures": [_architecture(self.encoder.settings["model_type"], config.pooling)],
         }
         write_json(folder / "config.json", settings)
         self.tokenizer.save_pretrained(str(folder))
+        if config.pooling != "cls":  # for those who start from this model
+            (folder / POOLING_FILE).parent.mkdir(exist_ok=True)
+            write_json(folder / POOLING_FILE, {name: mode == config.pooling for name, mode in POOLINGS.items()})
         description = {
             "kind": ENCODER_KIND,
             "task": self.task,
@@ -130,6 +140,9 @@ class EncoderModel:
             "max_length": self.max_length,
             "pairs": self.pairs,
             "precision": config.precision,
+            "pooling": config.pooling,
+            "thresholds": self.thresholds,
+            "long_texts": self.long_texts,
         }
         write_json(folder / "model.json", description)
 
@@ -141,11 +154,14 @@ class EncoderModel:
             KeyError, TypeError, ValueError: the description is not one of an encoder.
             InputError: the weights or the tokenizer are missing or damaged.
         """
-        task, classes = description["task"], tuple(description["classes"])
+        task, classes, pooling = description["task"], tuple(description["classes"]), description.get("pooling", "cls")
         precision, max_length = description["precision"], int(description["max_length"])
-        encoder = open_checkpoint(folder, max(1, len(classes)), precision=precision)
-        if task not in PROBLEMS or precision not in get_args(Precision):
-            raise ValueError(f"the task {task!r} in {precision!r}")
+        if task not in PROBLEMS or precision not in get_args(Precision) or pooling not in get_args(Pooling):
+            raise ValueError(f"the task {task!r} in {precision!r} with the pooling {pooling!r}")
+        long_texts = description.get("long_texts", "cut")
+        if long_texts not in get_args(LongTexts):
+            raise ValueError(f"long texts {long_texts!r}")
+        encoder = open_checkpoint(folder, max(1, len(classes)), precision=precision, pooling=pooling)
         if not 2 < max_length <= encoder.config.longest:
             raise ValueError(f"max_length {max_length}")
         return cls(
@@ -154,15 +170,24 @@ class EncoderModel:
             task=task,
             classes=classes,
             max_length=max_length,
+            long_texts=long_texts,
             pairs=bool(description["pairs"]),
+            thresholds=_thresholds(description, classes),
         )
 
 
-def _architecture(model_type: str) -> str:
+def _thresholds(description: Mapping[str, Any], classes: tuple[str, ...]) -> tuple[float, ...]:
+    thresholds = tuple(map(float, description.get("thresholds", ())))
+    if len(thresholds) not in (0, len(classes)) or not all(0 <= threshold <= 1 for threshold in thresholds):
+        raise ValueError(f"the thresholds {thresholds} of {len(classes)} labels")
+    return thresholds
+
+
+def _architecture(model_type: str, pooling: Pooling) -> str:
     names = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert"}
     names |= {"distilbert": "DistilBert", "electra": "Electra"}
     assert names.keys() == KINDS.keys()
-    return f"{names[model_type]}ForSequenceClassification"
+    return names[model_type] + ("ForSequenceClassification" if pooling == "cls" else "Model")
 
 
 def encoder_inputs(encoder: Encoder, batch: Mapping[str, Any]) -> tuple[Any, ...]:

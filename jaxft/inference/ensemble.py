@@ -50,6 +50,12 @@ class Ensemble:
         return self._first.pairs
 
     @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The mean of the models' thresholds; empty unless all have some."""
+        thresholds = [model.thresholds for model in self.models.values() if model.thresholds]
+        return tuple(np.mean(thresholds, axis=0).tolist()) if len(thresholds) == len(self.models) else ()
+
+    @property
     def _first(self) -> TextClassifier | EncoderModel:
         return next(iter(self.models.values()))
 
@@ -67,7 +73,7 @@ class Ensemble:
 
     def answers(self, texts: Sequence[Any]) -> list[dict[str, Any]]:
         """Answers each text, in their order; see `jaxft.inference.answers.as_answers`."""
-        return as_answers(self.task, self.classes, self.scores(texts))
+        return as_answers(self.task, self.classes, self.scores(texts), self.thresholds)
 
     def predict(self, texts: Sequence[Any]) -> list[Any]:
         """Predicts the class, the number or the list of labels of each text, in their order."""

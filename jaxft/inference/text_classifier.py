@@ -35,7 +35,8 @@ class TextClassifier:
     """A trained classifier of texts, ready to predict.
 
     Attributes:
-        task, pairs: what it predicts, and whether it reads pairs of texts; the same for all.
+        task, pairs, thresholds: what it predicts, whether it reads pairs of texts, and the thresholds of labels; the
+            same for all.
         config: sizes of the encoder.
         classes: names of the C classes.
         head_hidden, max_length, bptt: as in `jaxft.models.heads.Classifier`.
@@ -47,6 +48,7 @@ class TextClassifier:
 
     task: ClassVar[Task] = "classification"
     pairs: ClassVar[bool] = False
+    thresholds: ClassVar[tuple[float, ...]] = ()
 
     config: AWDLSTMConfig
     classes: tuple[str, ...]

@@ -97,7 +97,7 @@ def _stacked_stage(
         stages[direction] = lm_stage(texts, settings, params, direction)
     # Not the stages themselves, whose parameters would stay in memory.
     batches = [stage.batches for stage in stages.values()]
-    evaluations = {direction: stage.evaluate for direction, stage in stages.items()}
+    evaluations = {direction: stage.evaluate for direction, stage in stages.items() if stage.evaluate is not None}
 
     def evaluate(params: Any, carry: Any) -> dict[str, float]:
         scores = {name: measure(unstack(params, i), ()) for i, (name, measure) in enumerate(evaluations.items())}

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxft.data.splits import Texts
 from jaxft.models.awd_lstm import AWDLSTMConfig
@@ -88,7 +89,11 @@ def stage_seconds(
 
 
 def describe_sizes(texts: Texts) -> str:
-    """The number of texts of every part, and of the words in the vocabulary."""
+    """The number of texts of every part, of the words in the vocabulary, and the share of tokens that it lacks."""
     parts = {"train": texts.train, "dev": texts.dev, "test": texts.test, "language-model texts": texts.lm_train}
     counted = ", ".join(f"{len(documents):,} {name}" for name, documents in parts.items() if len(documents))
-    return f"{texts.name}: {counted}; {len(texts.store.vocabulary):,} words in the vocabulary"
+    vocabulary, ids = texts.store.vocabulary, texts.store.ids
+    unknown = 100 * np.count_nonzero(ids == vocabulary.unk) / max(1, len(ids))
+    advice = ", so try a lower --text.min-count or a higher --text.max-vocab" if unknown > 20 else ""
+    words = f"{len(vocabulary):,} words in the vocabulary, {unknown:.1f} % of tokens unknown"
+    return f"{texts.name}: {counted}; {words}{advice}"

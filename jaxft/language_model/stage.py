@@ -115,6 +115,12 @@ def adapted_params(texts: Texts, start: Any) -> tuple[Any, dict[str, int]]:
     return params, {"matched_words": matched, "new_words": len(vocabulary) - matched}
 
 
+def untrained_lm(texts: Texts, start: TextLanguageModel) -> StageResult:
+    """A language model with the vocabulary of `texts`, as the result of a stage that trains nothing."""
+    params, word_counts = adapted_params(texts, start)
+    return StageResult(params, {}, {**word_counts, "seconds": 0.0, "tokens": 0})
+
+
 def lm_stage(texts: Texts, settings: LanguageModelSettings, params: Any, direction: Direction = "forward") -> Stage:
     """The stage that trains a language model from `params`.
 

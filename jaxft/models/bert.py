@@ -21,9 +21,17 @@ from flax import nnx, traverse_util
 
 from jaxft.errors import InputError
 from jaxft.models.bert_config import KINDS, BertConfig, bert_config
-from jaxft.models.bert_layers import Embeddings, Head, Layer, dense, linear, recomputed, split_key
-from jaxft.models.hugging_face import fill_encoder, read_checkpoint, read_config, to_parameters
-from jaxft.models.options import Precision
+from jaxft.models.bert_layers import Embeddings, Head, Layer, dense, linear, pool, recomputed, split_key
+from jaxft.models.hugging_face import (
+    fill_encoder,
+    read_checkpoint,
+    read_config,
+    read_pooling,
+    reads_first_token,
+    to_parameters,
+    without_head,
+)
+from jaxft.models.options import Pooling, Precision
 
 
 class Bert(nnx.Module):
@@ -60,7 +68,8 @@ class Bert(nnx.Module):
 
         Returns:
             `hidden_states`, a list of (B, T, H): the embeddings and the output of every layer; `pooled` (B, H), the
-            pooler's output, or the first token's where there is no pooler; and, with a head, `logits` (B, C) float32.
+            pooler's output, or without a pooler what `config.pooling` makes of the last layer; and, with a head,
+            `logits` (B, C) float32 and `features` (B, H), which the output layer multiplies.
 
         Raises:
             ValueError: `frozen_layers` is negative or above the number of layers.
@@ -73,11 +82,13 @@ class Bert(nnx.Module):
         states = [jax.lax.stop_gradient(embedded) if frozen_layers else embedded]
         states += self._scan(range(frozen_layers), states[-1], valid, keys, frozen=True)
         states += self._scan(range(frozen_layers, self.config.num_layers), states[-1], valid, keys)
-        first = states[-1][:, 0]
-        pooled = jnp.tanh(linear(self.config, first, self.pooler)) if self.config.pooler else first
+        pooled = features = pool(states[-1], valid, self.config.pooling)
+        if self.config.pooler:
+            pooled = jnp.tanh(linear(self.config, states[-1][:, 0], self.pooler))
         outputs: dict[str, Any] = {"hidden_states": states, "pooled": pooled}
         if self.config.num_labels is not None:
-            outputs["logits"] = self.head(pooled if self.config.kind == "bert" else first, keys[-1])
+            read = pooled if self.config.kind == "bert" else features
+            outputs["features"], outputs["logits"] = self.head(read, keys[-1])
         return outputs
 
     def _scan(
@@ -163,6 +174,7 @@ def open_checkpoint(
     seed: int = 0,
     dropout: float | None = None,
     new_head: bool = False,
+    pooling: Pooling | None = "cls",
 ) -> Encoder:
     """Reads a Hugging Face checkpoint.
 
@@ -175,6 +187,8 @@ def open_checkpoint(
         seed: of the parameters that are drawn at random.
         dropout: replaces every dropout probability in config.json.
         new_head: draw the head at random even if the file has one.
+        pooling: what the head reads. None takes what the checkpoint was made for: what its 1_Pooling/config.json names,
+            the first token if the file has a classifier, or with BERT a pooler, and else the mean.
 
     Raises:
         InputError: a file is missing or damaged, the model is of another kind, or the weights do not fit; the sentence
@@ -189,19 +203,19 @@ def open_checkpoint(
             f"the model in {name} is of type {settings.get('model_type')!r}: name a checkpoint of a type among "
             f"{', '.join(sorted(KINDS))}"
         )
-    arrays, problems = to_parameters(state, kind)
-    if new_head:
-        arrays = {path: array for path, array in arrays.items() if not path.startswith("head/")}
+    pooling = pooling or read_pooling(folder) or ("cls" if reads_first_token(state, kind) else "mean")
+    arrays, problems = to_parameters(without_head(state) if new_head else state, kind, pooling)
     stored_labels = arrays["head/out/bias"].shape[0] if "head/out/bias" in arrays else None
     if None not in (num_labels, stored_labels) and stored_labels != num_labels:
         raise InputError(
             f"{name} has a head of {stored_labels} outputs where {num_labels} are wanted: name a base checkpoint"
         )
     pooler = "pooler/kernel" in arrays
-    if num_labels is not None:  # BERT's head reads the pooler, the others' do not
-        pooler = kind == "bert"
+    if num_labels is not None:  # only BERT's head reads a pooler, that of the first token
+        pooler = kind == "bert" and pooling == "cls"
         arrays = {path: array for path, array in arrays.items() if pooler or not path.startswith("pooler/")}
     config = bert_config(settings, kind, name, pooler, stored_labels if num_labels is None else num_labels, precision)
+    config = replace(config, pooling=pooling)
     if dropout is not None:
         config = replace(config, hidden_dropout=dropout, attention_dropout=dropout, head_dropout=dropout)
     template = nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: Bert(config, nnx.Rngs(0)))))

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 
 from jaxft.errors import InputError
-from jaxft.models.options import Precision
+from jaxft.models.options import Pooling, Precision
 
 Kind = Literal["bert", "roberta", "distilbert", "electra"]
 KINDS: dict[str, Kind] = {
@@ -52,6 +52,9 @@ class BertConfig:
         position_offset: position of a text's first token; RoBERTa's positions begin after that of padding.
         pooler: whether there is a dense layer on the first token's output.
         num_labels: outputs of the head; None without a head.
+        precision: of matrix products.
+        pooling: what the head reads. With "cls" there is a pooler or a dense layer between the first token and the
+            output layer, as in transformers; otherwise the output layer reads the pooled features.
     """
 
     kind: Kind
@@ -74,6 +77,7 @@ class BertConfig:
     pooler: bool
     num_labels: int | None
     precision: Precision = "f32"
+    pooling: Pooling = "cls"
 
     @property
     def longest(self) -> int:

@@ -14,6 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from jaxft.models.bert_config import ACTIVATIONS, BertConfig, Kind
 from jaxft.models.dropout import dropout
+from jaxft.models.options import Pooling
 from jaxft.models.products import matmul
 
 HEAD_ACTIVATIONS: dict[Kind, Callable[[jax.Array], jax.Array]] = {
@@ -93,22 +94,40 @@ class Layer(nnx.Module):
 
 
 class Head(nnx.Module):
-    """The head for whole texts: a linear layer; all kinds but BERT have a dense layer with an activation below it."""
+    """The head for whole texts: a linear layer; all kinds but BERT read the first token through a dense layer."""
 
     def __init__(self, config: BertConfig, num_labels: int, rngs: nnx.Rngs):
         self.config = config
-        if config.kind != "bert":
+        self.has_dense = config.kind != "bert" and config.pooling == "cls"
+        if self.has_dense:
             self.dense = dense(config, config.hidden_size, config.hidden_size, rngs)
         self.out = dense(config, config.hidden_size, num_labels, rngs)
 
-    def __call__(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
-        """(B, H) -> logits (B, C)."""
+    def __call__(self, x: jax.Array, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """(B, H) -> the features of the output layer, (B, H), and logits (B, C)."""
         keys = split_key(key, 2)
-        if self.config.kind != "bert":
+        if self.has_dense:
             if self.config.kind != "distilbert":
                 x = dropout(x, self.config.head_dropout, keys[0])
             x = HEAD_ACTIVATIONS[self.config.kind](linear(self.config, x, self.dense))
-        return linear(self.config, dropout(x, self.config.head_dropout, keys[1]), self.out)
+        return x, linear(self.config, dropout(x, self.config.head_dropout, keys[1]), self.out)
+
+
+def pool(x: jax.Array, valid: jax.Array, pooling: Pooling) -> jax.Array:
+    """(B, T, H) and (B, T) bool -> (B, H), over the tokens where `valid` is True.
+
+    References:
+        Reimers & Gurevych, Sentence-BERT, EMNLP 2019, section 3.
+    """
+    mask = valid[:, :, None]
+    match pooling:
+        case "cls":
+            return x[:, 0]
+        case "mean":
+            counts = jnp.maximum(mask.sum(axis=1), 1).astype(x.dtype)
+            return jnp.where(mask, x, jnp.zeros_like(x)).sum(axis=1) / counts
+        case "max":
+            return jnp.where(mask, x, jnp.full_like(x, jnp.finfo(x.dtype).min)).max(axis=1)
 
 
 def dense(config: BertConfig, inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Linear:

@@ -11,12 +11,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
 from jaxft.models.awd_lstm import AWDLSTMConfig, Encoder, initial_carry, layer_rules
 from jaxft.models.dropout import keep_masks
 from jaxft.models.options import Dropouts
+
+EPSILON = 1e-5
+"""what the batch norms add to a variance"""
 
 
 def concat_pool(outputs: jax.Array, valid: jax.Array) -> jax.Array:
@@ -54,9 +58,9 @@ class PoolingHead(nnx.Module):
     def __init__(self, features: int, hidden: int, classes: int, dropouts: tuple[float, float], rngs: nnx.Rngs):
         self.dropouts = dropouts
         # A momentum of 0.9 here is PyTorch's default of 0.1, which weights the new statistics instead of the old.
-        self.norm_0 = nnx.BatchNorm(features, momentum=0.9, epsilon=1e-5, rngs=rngs)
+        self.norm_0 = nnx.BatchNorm(features, momentum=0.9, epsilon=EPSILON, rngs=rngs)
         self.linear_0 = nnx.Linear(features, hidden, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
-        self.norm_1 = nnx.BatchNorm(hidden, momentum=0.9, epsilon=1e-5, rngs=rngs)
+        self.norm_1 = nnx.BatchNorm(hidden, momentum=0.9, epsilon=EPSILON, rngs=rngs)
         self.linear_1 = nnx.Linear(hidden, classes, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
 
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
@@ -67,6 +71,36 @@ class PoolingHead(nnx.Module):
         x = jax.nn.relu(self.linear_0(x if masks is None else x * masks[0]))
         x = self.norm_1(x, use_running_average=key is None)
         return self.linear_1(x if masks is None else x * masks[1])
+
+
+def with_linear_head(
+    params: Any, features: np.ndarray, solve: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+) -> tuple[Any, Any]:
+    """The parameters and statistics of a `PoolingHead` that answers as a linear layer on normalized features does.
+
+    A hidden unit and its opposite hold each output, because relu(z) - relu(-z) = z. The other hidden units stay as they
+    are and have no weight in the answer yet.
+
+    Args:
+        params: of the head, with at least 2 C hidden units.
+        features: (N, F) float32, of training texts; the batch norms get their means and variances.
+        solve: from the features, normalized, to kernel (F, C) and bias (C,) of the linear layer.
+    """
+    mean, var = features.mean(axis=0), features.var(axis=0)
+    normalized = (features - mean) / np.sqrt(var + EPSILON)
+    kernel, bias = solve(normalized)
+    pairs = 2 * kernel.shape[1]
+    linear_0 = {name: np.array(array) for name, array in params["linear_0"].items()}
+    linear_0["kernel"][:, :pairs] = np.concatenate([kernel, -kernel], axis=1)
+    linear_0["bias"][:pairs] = np.concatenate([bias, -bias])
+    units = np.maximum(normalized @ linear_0["kernel"] + linear_0["bias"], 0)
+    unit_mean, unit_var = units.mean(axis=0), units.var(axis=0)
+    signs = np.concatenate([np.eye(kernel.shape[1]), -np.eye(kernel.shape[1])]).astype(np.float32)  # (2C, C)
+    top = np.zeros_like(params["linear_1"]["kernel"])
+    top[:pairs] = signs * np.sqrt(unit_var[:pairs, None] + EPSILON)
+    linear_1 = {"kernel": top, "bias": unit_mean[:pairs] @ signs}
+    statistics = {"norm_0": {"mean": mean, "var": var}, "norm_1": {"mean": unit_mean, "var": unit_var}}
+    return {**params, "linear_0": linear_0, "linear_1": linear_1}, statistics
 
 
 class Classifier(nnx.Module):
@@ -116,7 +150,11 @@ class Classifier(nnx.Module):
         return self.head(concat_pool(outputs, valid.T), head_key)
 
     def evaluate(self, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
-        """The logits (B, C) of a call without a key, without a gradient.
+        """The logits (B, C) of a call without a key, without a gradient."""
+        return jax.lax.stop_gradient(self.head(self.pool(tokens, lengths)))
+
+    def pool(self, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
+        """The pooled outputs (B, 3E) of the encoder, without dropout and gradient.
 
         The whole document is read and pooled in chunks of `bptt`, from the chunk where the batch's longest document
         starts, so that only the token ids take memory in proportion to T.
@@ -134,7 +172,7 @@ class Classifier(nnx.Module):
         valid = _words(tokens, lengths)
         tail = valid & (jnp.arange(width) >= width - self.max_length)[None, :]
         _, last, largest, total = self._in_chunks(read, state, tokens, valid, tail)
-        return jax.lax.stop_gradient(self.head(_pooled(last, largest, total, tail.sum(axis=1))))
+        return jax.lax.stop_gradient(_pooled(last, largest, total, tail.sum(axis=1)))
 
     def _in_chunks(self, read: Callable[..., Any], state: Any, tokens: jax.Array, valid: jax.Array, *more: Any) -> Any:
         """Folds `read(encoder, *columns, state) -> state` over chunks of `bptt` columns, from the first with a word."""
@@ -167,8 +205,14 @@ def classifier_rules(num_layers: int) -> tuple[tuple[str, str], ...]:
     return (("encoder/embedding", "embedding"), *layer_rules(num_layers), ("head/.*", "head"))
 
 
-def classification_loss(graphdef: nnx.GraphDef) -> Callable[..., tuple[jax.Array, tuple[Any, Mapping[str, jax.Array]]]]:
+def classification_loss(
+    graphdef: nnx.GraphDef, class_weights: np.ndarray | None = None
+) -> Callable[..., tuple[jax.Array, tuple[Any, Mapping[str, jax.Array]]]]:
     """The loss function for the trainer: mean cross-entropy in nats per document.
+
+    Args:
+        graphdef: of a `Classifier`.
+        class_weights: (C,) float32, the weight of a document of each class in the mean; None weights all alike.
 
     Returns:
         `loss_fn(params, carry, batch, key) -> (loss, (carry, metrics))`. `carry` holds the statistics of the batch
@@ -178,7 +222,9 @@ def classification_loss(graphdef: nnx.GraphDef) -> Callable[..., tuple[jax.Array
     def loss_fn(params: Any, carry: Any, batch: Mapping[str, jax.Array], key: jax.Array | None) -> tuple:
         model: Classifier = nnx.merge(graphdef, params, carry)
         logits = model(batch["tokens"], batch["lengths"], key)
-        loss = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]))
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
+        weights = None if class_weights is None else jnp.asarray(class_weights)[batch["labels"]]
+        loss = jnp.average(losses, weights=weights)
         accuracy = jnp.mean((jnp.argmax(logits, axis=1) == batch["labels"]).astype(loss.dtype))
         statistics = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
         return loss, (statistics, {"accuracy": accuracy})

@@ -16,9 +16,11 @@ from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 
 from jaxft.errors import InputError
+from jaxft.models.options import Pooling
 from jaxft.models.torch_file import is_state, read_tensors
 from jaxft.models.weight_table import Arrays, Row, assemble, fill
 
+POOLING_FILE = "1_Pooling/config.json"
 SINGLE, INDEX, PICKLED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
 
 
@@ -93,6 +95,8 @@ HEADS: Mapping[str, Sequence[ParameterName]] = {
     "electra": _TWO_LAYER_HEAD,
     "distilbert": (*_dense("pre_classifier", "head/dense"), *_dense("classifier", "head/out")),
 }
+POOLED_HEAD = _dense("classifier", "head/out")
+"""the head that reads the mean or the maximum of the last layer, which transformers does not have"""
 _PREFIX = rf"(?:(?:{'|'.join(ENCODERS)})\.)?"
 _UNUSED = (
     Row(rf"{_PREFIX}embeddings\.(?:position|token_type)_ids", how="ignore"),
@@ -102,13 +106,17 @@ _UNUSED = (
 )
 
 
-def to_parameters(state: Arrays, kind: str) -> tuple[dict[str, np.ndarray], list[str]]:
+def _head(kind: str, pooling: Pooling) -> Sequence[ParameterName]:
+    return HEADS[kind] if pooling == "cls" else POOLED_HEAD
+
+
+def to_parameters(state: Arrays, kind: str, pooling: Pooling = "cls") -> tuple[dict[str, np.ndarray], list[str]]:
     """Our parameters by path, and a list of problems; see `jaxft.models.weight_table.assemble`."""
     encoder = (name.row(_PREFIX) for name in ENCODERS[kind])
-    return assemble(state, [*encoder, *(name.row() for name in HEADS[kind]), *_UNUSED])
+    return assemble(state, [*encoder, *(name.row() for name in _head(kind, pooling)), *_UNUSED])
 
 
-def to_checkpoint(params: Any, kind: str) -> dict[str, np.ndarray]:
+def to_checkpoint(params: Any, kind: str, pooling: Pooling = "cls") -> dict[str, np.ndarray]:
     """The weights of a checkpoint with a head, float32, by name: the way back from `to_parameters`.
 
     Raises:
@@ -117,7 +125,7 @@ def to_checkpoint(params: Any, kind: str) -> dict[str, np.ndarray]:
     # Reversed, so that the first of two names for a parameter is written.
     table = {
         name.ours: (prefix + name.theirs, name.how)
-        for prefix, names in ((f"{kind}.", ENCODERS[kind]), ("", HEADS[kind]))
+        for prefix, names in ((f"{kind}.", ENCODERS[kind]), ("", _head(kind, pooling)))
         for name in reversed(names)
     }
     state = {}
@@ -136,13 +144,56 @@ def fill_encoder(arrays: Arrays, template: Any, problems: Sequence[str], name: s
     return fill(arrays, template, problems, complaint, "name a checkpoint of BERT, RoBERTa, DistilBERT or ELECTRA")
 
 
+POOLINGS: Mapping[str, Pooling] = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+}
+"""the poolings in 1_Pooling/config.json of sentence-transformers"""
+
+
+def read_pooling(folder: Path) -> Pooling | None:
+    """The pooling in 1_Pooling/config.json; None without such a file, or if it names another pooling or several.
+
+    Raises:
+        InputError: the file is not a JSON object.
+    """
+    path = folder / POOLING_FILE
+    if not path.is_file():
+        return None
+    content = _read_object(path)
+    mode = content.get("pooling_mode")
+    named: list[Pooling] = [
+        pooling for name, pooling in POOLINGS.items() if content.get(name) is True or mode == pooling
+    ]
+    others = {name for name, on in content.items() if name.startswith("pooling_mode_") and on is True} - set(POOLINGS)
+    return named[0] if len(named) == 1 and not others else None
+
+
+def reads_first_token(state: Arrays, kind: str) -> bool:
+    """Whether a checkpoint has a trained layer on the first token: a classifier, or with BERT a pooler.
+
+    The poolers of the others come without training, and their classifiers do not read them.
+    """
+    layers = "pooler|classifier" if kind == "bert" else "classifier|pre_classifier"
+    return any(re.match(rf"{_PREFIX}({layers})\.", name) for name in state)
+
+
+def without_head(state: Arrays) -> dict[str, np.ndarray]:
+    """The weights of a checkpoint without those of its classifier."""
+    return {name: array for name, array in state.items() if not re.match(r"(pre_)?classifier\.", name)}
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The content of config.json.
 
     Raises:
         InputError: the file is missing, or its content is not a JSON object.
     """
-    path = folder / "config.json"
+    return _read_object(folder / "config.json")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

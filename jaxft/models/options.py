@@ -1,9 +1,11 @@
-"""Options of the models: the precision of matrix products and AWD-LSTM's dropout probabilities, without JAX."""
+"""Options of the models, without JAX: precision of matrix products, pooling of encoders, dropouts of AWD-LSTM."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 Precision = Literal["f32", "bf16"]
+Pooling = Literal["cls", "mean", "max"]
+"""what the head of an encoder reads: the first token, or the mean or the maximum over the tokens of a text"""
 
 
 @dataclass(frozen=True)

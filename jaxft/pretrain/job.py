@@ -19,6 +19,7 @@ from jaxft.files import cache_folder
 from jaxft.inference.load import LANGUAGE_MODELS
 from jaxft.language_model.both_directions import train_lms
 from jaxft.language_model.estimate import describe_sizes, stage_seconds
+from jaxft.language_model.small_corpus import with_fitting_rows
 from jaxft.language_model.stage import (
     LANGUAGE_MODEL,
     as_language_model,
@@ -88,6 +89,7 @@ def prepare(settings: Settings) -> job.Prepared:
         InputError: bad data.
     """
     texts = read_texts(settings)
+    settings, lines = with_fitting_rows(settings, texts)
     lengths, stages = texts.store.lengths, plans(texts, settings)
     sizes = {"training tokens": texts.lm_train, "held-out tokens": texts.lm_valid, "test tokens": texts.test}
     return job.Prepared(
@@ -101,7 +103,7 @@ def prepare(settings: Settings) -> job.Prepared:
             "vocabulary": len(texts.store.vocabulary),
         },
         tokens=int(lengths.sum()),
-        lines=[describe_sizes(texts)],
+        lines=[describe_sizes(texts), *lines],
         files={"vocabulary.json": texts.store.vocabulary.save},
         estimate=lambda: stage_seconds(texts, settings.precision, stages, encoder_config(texts, settings)),
     )

@@ -1,4 +1,4 @@
-"""Scores of predicted classes, numbers and sets of labels, with the interval of an accuracy."""
+"""Scores of predicted classes, numbers and sets of labels; the scores that choose weights; intervals of accuracies."""
 
 import math
 from collections.abc import Sequence
@@ -7,6 +7,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from jaxft.training.selection import Mode
+from jaxft.training.settings import Metric
+
+LEAST_POSITIVES = 5
+"""the fewest texts with a label that can tell its threshold"""
+UNBALANCED = 3.0
+"""classes are unbalanced where the largest has more than so many times the texts of the smallest"""
 PERCENT_SCORES = ("precision", "recall", "f1")
 """last words of the names of scores that are shown in per cent, as accuracy is"""
 
@@ -43,8 +50,9 @@ def classification_scores(labels: Sequence[int], predictions: Sequence[int], cla
         classes: (C,) names.
 
     Returns:
-        `n`, `accuracy`, `accuracy_interval` (95 %), `macro_f1` (over all classes, absent ones with 0), `per_class`
-        (`class`, `precision`, `recall`, `f1`, `support`) and `confusion_matrix` (C rows, true; C columns, predicted).
+        `n`, `accuracy`, `accuracy_interval` (95 %), `macro_f1` (over the classes that are true or predicted somewhere,
+        as scikit-learn has it), `per_class` (`class`, `precision`, `recall`, `f1`, `support`) and `confusion_matrix` (C
+        rows, true; C columns, predicted).
 
     Examples:
         >>> result = classification_scores([0, 0, 1, 1], [0, 1, 1, 1], ["neg", "pos"])
@@ -77,13 +85,100 @@ def classification_scores(labels: Sequence[int], predictions: Sequence[int], cla
         "n": true.size,
         "accuracy": float(hits.sum() / true.size),
         "accuracy_interval": list(accuracy_interval(int(hits.sum()), true.size)),
-        "macro_f1": float(scores["f1"].mean()),
+        "macro_f1": float(scores["f1"][claims + support > 0].mean()),
         "per_class": [
             {"class": name} | {score: values[i].item() for score, values in scores.items()}
             for i, name in enumerate(classes)
         ],
         "confusion_matrix": confusion.tolist(),
     }
+
+
+def default_metric(labels: np.ndarray, classes: int) -> Metric:
+    """The metric that suits the classes of the training texts: accuracy, or macro-F1 where they are unbalanced.
+
+    Examples:
+        >>> default_metric(np.array([0, 1, 1]), 2), default_metric(np.array([0, 1, 1, 1, 1]), 2)
+        ('accuracy', 'macro-f1')
+    """
+    counts = np.bincount(labels, minlength=classes)
+    return "macro-f1" if counts.max() > UNBALANCED * counts.min() else "accuracy"
+
+
+def metric_mode(metric: Metric) -> Mode:
+    """Whether higher or lower scores are better."""
+    return "min" if metric == "log-loss" else "max"
+
+
+def score_name(metric: Metric) -> str:
+    """The name of a metric among the scores of a summary.
+
+    Examples:
+        >>> score_name("macro-f1")
+        'macro_f1'
+    """
+    return metric.replace("-", "_")
+
+
+def metric_score(metric: Metric, labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """One score of predicted classes, as scikit-learn computes it.
+
+    Args:
+        metric: which; `roc-auc` is the mean over classes of each against the rest, without classes of no text or all.
+        labels: (N,) int, true classes.
+        probabilities: (N, C) float.
+
+    Examples:
+        >>> metric_score("mcc", np.array([0, 1]), np.array([[0.9, 0.1], [0.2, 0.8]]))
+        1.0
+    """
+    from sklearn import metrics
+
+    if not np.isfinite(probabilities).all():
+        return math.nan
+    probabilities = probabilities.astype(np.float64)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    predicted, classes = probabilities.argmax(axis=1), np.arange(probabilities.shape[1])
+    match metric:
+        case "accuracy":
+            return float(metrics.accuracy_score(labels, predicted))
+        case "macro-f1" | "weighted-f1":
+            return float(metrics.f1_score(labels, predicted, average="macro" if metric == "macro-f1" else "weighted"))
+        case "mcc":
+            return float(metrics.matthews_corrcoef(labels, predicted))
+        case "log-loss":
+            return float(metrics.log_loss(labels, probabilities, labels=classes))
+        case "roc-auc":
+            present = [label for label in classes if 0 < (labels == label).sum() < len(labels)]
+            areas = [metrics.roc_auc_score(labels == label, probabilities[:, label]) for label in present]
+            return float(np.mean(areas)) if areas else 0.5
+
+
+def best_thresholds(targets: np.ndarray, probabilities: np.ndarray) -> list[float]:
+    """The threshold of each label's probability with the highest F1; 0.5 for labels that fewer than 5 texts have.
+
+    Args:
+        targets: (N, C) of 0 and 1.
+        probabilities: (N, C) float.
+
+    Examples:
+        >>> true, p = np.arange(20) >= 10, np.linspace(0, 0.4, 20)
+        >>> [round(threshold, 3) for threshold in best_thresholds(true[:, None], p[:, None])]
+        [0.2]
+    """
+    return [_best_threshold(column > 0, p) for column, p in zip(targets.T, probabilities.T, strict=True)]
+
+
+def _best_threshold(true: np.ndarray, probabilities: np.ndarray) -> float:
+    if true.sum() < LEAST_POSITIVES:
+        return 0.5
+    order = np.argsort(-probabilities, kind="stable")
+    sorted_p = probabilities[order].astype(np.float64)
+    f1 = 2 * np.cumsum(true[order]) / (np.arange(1, len(true) + 1) + true.sum())  # of the first 1, 2, ... N texts
+    can_end = np.append(sorted_p[:-1] > sorted_p[1:], True)
+    last = int(np.where(can_end, f1, -1).argmax())
+    below = sorted_p[last + 1] if last + 1 < len(true) else 0.0
+    return float((sorted_p[last] + below) / 2)
 
 
 def regression_scores(targets: np.ndarray, predictions: np.ndarray) -> dict[str, Any]:

@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from jaxft.errors import InputError
 
+Metric = Literal["accuracy", "macro-f1", "weighted-f1", "mcc", "roc-auc", "log-loss"]
+"""scores of predicted classes that can choose among weights"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
@@ -26,6 +29,27 @@ class RunSettings:
     """minutes between two checkpoints"""
     dry_run: bool = False
     """print the settings, the data and the plan, and train nothing"""
+
+
+DEV_FRACTION = 0.1
+MIN_DEV_TEXTS = 50
+"""the fewest texts by which weights are chosen; fewer choose by chance"""
+
+
+def dev_share(fraction: float | None, texts: int) -> float:
+    """The share of so many labelled texts to hold out as dev; 0 for none.
+
+    Args:
+        fraction: the wanted share; None takes `DEV_FRACTION`, or none where that is too few texts to choose by.
+        texts: number of labelled texts.
+
+    Examples:
+        >>> dev_share(None, 1000), dev_share(None, 100), dev_share(0.2, 100)
+        (0.1, 0.0, 0.2)
+    """
+    if fraction is not None:
+        return fraction
+    return DEV_FRACTION if round(DEV_FRACTION * texts) >= MIN_DEV_TEXTS else 0.0
 
 
 NO_EFFECT_ON_RESULT = ("out", "resume", "dry_run", "checkpoint_minutes")

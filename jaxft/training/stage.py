@@ -62,7 +62,8 @@ class Stage:
         carry: what else lives from step to step, to start from.
         key: the PRNG key of the stage.
         batches: what to train on.
-        evaluate: `evaluate(params, carry)` gives metrics of the held-out split, `loss` among them.
+        evaluate: `evaluate(params, carry)` gives metrics of the held-out split, `loss` among them;
+            None if nothing is held out.
         evaluate_every: steps between two evaluations of a phase, the last of which is at its end; None evaluates after
             every epoch.
         selection: what the evaluations decide.
@@ -82,12 +83,16 @@ class Stage:
     carry: Any
     key: jax.Array
     batches: Batches
-    evaluate: Callable[[Any, Any], dict[str, float]]
+    evaluate: Callable[[Any, Any], dict[str, float]] | None
     evaluate_every: int | None = None
     selection: Selection = field(default_factory=Selection)
     average: Average | None = None
     value_and_grad: Callable[[LossFn], GradFn] | None = None
     rate_multipliers: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.evaluate is None and self.selection != Selection():
+            raise ValueError(f"{self.name} selects by evaluations and has none: give evaluate")
 
     @cached_property
     def phase_ends(self) -> list[int]:
@@ -227,10 +232,13 @@ class _StageRun:
     def _evaluate(self, step: int, phase: Phase) -> None:
         """Measures the held-out split and does what the selection decides by it."""
         stage, state = self.stage, self.state
+        epoch = step / stage.batches.steps_per_epoch
+        if stage.evaluate is None:
+            self.evaluations.append({"step": step, "epoch": epoch, "phase": phase.name})
+            return
         metrics = stage.evaluate(stage.weights(state), state.carry)
         if stage.average is not None:
             state = replace(state, average=stage.average.observe(state.average, metrics["loss"]))
-        epoch = step / stage.batches.steps_per_epoch
         self.run.write(stage.name, step, split="held-out", epoch=epoch, phase=phase.name, **metrics)
         scores = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         self.bar.write(f"{stage.name} epoch {epoch:.4g} ({phase.name}): {scores}", file=self.bar.fp)

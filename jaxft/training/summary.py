@@ -71,9 +71,10 @@ def summary_table(summary: Mapping[str, Any]) -> str:
 
     Args:
         summary: the content of `summary.json`. Of its entries this reads `data` (`name`, `sizes`, `classes`,
-            `transductive`), `language_model` (`valid_loss`, `perplexity`), `dev` and `test` (from
-            `classification_scores`, or any other numbers by name), `stages` (a list of `name`, `seconds`, `tokens`,
-            `tokens_per_s`), `peak_memory_mb` (from that function) and `environment` (likewise).
+            `transductive`), `language_model` (`valid_loss`, `perplexity`), `dev`, `test` and `baseline` (from
+            `classification_scores`, or any other numbers by name; `baseline` with its `method`), `weights` (how they
+            were chosen), `stages` (a list of `name`, `seconds`, `tokens`, `tokens_per_s`), `peak_memory_mb` (from that
+            function) and `environment` (likewise).
 
     Examples:
         >>> from jaxft.training.scores import classification_scores
@@ -119,6 +120,10 @@ def _overview(summary: Mapping[str, Any]) -> str:
         for name in summary
         if name.startswith(("language_model", "dev", "test"))
     ]
+    if weights := summary.get("weights"):
+        rows.append(("weights kept", weights))
+    if baseline := summary.get("baseline"):
+        rows.append(("baseline", f"{baseline['method']}: {_scores(baseline) or 'no text has a word'}"))
     if peak := summary.get("peak_memory_mb"):
         parts = {
             "process": "{:,.0f} MB",

@@ -6,12 +6,13 @@ References:
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from jaxft.data.document import Direction
+from jaxft.data.examples import missing_from_test
 from jaxft.data.splits import Texts
 from jaxft.inference.ensemble import Ensemble
 from jaxft.inference.language_model import TextLanguageModel
@@ -19,6 +20,7 @@ from jaxft.inference.load import LANGUAGE_MODELS, MODEL
 from jaxft.inference.text_classifier import TextClassifier
 from jaxft.language_model.both_directions import train_lms
 from jaxft.language_model.estimate import describe_sizes, stage_seconds
+from jaxft.language_model.small_corpus import has_enough_text, with_fitting_rows
 from jaxft.language_model.stage import (
     LANGUAGE_MODEL,
     as_language_model,
@@ -26,14 +28,25 @@ from jaxft.language_model.stage import (
     encoder_config,
     lm_plan,
     stage_name,
+    untrained_lm,
 )
 from jaxft.training import job
+from jaxft.training.baseline import linear_baseline
+from jaxft.training.class_weights import class_weights
 from jaxft.training.run import Run, StageResult
 from jaxft.training.run_folder import run_config
-from jaxft.training.scores import classification_scores
+from jaxft.training.scores import classification_scores, metric_score, score_name
 from jaxft.training.summary import stage_row
 from jaxft.ulmfit.settings import Settings
-from jaxft.ulmfit.stages import CLASSIFIER, as_classifier, plans, read_texts, test_probabilities, train_classifier
+from jaxft.ulmfit.stages import (
+    CLASSIFIER,
+    as_classifier,
+    plans,
+    raw_texts,
+    read_texts,
+    test_probabilities,
+    train_classifier,
+)
 from jaxft.ulmfit.starts import borrowed_language_models, open_starts, with_sizes_of
 
 
@@ -61,6 +74,8 @@ def prepare(settings: Settings) -> job.Prepared:
     starts = open_starts(settings)
     settings = with_sizes_of(starts, settings)
     texts = read_texts(settings)
+    class_weights(settings.class_weights, texts.store.labels[texts.train], texts.store.classes)  # refused here
+    settings, lines = _fitted(settings, texts)
     stages = plans(texts, settings)
     fingerprints = {"corpus": texts.fingerprint}
     borrowed = borrowed_language_models(texts, settings, run_config(settings, fingerprints))
@@ -71,10 +86,22 @@ def prepare(settings: Settings) -> job.Prepared:
         fingerprints=fingerprints,
         data=_describe_data(texts, settings),
         tokens=int(texts.store.lengths.sum()),
-        lines=[describe_sizes(texts)],
+        lines=[describe_sizes(texts), *lines, *missing_from_test(texts.store.labels[texts.test], texts.store.classes)],
         files={"vocabulary.json": texts.store.vocabulary.save},
         estimate=lambda: stage_seconds(texts, settings.precision, stages, encoder_config(texts, settings)),
     )
+
+
+def _fitted(settings: Settings, texts: Texts) -> tuple[Settings, list[str]]:
+    """The settings with a language-model stage that fits the texts, and lines for the user where it differs."""
+    if settings.language_model is not None or not settings.lm.epochs:
+        return settings, []
+    if has_enough_text(settings, texts):
+        return with_fitting_rows(settings, texts)
+    begins = "from random weights" if settings.pretrained is None else "with that of --pretrained as it is"
+    return replace(settings, lm=replace(settings.lm, epochs=0)), [
+        f"{texts.name} has too little text to learn a language model from, so the classifier begins {begins}"
+    ]
 
 
 def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
@@ -83,6 +110,8 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
     language_models = dict(inputs.borrowed)
     if not language_models and lm_plan(settings):
         language_models = train_lms(texts, settings, settings.direction, inputs.starts, run)
+    elif not language_models:  # too little text to train them further
+        language_models = {name: untrained_lm(texts, start) for name, start in inputs.starts.items()}
     classifiers: dict[Direction, StageResult] = {}
     for direction in directions(settings.direction):
         lm = language_models.get(direction)
@@ -100,7 +129,9 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
     test_row = stage_row("test", time.monotonic() - started, int(texts.store.lengths[texts.test].sum()))
     return {
         **_held_out_scores(language_models, classifiers),
+        "weights": _describe_weights(texts),
         **tested,
+        **({"baseline": _baseline(texts, settings)} if settings.baseline else {}),
         "stages": [*_stage_rows(language_models, classifiers), test_row],
     }
 
@@ -130,8 +161,26 @@ def _test(models: Sequence[TextClassifier], texts: Texts, settings: Settings) ->
             alone = classification_scores(labels, part.argmax(axis=1).tolist(), classes)
             names = ("accuracy", "accuracy_interval", "macro_f1")
             scores[f"test_{model.direction}"] = {name: alone[name] for name in names}
-    predictions = np.mean(probabilities, axis=0).argmax(axis=1)
-    return {**scores, "test": classification_scores(labels, predictions.tolist(), classes)}
+    mean = np.mean(probabilities, axis=0)
+    scores["test"] = classification_scores(labels, mean.argmax(axis=1).tolist(), classes)
+    if settings.metric:
+        scores["test"][score_name(settings.metric)] = metric_score(settings.metric, np.array(labels), mean)
+    return scores
+
+
+def _baseline(texts: Texts, settings: Settings) -> dict[str, Any]:
+    """The scores of a linear model on the words of the same texts."""
+    train = np.concatenate([texts.train, texts.dev])
+    words = raw_texts(settings, np.concatenate([train, texts.test]))
+    labels, test_labels = (texts.store.labels[documents].tolist() for documents in (train, texts.test))
+    return linear_baseline(words[: len(train)], labels, words[len(train) :], test_labels, texts.store.classes)
+
+
+def _describe_weights(texts: Texts) -> str:
+    """How the weights of the classifier were chosen, for the summary."""
+    if not len(texts.dev):
+        return "the last ones, because there are no dev texts to choose by"
+    return f"the last within one standard error of the best on {len(texts.dev)} dev texts"
 
 
 def _held_out_scores(
@@ -141,10 +190,13 @@ def _held_out_scores(
     scores: dict[str, Any] = {}
     for direction, lm in language_models.items():
         names = ("valid_loss", "perplexity", "valid_tokens", "matched_words", "new_words")
-        scores[stage_name(LANGUAGE_MODEL, direction)] = {name: lm.report[name] for name in names if name in lm.report}
+        measured = {name: lm.report[name] for name in names if name in lm.report}
+        scores |= {stage_name(LANGUAGE_MODEL, direction): measured} if measured else {}
     for direction, classifier in classifiers.items():
-        kept = classifier.report["kept"]
-        scores[stage_name("dev", direction)] = {name: kept[name] for name in ("accuracy", "loss")}
+        if not (kept := classifier.report.get("kept")):
+            continue
+        numbers = {name: value for name, value in kept.items() if isinstance(value, float) and name != "epoch"}
+        scores[stage_name("dev", direction)] = {"accuracy": kept["accuracy"]} | numbers
     return scores
 
 

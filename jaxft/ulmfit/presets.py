@@ -87,7 +87,15 @@ DEMO = replace(
         activation_penalty=0.0,
         temporal_penalty=0.0,
     ),
-    classifier=replace(SMALL.classifier, divisor=2.6, epochs=6, phase_steps=0, batch_size=10, drop_mult=0.2),
+    classifier=replace(
+        SMALL.classifier,
+        divisor=2.6,
+        epochs=6,
+        phase_steps=0,
+        batch_size=10,
+        drop_mult=0.2,
+        dev_fraction=0.1,
+    ),
 )
 
 PRESETS = {"small": SMALL, "fastai": FASTAI, "paper": PAPER, "demo": DEMO}

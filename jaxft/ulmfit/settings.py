@@ -12,7 +12,7 @@ from jaxft.language_model.settings import (
     check_dropouts,
 )
 from jaxft.models.options import Dropouts
-from jaxft.training.settings import AT_LEAST_0, AT_LEAST_1, BELOW_1, FRACTION, POSITIVE, Range, ranges_of
+from jaxft.training.settings import AT_LEAST_0, AT_LEAST_1, BELOW_1, FRACTION, POSITIVE, Metric, Range, ranges_of
 
 PlanName = Literal["gradual", "fastai", "chain-thaw", "last", "full"]
 
@@ -56,13 +56,16 @@ class ClassifierStage:
     """the encoder's five dropout probabilities"""
     drop_mult: float = 1.0
     """multiplier of all five dropout probabilities"""
+    head: Literal["random", "probe"] = "random"
+    """what the head starts as: random, or the linear layer that is solved on the pooled states of the frozen encoder
+    (probe)"""
     head_hidden: int = 50
     """units of the head's hidden layer"""
     head_dropout: float = 0.1
     """dropout before the last linear layer; --classifier.dropout.output applies to the pooled features"""
-    dev_fraction: float = 0.1
-    """share of the labelled texts to hold out as dev; the weights of the last epoch whose dev accuracy is within one
-    standard error of the best are kept"""
+    dev_fraction: float | None = None
+    """share of the labelled texts to hold out as dev; by default 0.1, or none where that is fewer than 50 texts. The
+    weights of the last epoch within one standard error of the best dev score are kept, or without dev texts the last"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,14 @@ class Settings(LanguageModelSettings):
     """number of labelled texts to use, equally many per class; the other training texts count as unlabelled"""
     limit_unlabelled: int | None = None
     """number of unlabelled texts to use"""
+    metric: Metric | None = None
+    """score on the dev texts that chooses weights; by default accuracy, or macro-f1 where the
+    largest class has more than three times the texts of the smallest"""
+    class_weights: str = "none"
+    """weight of each class in the loss: none, balanced (inverse to the number of its texts), or a JSON object of
+    classes and weights such as {"spam": 3}"""
+    baseline: bool = True
+    """also score TF-IDF with logistic regression on the same texts, to compare with; --no-baseline leaves it out"""
     transductive: bool = False
     """let the language model read the test texts, without their labels"""
     pretrained: str | None = None

@@ -4,17 +4,20 @@ References:
     Howard & Ruder, Universal Language Model Fine-tuning for Text Classification, ACL 2018.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 import optax
 from flax import nnx
+from scipy.special import softmax
 
 from jaxft.data.corpus import open_corpus
-from jaxft.data.document import UNLABELLED, Direction
+from jaxft.data.document import TRAIN, UNLABELLED, Corpus, Direction
+from jaxft.data.examples import stratified_folds, stratified_sample
 from jaxft.data.length_batches import LengthBatches, length_widths
 from jaxft.data.splits import Texts, split_texts
 from jaxft.data.store import build_store
@@ -32,12 +35,16 @@ from jaxft.language_model.stage import (
     pretrain_lm,
     stage_name,
 )
-from jaxft.models.heads import Classifier, classification_loss, classifier_rules
+from jaxft.models.heads import Classifier, classification_loss, classifier_rules, with_linear_head
 from jaxft.optim import unfreezing
 from jaxft.optim.groups import label_params
 from jaxft.optim.phases import Phase
+from jaxft.training.class_weights import class_weights
+from jaxft.training.linear_head import FOLDS, PROBE_TEXTS, Head, solve_head
 from jaxft.training.run import Run, StageResult
-from jaxft.training.selection import Selection, within_standard_error
+from jaxft.training.scores import default_metric, metric_mode, metric_score, score_name
+from jaxft.training.selection import Evaluations, Selection, best_score, within_standard_error
+from jaxft.training.settings import Metric, dev_share
 from jaxft.training.stage import Batches, Stage, run_stage
 from jaxft.ulmfit.settings import Settings
 
@@ -54,12 +61,7 @@ def read_texts(settings: Settings, progress: bool = True) -> Texts:
     Raises:
         InputError: bad data; the sentence names file and row, or the flag.
     """
-    corpus = open_corpus(
-        settings.data,
-        text_column=settings.text_column,
-        label_column=settings.label_column,
-        split_column=settings.split_column,
-    )
+    corpus = _corpus(settings)
     store = build_store(
         corpus,
         cache_folder() / "texts",
@@ -68,16 +70,33 @@ def read_texts(settings: Settings, progress: bool = True) -> Texts:
         transductive=settings.transductive,
         progress=progress,
     )
+    labelled = int((store.splits == TRAIN).sum())
     return split_texts(
         corpus,
         store,
         seed=settings.seed,
-        dev_fraction=settings.classifier.dev_fraction,
+        dev_fraction=dev_share(settings.classifier.dev_fraction, min(labelled, settings.limit_labels or labelled)),
         valid_fraction=settings.lm.valid_fraction,
         limit_labels=settings.limit_labels,
         limit_unlabelled=settings.limit_unlabelled,
         transductive=settings.transductive,
     )
+
+
+def _corpus(settings: Settings) -> Corpus:
+    return open_corpus(
+        settings.data,
+        text_column=settings.text_column,
+        label_column=settings.label_column,
+        split_column=settings.split_column,
+    )
+
+
+def raw_texts(settings: Settings, documents: np.ndarray) -> list[str]:
+    """The texts of some documents, in their order, as they are in the data."""
+    wanted = set(documents.tolist())
+    texts = {i: document.text for i, document in enumerate(_corpus(settings).documents()) if i in wanted}
+    return [texts[i] for i in documents.tolist()]
 
 
 def train_classifier(
@@ -89,7 +108,8 @@ def train_classifier(
 ) -> tuple[TextClassifier, StageResult]:
     """Trains the classifier with gradual unfreezing, each phase with a schedule of its own.
 
-    The weights of the last epoch within a standard error of the best dev accuracy are kept.
+    The weights of the last epoch within a standard error of the best dev accuracy are kept, or without dev texts the
+    last ones.
 
     Args:
         texts: from `read_texts`.
@@ -115,17 +135,29 @@ def train_classifier(
     dev = _evaluation_batches(read, read.dev, settings, stage.eval_batch_size)
     logits_fn = jax.jit(classifier_logits_fn(graphdef))
 
+    labels, classes = texts.store.labels, texts.store.classes
+    metric = settings.metric or default_metric(labels[texts.train], len(classes))
+    score = score_name(metric)
+
     def evaluate(params: Any, statistics: Any) -> dict[str, float]:
         logits = predict_logits(logits_fn, params, statistics, dev)
-        labels = texts.store.labels[texts.dev]
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return {"loss": float(losses.mean()), "accuracy": float((logits.argmax(axis=1) == labels).mean())}
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels[texts.dev])
+        accuracy = float((logits.argmax(axis=1) == labels[texts.dev]).mean())
+        scores = {"loss": float(losses.mean()), "accuracy": accuracy}
+        if score not in scores:
+            scores[score] = metric_score(metric, labels[texts.dev], softmax(logits, axis=1))
+        return scores
 
     documents = batches.steps_per_epoch * min(stage.batch_size, len(texts.train))
     words = int(texts.store.lengths[texts.train].mean() * documents)
-    loss_fn = classification_loss(graphdef)
+    weights = class_weights(settings.class_weights, labels[texts.train], classes)
+    run = run or Run(None)
+    has_begun = run.position(stage_name(CLASSIFIER, direction))
+    if stage.head == "probe" and 2 * len(classes) <= stage.head_hidden and not has_begun:
+        params, statistics = with_probe(read, settings, graphdef, params, statistics, weights)
+    loss_fn = classification_loss(graphdef, weights)
     result = run_stage(
-        run or Run(None),
+        run,
         Stage(
             name=stage_name(CLASSIFIER, direction),
             plan=classifier_plan(settings, batches.steps_per_epoch),
@@ -141,11 +173,50 @@ def train_classifier(
                 batches.steps_per_epoch,
                 tokens_per_epoch=words,
             ),
-            evaluate=evaluate,
-            selection=Selection(is_best=within_standard_error("accuracy", len(texts.dev))),
+            evaluate=evaluate if len(texts.dev) else None,
+            selection=Selection(is_best=_is_best(metric, len(texts.dev))),
         ),
     )
     return as_classifier(texts, settings, result, direction), result
+
+
+def with_probe(
+    texts: Texts,
+    settings: Settings,
+    graphdef: nnx.GraphDef,
+    params: Any,
+    statistics: Any,
+    class_weights: np.ndarray | None = None,
+) -> tuple[Any, Any]:
+    """Parameters and statistics with a head that is solved on the pooled states of at most `PROBE_TEXTS` texts."""
+    rng = np.random.default_rng(settings.seed)
+    count = min(PROBE_TEXTS, len(texts.train))
+    chosen = texts.train[stratified_sample(texts.store.labels[texts.train], count, rng)]
+    labels = texts.store.labels[chosen].astype(np.int32)
+
+    @jax.jit
+    def pool(params: Any, batch: Any) -> jax.Array:
+        return nnx.merge(graphdef, params, statistics).pool(batch["tokens"], batch["lengths"])
+
+    batches = _evaluation_batches(texts, chosen, settings, settings.classifier.eval_batch_size)
+    features = batches.map(partial(pool, params))
+    folds = stratified_folds(labels, min(FOLDS, len(chosen)), rng)
+
+    def solve(features: np.ndarray) -> Head:
+        outputs = len(texts.store.classes)
+        return solve_head("classification", features, labels, outputs, folds, class_weights)
+
+    head, head_statistics = with_linear_head(params["head"], features, solve)
+    return {**params, "head": head}, {**statistics, "head": head_statistics}
+
+
+def _is_best(metric: Metric, dev_texts: int) -> Callable[[Evaluations], bool] | None:
+    """What says whether the last evaluation is the best; None without dev texts."""
+    if not dev_texts:
+        return None
+    if metric in ("accuracy", "macro-f1", "weighted-f1"):  # shares, or means of shares
+        return within_standard_error(score_name(metric), dev_texts)
+    return best_score(score_name(metric), metric_mode(metric))
 
 
 def _random_classifier(texts: Texts, settings: Settings) -> Classifier:

@@ -83,7 +83,9 @@ def test_folds_and_samples_hold_equal_shares_of_every_stratum(groups, count, see
     for group in set(groups):
         shares = np.bincount(folds[own == group], minlength=count)
         assert shares.max() - shares.min() <= 1
-        assert abs(drawn[own == group].sum() - size * (own == group).mean()) < 1 + 1e-9
+        plain = stratified_sample(own, size, rng, at_least_one=False)
+        assert abs(plain[own == group].sum() - size * (own == group).mean()) < 1 + 1e-9
+        assert drawn[own == group].any() or size < len(set(groups))
 
 
 def test_missing_splits_are_carved_once_and_given_ones_stay(tmp_path):
@@ -109,6 +111,24 @@ def test_no_class_or_label_leaves_train(tmp_path):
         assert set(whole.targets[whole.of(TRAIN)]) == {0, 1, 2}
         sets = read_examples(write(tmp_path / "b.csv", "text,label", *lines, "w,a|b"), "multilabel")
         assert carve(sets, dev=0.1, test=0.2, limit=10, seed=seed).targets[:, 2].sum() == 1
+
+
+def test_chance_decides_which_strata_a_small_sample_has():
+    strata_of_8 = np.arange(77).repeat(8)
+    seen = [strata_of_8[stratified_sample(strata_of_8, 50, np.random.default_rng(seed))] for seed in range(12)]
+    assert all(len(set(groups)) == 50 for groups in seen)
+    assert len(set(np.concatenate(seen).tolist())) == 77
+
+
+def test_every_class_of_two_texts_is_in_train_and_test(tmp_path):
+    lines = [f"x {i},big" for i in range(60)] + ["y 1,rare", "y 2,rare", "z 1,once"]
+    for seed in range(4):
+        examples = read_examples(write(tmp_path / "a.csv", "text,label", *lines), "classification")
+        whole = carve(examples, dev=0.0, test=0.1, limit=None, seed=seed)
+        parts = {split: [examples.classes[i] for i in whole.targets[whole.of(split)]] for split in (TRAIN, TEST)}
+        assert set(parts[TRAIN]) == {"big", "rare", "once"}
+        assert set(parts[TEST]) == {"big", "rare"}
+        assert len(parts[TEST]) == 6
 
 
 def test_a_split_column_that_begins_late_is_refused(tmp_path):

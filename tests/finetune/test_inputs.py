@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxft.data.pieces import encode, load_tokenizer
+from jaxft.data.pieces import load_tokenizer
 from jaxft.errors import InputError
 from jaxft.finetune.inputs import read_inputs, split_examples
 from jaxft.inference.encoder import EncoderModel
@@ -22,17 +22,6 @@ def test_every_example_is_in_the_test_of_one_fold(tiny_checkpoint, reviews):
         examples = np.concatenate([split.train, split.dev, split.test])
         assert sorted(examples.tolist()) == list(range(400))
         assert 20 <= len(split.dev) <= 35
-
-
-def test_pieces_are_cut_and_counted(tiny_checkpoint):
-    tokenizer = load_tokenizer(tiny_checkpoint)
-    pieces = encode(tokenizer, [("good film " * 20,), ("bad",)], 8)
-    assert pieces.lengths.tolist() == [8, 3]
-    assert pieces.truncated == 1
-    assert pieces.token_type_ids is None
-    pairs = encode(tokenizer, [("good film", "bad")], 8)
-    assert pairs.token_type_ids is not None
-    assert pairs.token_type_ids.tolist() == [0, 0, 0, 0, 1, 1]
 
 
 def test_a_checkpoint_without_its_own_tokenizer_is_refused(tiny_checkpoint, reviews, tmp_path):

@@ -100,6 +100,44 @@ def test_folds_are_scored_on_what_they_have_not_seen(tiny_checkpoint, reviews, t
 
 
 @pytest.mark.slow
+def test_few_texts_are_all_trained_on_and_the_summary_says_so(tiny_checkpoint, tmp_path):
+    data, short = table(tmp_path / "few.csv", 60, review), ["--max-length", "20", "--train.min-steps", "12"]
+    main(["--model", str(tiny_checkpoint), "--data", data, "--out", str(tmp_path / "run"), *short])
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["data"]["sizes"] == {"train": 48, "test": 12}
+    assert summary["weights"] == "the average of the last steps, because there are no dev texts to choose by"
+    assert "dev" not in summary
+    assert 0 <= summary["baseline"]["accuracy"] <= 1
+
+
+@pytest.mark.slow
+def test_rare_classes_and_long_texts(tiny_checkpoint, tmp_path, capsys):
+    def unbalanced(rng) -> dict:
+        label = "rare" if rng.random() < 0.15 else "usual"
+        return {"text": sentence(rng, "bad" if label == "rare" else "good") + " film" * 20, "label": label}
+
+    data = table(tmp_path / "rare.csv", 120, unbalanced)
+    flags = ["--class-weights", "balanced", "--metric", "mcc", "--long-texts", "windows", "--max-length", "12"]
+    summary = run_job(tiny_checkpoint, data, tmp_path / "run", *flags, "--train.epochs", "2")
+    assert "longer ones are read in windows" in capsys.readouterr().out
+    assert {"loss", "accuracy", "macro_f1", "mcc"} == set(summary["dev"])
+    assert summary["weights"].startswith("those with the best mcc on 1")
+    model = jaxft.load(tmp_path / "run")
+    assert (model.max_length, model.long_texts) == (12, "windows")
+    assert len(model.predict(["good film " * 30, "bad"])) == 2
+
+
+@pytest.mark.slow
+def test_labels_get_thresholds_from_enough_dev_texts(tiny_checkpoint, tmp_path):
+    data = table(tmp_path / "tagged.csv", 300, tagged)
+    flags = ["--task", "multilabel", "--train.epochs", "2", "--dev-fraction", "0.3"]
+    run_job(tiny_checkpoint, data, tmp_path / "run", *flags)
+    thresholds = json.loads((tmp_path / "run/model/model.json").read_text())["thresholds"]
+    assert len(thresholds) == 3
+    assert thresholds != [0.5, 0.5, 0.5]
+
+
+@pytest.mark.slow
 def test_without_a_test_split_the_dev_texts_are_all_that_is_scored(tiny_checkpoint, reviews, tmp_path):
     flags = ["--test-fraction", "0", "--limit-labels", "80", "--train.epochs", "1", "--train.keep", "last"]
     summary = run_job(tiny_checkpoint, reviews, tmp_path / "run", *flags)
@@ -118,6 +156,10 @@ def test_without_a_test_split_the_dev_texts_are_all_that_is_scored(tiny_checkpoi
         (["--train.epochs", "0"], "--train.epochs 0 is out of its range"),
         (["--train.swa-start", "3"], "so no epoch is averaged"),
         (["--train.swa-start", "1", "--train.ema-decay", "0.9"], "two averages"),
+        (["--task", "regression", "--metric", "mcc"], "--metric is for --task classification"),
+        (["--task", "regression", "--class-weights", "balanced"], "--class-weights is for --task classification"),
+        (["--long-texts", "windows", "--pair-column", "label"], "is for single texts"),
+        (["--class-weights", "heavy", "--train.epochs", "1"], "--class-weights heavy is not a known setting"),
         (["--train.accumulation", "3"], "does not divide"),
         (["--train.reinit-layers", "3"], "more than the 2 layers"),
         (["--max-length", "64"], "give at most 20"),
@@ -176,7 +218,7 @@ def test_minilm_learns_from_real_texts(real_data, tmp_path):
         for (text,), target in list(zip(rows.texts, rows.targets, strict=True))[:200]:
             writer.writerow([" ".join(text.split()[:30]), float(target)])
     flags = ["--task", "regression", "--train.peak-rate", "3e-4", "--train.epochs", "3", "--max-length", "32"]
-    flags += ["--precision", "bf16", "--out", str(tmp_path / "run")]
+    flags += ["--precision", "bf16", "--train.min-steps", "30", "--out", str(tmp_path / "run")]
     main(["--model", os.environ["JAXFT_MINILM"], "--data", str(tmp_path / "short.csv"), *flags])
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["test"]["pearson"] > 0.3

@@ -37,7 +37,7 @@ def test_averaging_goes_on_from_the_schedule_at_rates_in_the_same_ratios():
 
 
 def test_each_phase_of_gradual_unfreezing_trains_one_layer_more():
-    plan = finetune_plan(Training(unfreeze="gradual", epochs=2), 3, 10)
+    plan = finetune_plan(Training(unfreeze="gradual", epochs=2, min_steps=0), 3, 10)
     assert [(phase.name, phase.epochs) for phase in plan] == [
         ("last 1", 1),
         ("last 2", 1),
@@ -46,4 +46,11 @@ def test_each_phase_of_gradual_unfreezing_trains_one_layer_more():
         ("all", 2),
     ]
     assert [frozen_layers(phase) for phase in plan] == [3, 2, 1, 0, 0]
-    assert [frozen_layers(phase) for phase in finetune_plan(Training(unfreeze="head"), 3, 10)] == [3]
+    assert [frozen_layers(phase) for phase in finetune_plan(Training(unfreeze="head", min_steps=0), 3, 10)] == [3]
+
+
+def test_few_texts_get_more_epochs_and_many_do_not():
+    assert [phase.epochs for phase in finetune_plan(Training(epochs=3, min_steps=200), 2, 7)] == [29]
+    assert [phase.epochs for phase in finetune_plan(Training(epochs=3, min_steps=200), 2, 100)] == [3]
+    averaged = finetune_plan(Training(epochs=3, min_steps=200, swa_start=2), 2, 10)
+    assert [(phase.name, phase.epochs) for phase in averaged] == [("all", 13), ("swa", 7)]

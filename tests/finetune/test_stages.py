@@ -16,7 +16,7 @@ import jaxft
 from jaxft.errors import Stopped
 from jaxft.finetune.inputs import read_inputs, split_examples
 from jaxft.finetune.plan import finetune_plan
-from jaxft.finetune.settings import Training
+from jaxft.finetune.settings import Training, parse
 from jaxft.finetune.stages import (
     _optimizer,
     as_model,
@@ -57,7 +57,7 @@ TECHNIQUES = {
     "gradual unfreezing": {"unfreeze": "gradual", "layer_rates": "divisor"},
     "frequent evaluation, swa": {"evaluate_every": 2, "patience": 3, "swa_start": 1},
 }
-SLOW = {"gradual unfreezing", "frequent evaluation, swa"}
+SLOW = {"adam_warmup", "gradual unfreezing", "frequent evaluation, swa"}
 
 
 @pytest.mark.parametrize(
@@ -128,6 +128,25 @@ def test_stopped_and_resumed_equals_uninterrupted(few, tmp_path):
         resumed = train_encoder(inputs, split, settings, run)
     jax.tree.map(np.testing.assert_array_equal, uninterrupted.params, resumed.params)
     assert uninterrupted.report["evaluations"] == resumed.report["evaluations"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [[], ["--long-texts", "windows"]])
+def test_few_texts_with_default_settings_stopped_and_resumed_equal_uninterrupted(tiny_checkpoint, tmp_path, flags):
+    data = table(tmp_path / "few.csv", 60, review)
+    place = ["--model", str(tiny_checkpoint), "--data", data]
+    few_settings = parse([*place, "--max-length", "10", "--train.min-steps", "12", *flags])
+    inputs = read_inputs(few_settings)
+    split = split_examples(inputs.examples, few_settings)["train"]
+    assert not len(split.dev)
+    uninterrupted = train_encoder(inputs, split, few_settings)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(Stopped), StoppedAt7(tmp_path / "run") as run:
+        train_encoder(inputs, split, few_settings, run)
+    with Run(tmp_path / "run") as run:
+        resumed = train_encoder(inputs, split, few_settings, run)
+    jax.tree.map(np.testing.assert_array_equal, uninterrupted.params, resumed.params)
+    assert resumed.report["steps"] >= 12
 
 
 def test_new_layers_are_drawn_as_the_config_says_and_the_others_stay(tiny_checkpoint):

@@ -13,6 +13,7 @@ from jaxft.finetune.settings import Settings, parse
 
 GOOD, BAD = ["good", "fine", "great"], ["bad", "dull", "poor"]
 FAST = ["--train.peak-rate", "0.003", "--train.dropout", "0", "--max-length", "20", "--train.warmup", "0"]
+FAST += ["--train.head", "random", "--train.min-steps", "0", "--dev-fraction", "0.1", "--train.keep", "best"]
 
 
 def table(path: Path, count: int, row: Callable[[np.random.Generator], dict[str, Any]], seed: int = 0) -> str:

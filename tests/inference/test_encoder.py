@@ -37,6 +37,29 @@ def test_predictions_keep_their_order_and_do_not_depend_on_batch_mates(folder):
     assert model.predict(texts) == [model.classes[i] for i in scores.argmax(axis=1)]
 
 
+def test_a_model_that_reads_windows_sees_the_end_of_a_long_text(folder, tmp_path):
+    model = replace(jaxft.load(folder), max_length=8, long_texts="windows")
+    model.save(tmp_path)
+    saved, cut = jaxft.load(tmp_path), replace(model, long_texts="cut")
+    start = "the film was so good "
+    texts = [start * 3, start * 3 + "bad dull poor", "good"]
+    np.testing.assert_array_equal(saved.scores(texts), model.scores(texts))
+    assert np.ptp(cut.scores(texts[:2]), axis=0).max() < 1e-6 < 1e-4 < np.ptp(model.scores(texts[:2]), axis=0).max()
+    np.testing.assert_allclose(model.scores(texts[2:]), cut.scores(texts[2:]), atol=1e-6)
+
+
+def test_a_label_counts_from_its_own_threshold(tiny_checkpoint, tmp_path):
+    encoder = open_checkpoint(tiny_checkpoint, 2)
+    model = EncoderModel(encoder, load_tokenizer(tiny_checkpoint), "multilabel", ("a", "b"), 16, thresholds=(0.0, 1.0))
+    model.save(tmp_path)
+    assert jaxft.load(tmp_path).predict(["good film"]) == [["a"]]
+    assert replace(model, thresholds=()).predict(["good film"]) in ([[]], [["a"]], [["b"]], [["a", "b"]])
+    description = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps({**description, "thresholds": [0.5]}))
+    with pytest.raises(InputError):
+        jaxft.load(tmp_path)
+
+
 def test_the_model_is_a_checkpoint_of_transformers(folder):
     from transformers import AutoConfig, AutoTokenizer
 
@@ -60,6 +83,21 @@ def test_saving_gives_back_the_names_and_numbers_of_transformers(kind, tiny_chec
     assert theirs.keys() == ours.keys()
     for name, array in theirs.items():
         np.testing.assert_array_equal(ours[name], array)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert"])
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_a_pooled_model_answers_alike_once_saved_and_is_an_encoder_of_transformers(
+    kind, pooling, tiny_checkpoint, tmp_path
+):
+    encoder = open_checkpoint(Path(__file__).parents[1] / "golden/bert" / kind, 2, new_head=True, pooling=pooling)
+    model = EncoderModel(encoder, load_tokenizer(tiny_checkpoint), "classification", ("a", "b"), 16)
+    model.save(tmp_path)
+    texts = ["it was good", "the film was so very very dull"]
+    np.testing.assert_array_equal(jaxft.load(tmp_path).scores(texts), model.scores(texts))
+    assert open_checkpoint(tmp_path, 2, pooling=None).config.pooling == pooling
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["architectures"][0].endswith("Model")
 
 
 def test_half_precision_of_a_checkpoint_is_not_claimed_of_what_is_saved(tiny_checkpoint, tmp_path):

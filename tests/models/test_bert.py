@@ -74,6 +74,43 @@ def test_key_turns_dropout_on_and_every_weight_gets_a_gradient(name: str):
         assert bool(jnp.any(gradient)) or name_of.endswith("key/bias")
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_a_head_reads_the_pooled_tokens_and_no_padding(name: str, pooling):
+    apply = bert.open_checkpoint(GOLDEN / name, 4, new_head=True, pooling=pooling).apply
+    params = bert.open_checkpoint(GOLDEN / name, 4, new_head=True, pooling=pooling).params
+    outputs, real = jax.jit(apply)(params, *inputs(name)), np.array(expected(name)["attention_mask"], bool)
+    for row, states in enumerate(np.asarray(outputs["hidden_states"][-1])):
+        pooled = getattr(states[real[row]], pooling)(axis=0)
+        np.testing.assert_allclose(outputs["features"][row], pooled, rtol=1e-5, atol=1e-5)
+        logits = pooled @ params["head"]["out"]["kernel"] + params["head"]["out"]["bias"]
+        np.testing.assert_allclose(outputs["logits"][row], logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("content", "pooling"),
+    [
+        ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": False}, "mean"),
+        ({"pooling_mode_cls_token": True}, "cls"),
+        ({"pooling_mode": "max"}, "max"),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, "cls"),  # two, which we do not have
+        ({"pooling_mode_weightedmean_tokens": True}, "cls"),
+        (None, "cls"),
+    ],
+)
+def test_a_checkpoint_is_pooled_as_it_was_made_for(folder: Path, content, pooling):
+    if content is not None:
+        (folder / "1_Pooling").mkdir()
+        (folder / "1_Pooling/config.json").write_text(json.dumps(content))
+    assert bert.open_checkpoint(folder, 2, new_head=True, pooling=None).config.pooling == pooling
+
+
+def test_a_checkpoint_without_pooler_and_head_is_pooled_by_the_mean(folder: Path):
+    rewrite(folder, **{name: None for name in load_file(folder / "model.safetensors") if "bert." not in name})
+    rewrite(folder, **{f"bert.pooler.dense.{part}": None for part in ("weight", "bias")})
+    assert bert.open_checkpoint(folder, 2, pooling=None).config.pooling == "mean"
+
+
 def test_attention_with_dropout_of_nearly_nothing_is_attention_without():
     attention = Attention(
         BertConfig("bert", 40, 16, 16, 2, 4, 24, 20, 2, "gelu", 0.0, 1e-9, 0.0, 1e-12, 0.3, 0, 0, True, None),

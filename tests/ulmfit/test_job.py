@@ -39,12 +39,15 @@ def review(rng, label):
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
+    return write_reviews(tmp_path_factory.mktemp("data") / "reviews.csv", {"train": 40, "test": 12, "unlabelled": 20})
+
+
+def write_reviews(path, counts):
     rng = np.random.default_rng(0)
-    path = tmp_path_factory.mktemp("data") / "reviews.csv"
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label", "split"])
-        for split, count in (("train", 40), ("test", 12), ("unlabelled", 20)):
+        for split, count in counts.items():
             for i in range(count):
                 label = ("pos", "neg")[i % 2]
                 writer.writerow([review(rng, label), "" if split == "unlabelled" else label, split])
@@ -238,6 +241,46 @@ def test_texts_of_any_length_and_number_share_a_few_compilations(finished):
     assert model.logits._cache_size() <= 8
 
 
+@pytest.mark.parametrize("pretrained", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_corpus_that_is_too_small_for_a_language_model_gets_a_classifier(finished, tmp_path, capsys, pretrained):
+    data = write_reviews(tmp_path / "few.csv", {"train": 12, "test": 6})
+    start = ["--pretrained", str(finished)] if pretrained else []
+    plain = ["--classifier.plan", "last", "--classifier.phase-steps", "4", "--text.min-count", "1"]
+    sizes = [] if pretrained else ["--model.embedding-size", "8", "--model.hidden-size", "12"]
+    main(["--data", str(data), "--out", str(tmp_path / "run"), *plain, *sizes, *start])
+    begins = "with that of --pretrained as it is" if pretrained else "from random weights"
+    assert (
+        f"too little text to learn a language model from, so the classifier begins {begins}" in capsys.readouterr().out
+    )
+    summary = read_json(tmp_path / "run/summary.json")
+    assert [row["name"] for row in summary["stages"] if "language" in row["name"] and row["seconds"]] == []
+    assert summary["weights"] == "the last ones, because there are no dev texts to choose by"
+    assert summary["test"]["n"] == 6
+    assert jaxft.load(tmp_path / "run").predict(["a lovely film"])[0] in ("pos", "neg")
+
+
+def test_rows_shrink_with_the_corpus(table, tmp_path, capsys):
+    plain = ["--classifier.epochs", "1", "--text.min-count", "1", "--lm.epochs", "1", "--dry-run"]
+    main(["--data", str(table), "--out", str(tmp_path / "run"), *plain])
+    text = capsys.readouterr().out
+    assert "in 1 rows, because 32 would leave it fewer than 10 steps an epoch" in text
+    assert '"bptt": 64' in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["weighted-f1", "mcc"])
+def test_another_metric_chooses_and_rare_classes_weigh_more(table, tmp_path, metric):
+    flags = ["--lm.epochs", "0", "--metric", metric, "--class-weights", "balanced"]
+    main(["--data", str(table), "--out", str(tmp_path / "run"), *SMALL, *flags])
+    summary = read_json(tmp_path / "run/summary.json")
+    name = metric.replace("-", "_")
+    assert {"accuracy", "loss", name} == set(summary["dev"])
+    assert -1 <= summary["test"][name] <= 1
+    evaluations = [line for line in read_metrics(tmp_path / "run/metrics.jsonl") if line.get("split") == "held-out"]
+    best = max(line[name] for line in evaluations)
+    assert summary["dev"][name] == best if metric == "mcc" else summary["dev"][name] >= best - 0.3
+
+
 def test_dry_run_trains_nothing(table, tmp_path, capsys):
     out = tmp_path / "never"
     main(["--data", str(table), "--out", str(out), *SMALL, "--dry-run"])
@@ -255,12 +298,12 @@ def test_dry_run_trains_nothing(table, tmp_path, capsys):
         (["--out", "OCCUPIED"], r"OCCUPIED.*--out"),
         (["--resume", "--out", "NOWHERE"], r"NOWHERE.*--resume"),
         (["--limit-labels", "3"], r"--limit-labels 3 is too few for 2 classes"),
-        (["--lm.batch-size", "4000"], r"too few for 4000 rows.*--lm\.batch-size"),
         (["--language-model", "NOWHERE", "--dry-run"], r"NOWHERE holds no trained forward language model"),
         (["--language-model", "NOWHERE"], r"NOWHERE holds no trained forward language model"),
         (["--lm.peak-rate", "-1"], r"--lm\.peak-rate -1\.0 is out of its range"),
         (["--classifier.batch-size", "0"], r"--classifier\.batch-size 0 is out of its range: give a number at least 1"),
         (["--lm.drop-mult", "10"], r"--lm\.dropout\.input 0\.25 times --lm\.drop-mult 10\.0"),
+        (["--class-weights", "{}x"], r"--class-weights \{\}x is not a known setting"),
         (["--limit-unlabelled", "-5"], r"--limit-unlabelled -5"),
     ],
 )
