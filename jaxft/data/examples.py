@@ -219,6 +219,22 @@ def stratified_sample(
     return rank < counts[numbers]
 
 
+def sample_with_folds(targets: np.ndarray, most: int, folds: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draws at most `most` examples, and divides them for a cross-validation; both stratified.
+
+    Returns:
+        The indices of the S examples, ascending, and the fold of each, (S,) int.
+
+    Examples:
+        >>> chosen, held_out = sample_with_folds(np.array([0, 0, 1, 1], np.int32), most=9, folds=2, seed=0)
+        >>> chosen.tolist(), sorted(held_out.tolist())
+        ([0, 1, 2, 3], [0, 0, 1, 1])
+    """
+    rng = np.random.default_rng(seed)
+    chosen = np.flatnonzero(stratified_sample(strata(targets), min(most, len(targets)), rng))
+    return chosen, stratified_folds(strata(targets[chosen]), min(folds, len(chosen)), rng)
+
+
 def _by_stratum(strata: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The indices of the examples, stratum by stratum, in random order within each."""
     return np.lexsort((rng.random(len(strata)), strata))

@@ -55,15 +55,20 @@ class Pieces:
 
     def rows(self, texts: np.ndarray) -> np.ndarray:
         """The rows of some of the texts, those of a text side by side."""
-        first, end = (np.searchsorted(self.texts, texts, side) for side in ("left", "right"))
+        first, end = self._spans(texts)
         return np.concatenate([np.arange(a, b) for a, b in zip(first, end, strict=True)] or [first])
 
     def means(self, texts: np.ndarray, values: np.ndarray) -> np.ndarray:
         """The mean over the rows of each text, from values (R, C) of `rows(texts)`: (len(texts), C)."""
-        counts = np.diff([np.searchsorted(self.texts, texts, side) for side in ("left", "right")], axis=0)[0]
+        first, end = self._spans(texts)
+        counts = end - first
         if (counts == 1).all():
             return values
         return np.add.reduceat(values, np.cumsum(counts) - counts) / counts[:, None].astype(values.dtype)
+
+    def _spans(self, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The first row of each text, and the row after its last."""
+        return np.searchsorted(self.texts, texts, "left"), np.searchsorted(self.texts, texts, "right")
 
 
 def load_tokenizer(folder: Path) -> Any:

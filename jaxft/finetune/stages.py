@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from jaxft.data.document import Task
-from jaxft.data.examples import Examples, strata, stratified_folds, stratified_sample
+from jaxft.data.examples import Examples, sample_with_folds
 from jaxft.data.length_batches import LengthBatches
 from jaxft.finetune.inputs import Inputs, Split
 from jaxft.finetune.plan import finetune_plan
@@ -138,15 +138,14 @@ def with_probe(
     class_weights: np.ndarray | None = None,
 ) -> Any:
     """The parameters with an output layer that is solved on the features of at most `PROBE_TEXTS` training texts."""
-    rng = np.random.default_rng(settings.seed)
-    texts = train[stratified_sample(strata(labels[train]), min(PROBE_TEXTS, len(train)), rng)]
+    chosen, folds = sample_with_folds(labels[train], PROBE_TEXTS, FOLDS, settings.seed)
+    texts = train[chosen]
     features_fn = jax.jit(
         lambda params, batch: inputs.encoder.apply(params, *encoder_inputs(inputs.encoder, batch))["features"]
     )
     batches = _batches(inputs, texts, np.zeros(len(labels), np.int32), settings.train.eval_batch_size)
     features = inputs.pieces.means(texts, batches.map(partial(features_fn, params)))
     outputs = max(1, len(inputs.examples.classes))
-    folds = stratified_folds(strata(labels[texts]), min(FOLDS, len(texts)), rng)
     kernel, bias = solve_head(settings.task, features, labels[texts], outputs, folds, class_weights)
     return {**params, "head": {**params["head"], "out": {"kernel": kernel, "bias": bias}}}
 

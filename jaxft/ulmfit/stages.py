@@ -17,7 +17,7 @@ from scipy.special import softmax
 
 from jaxft.data.corpus import open_corpus
 from jaxft.data.document import TRAIN, UNLABELLED, Corpus, Direction
-from jaxft.data.examples import stratified_folds, stratified_sample
+from jaxft.data.examples import sample_with_folds
 from jaxft.data.length_batches import LengthBatches, length_widths
 from jaxft.data.splits import Texts, split_texts
 from jaxft.data.store import build_store
@@ -189,22 +189,19 @@ def with_probe(
     class_weights: np.ndarray | None = None,
 ) -> tuple[Any, Any]:
     """Parameters and statistics with a head that is solved on the pooled states of at most `PROBE_TEXTS` texts."""
-    rng = np.random.default_rng(settings.seed)
-    count = min(PROBE_TEXTS, len(texts.train))
-    chosen = texts.train[stratified_sample(texts.store.labels[texts.train], count, rng)]
-    labels = texts.store.labels[chosen].astype(np.int32)
+    labels = texts.store.labels[texts.train].astype(np.int32)
+    chosen, folds = sample_with_folds(labels, PROBE_TEXTS, FOLDS, settings.seed)
 
     @jax.jit
     def pool(params: Any, batch: Any) -> jax.Array:
         return nnx.merge(graphdef, params, statistics).pool(batch["tokens"], batch["lengths"])
 
-    batches = _evaluation_batches(texts, chosen, settings, settings.classifier.eval_batch_size)
+    batches = _evaluation_batches(texts, texts.train[chosen], settings, settings.classifier.eval_batch_size)
     features = batches.map(partial(pool, params))
-    folds = stratified_folds(labels, min(FOLDS, len(chosen)), rng)
 
     def solve(features: np.ndarray) -> Head:
         outputs = len(texts.store.classes)
-        return solve_head("classification", features, labels, outputs, folds, class_weights)
+        return solve_head("classification", features, labels[chosen], outputs, folds, class_weights)
 
     head, head_statistics = with_linear_head(params["head"], features, solve)
     return {**params, "head": head}, {**statistics, "head": head_statistics}
