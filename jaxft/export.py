@@ -53,6 +53,8 @@ def fastai_files(model: Any) -> dict[str, Any]:
         return {name: content for each in model.models.values() for name, content in fastai_files(each).items()}
     if not isinstance(model, TextClassifier | TextLanguageModel):
         raise InputError("fastai has no model like this one: name a run of jaxft.ulmfit or jaxft.pretrain")
+    if model.vocabulary.merges is not None:
+        raise InputError("fastai does not make the subwords of this model: train one with --text.tokens words")
     folder = "" if model.direction == "forward" else "backward/"
     tokens = {f"{folder}itos.pkl": list(model.vocabulary.tokens)}
     if isinstance(model, TextLanguageModel):

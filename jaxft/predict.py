@@ -54,7 +54,7 @@ class Request:
     generate: str | None = None
     """beginning of a text that the run's language model continues; the end of it for a backward model"""
     words: int = 50
-    """the most words that --generate adds, from 1 to 10,000"""
+    """the most words, or subwords, that --generate adds, from 1 to 10,000"""
     temperature: float = 0.8
     """randomness of --generate, from 0 to 100: 1 samples as the model predicts, less prefers likely words"""
     seed: int = 0

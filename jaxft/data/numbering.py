@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxft.data.vocabulary import Vocabulary
 from jaxft.data.worker import NumberedTexts, Numberer
 from jaxft.errors import InputError
 
@@ -148,3 +149,13 @@ def number_texts(
         new = np.fromiter((ids[token] for token in answer.new_tokens), np.int32, len(answer.new_tokens))
         tables[worker] = np.concatenate([tables.get(worker, np.zeros(0, np.int32)), new])
         yield np.frombuffer(answer.lengths, np.int32), tables[worker][np.frombuffer(answer.ids, np.int32)]
+
+
+def number_subwords(
+    texts: Iterable[str], tokens: list[str], vocabulary: Vocabulary
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same as `number_texts` for the subwords of a vocabulary, all of which are appended to `tokens`."""
+    tokens.extend(vocabulary.tokens)
+    for chunk in _in_chunks(texts):
+        ids = vocabulary.encode_texts(chunk)
+        yield np.array([len(row) for row in ids], np.int32), np.concatenate(ids)

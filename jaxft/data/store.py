@@ -14,17 +14,18 @@ import shutil
 import tempfile
 import time
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from jaxft.data import text
-from jaxft.data.document import SPLITS, TRAIN, UNLABELLED, Corpus, Document
-from jaxft.data.numbering import number_texts
+from jaxft.data.document import SPLITS, TRAIN, Corpus, Document, Split
+from jaxft.data.numbering import number_subwords, number_texts
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
 
@@ -91,6 +92,7 @@ def build_store(
     *,
     max_vocab: int = 60_000,
     min_count: int = 3,
+    subwords: bool = False,
     vocabulary: Vocabulary | None = None,
     transductive: bool = False,
     labelled: bool = True,
@@ -103,8 +105,9 @@ def build_store(
         corpus: the documents; its fingerprint is part of the cache's key.
         cache: the folder of the cache, with a folder for each combination of corpus and settings.
         max_vocab: the largest number of tokens in the vocabulary, special ones included.
-        min_count: a token with fewer occurrences becomes `xxunk`.
-        vocabulary: the vocabulary to use; with it, `max_vocab`, `min_count` and `transductive` have no effect.
+        min_count: a token with fewer occurrences becomes `xxunk`; of subwords, occurrences that a pair needs.
+        subwords: whether the vocabulary is one of subwords, learnt from the corpus, instead of words.
+        vocabulary: the vocabulary to use; with it, the settings of a new one and `transductive` have no effect.
         transductive: whether the test texts count towards the vocabulary.
         labelled: whether the corpus needs classes; False if only a language model reads it.
         workers: number of tokenizing processes; None starts one for each usable core.
@@ -121,6 +124,8 @@ def build_store(
         "labelled": labelled,
         **({"pretokenized": True} if corpus.pretokenized else {}),
         "vocabulary": [max_vocab, min_count, transductive] if vocabulary is None else vocabulary.tokens,
+        **({"subwords": True} if subwords else {}),
+        **({} if vocabulary is None or vocabulary.merges is None else {"merges": vocabulary.merges}),
     }
     folder = Path(cache) / hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
     store = _open(folder)
@@ -132,8 +137,16 @@ def build_store(
     # In the folder of the cache, so that the finished folder moves to its place in one step.
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as temporary:
         numbered, finished = Path(temporary) / "numbered", Path(temporary) / "finished"
+        counting = {"train", "unlabelled", *(SPLITS if transductive else ())}
+        if subwords and vocabulary is None:
+            documents = tqdm(corpus.documents(), desc="learning subwords", unit=" texts", disable=not progress)
+            texts = (document.text for document in documents if document.split in counting)
+            vocabulary = Vocabulary.of_subwords(texts, max_vocab, min_count)
+        number = partial(number_texts, workers=workers, pretokenized=corpus.pretokenized)
+        if vocabulary is not None and vocabulary.merges is not None:
+            number = partial(number_subwords, vocabulary=vocabulary)
         documents = tqdm(corpus.documents(), desc="tokenizing", unit=" texts", disable=not progress)
-        table = _number(documents, numbered, transductive, workers, corpus.pretokenized)
+        table = _number(documents, numbered, counting, number)
         if not table.lengths:
             raise InputError(f"{corpus.name} has no texts: name a file or folder with texts")
         classes = _classes(corpus.name, table) if labelled else ()
@@ -184,9 +197,12 @@ class _Numbered:
 
 
 def _number(
-    documents: Iterable[Document], path: Path, transductive: bool, workers: int | None, pretokenized: bool
+    documents: Iterable[Document],
+    path: Path,
+    counting: Set[Split],
+    number: Callable[[Iterable[str], list[str]], Iterable[tuple[np.ndarray, np.ndarray]]],
 ) -> _Numbered:
-    """Writes the documents into a file as int32 ids in order of appearance, and counts the tokens."""
+    """Writes the ids that `number` gives the documents into a file; counts the tokens of the splits in `counting`."""
     names: dict[str, int] = {}
     lengths, labels, splits = array("i"), array("i"), array("b")
 
@@ -200,12 +216,12 @@ def _number(
     tokens: list[str] = []
     counts = np.zeros(0, np.int64)
     with path.open("wb") as file:
-        for sizes, ids in number_texts(texts(), tokens, workers, pretokenized):
+        for sizes, ids in number(texts(), tokens):
             with _writing(path):
                 ids.tofile(file)
             split = np.array(splits[len(lengths) : len(lengths) + len(sizes)])
             lengths.extend(sizes.tolist())
-            in_vocabulary = np.isin(split, [TRAIN, UNLABELLED]) | transductive
+            in_vocabulary = np.isin(split, [SPLITS.index(name) for name in counting])
             new_counts = np.bincount(ids[np.repeat(in_vocabulary, sizes)], minlength=len(tokens))
             new_counts[: len(counts)] += counts
             counts = new_counts

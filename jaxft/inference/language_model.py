@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxft.data.detokenize import detokenize
 from jaxft.data.document import Direction
-from jaxft.data.text import BOS, EOS, FLD, PAD, SPECIALS, UNK, tokenize
+from jaxft.data.text import BOS, EOS, FLD, PAD, SPECIALS, UNK
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
 from jaxft.files import write_json
@@ -34,7 +33,7 @@ class TextLanguageModel:
         vocabulary: tokens and their ids.
         params: pytree of arrays, as `jaxft.models.awd_lstm.LanguageModel` has them.
         direction: the direction in which it reads and generates.
-        pretokenized: whether spaces alone separate its tokens, as in WikiText, instead of `jaxft.data.text.tokenize`.
+        pretokenized: whether spaces alone separate its tokens, as in WikiText, instead of the vocabulary's tokenizer.
     """
 
     config: AWDLSTMConfig
@@ -57,7 +56,7 @@ class TextLanguageModel:
 
         Args:
             prompt: the beginning of the text, or its end for a backward model; may be empty.
-            words: the most words to add; fewer are added where the model ends the text.
+            words: the most words, or subwords, to add; fewer are added where the model ends the text.
             temperature: divides the logits: 1 samples from the model's distribution, lower values prefer likely words,
                 0 takes the likeliest.
             seed: seed of the sampling.
@@ -77,7 +76,7 @@ class TextLanguageModel:
             if not low <= value <= high:
                 raise InputError(f"{flag} {value} is out of range: give a number from {low} to {high:,}")
         forward = self.direction == "forward"
-        tokens = prompt.split() if self.pretokenized else tokenize(prompt)[0 if forward else 1 :]
+        tokens = prompt.split() if self.pretokenized else self.vocabulary.tokenize(prompt)[0 if forward else 1 :]
         read = tokens if forward else tokens[::-1]
         ids = self.vocabulary.encode(read or [BOS])
         # Tokens such as xxmaj are no words, so that more tokens than words are sampled.
@@ -95,7 +94,7 @@ class TextLanguageModel:
                 break
             added.append(token)
         whole = [*tokens, *added] if forward else [*added[::-1], *tokens]
-        return " ".join(whole) if self.pretokenized else detokenize(whole)
+        return " ".join(whole) if self.pretokenized else self.vocabulary.detokenize(whole)
 
     def save(self, folder: Path) -> None:
         """Writes the model's folder."""

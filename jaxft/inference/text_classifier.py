@@ -16,7 +16,6 @@ from flax import nnx
 
 from jaxft.data.document import Direction, Task
 from jaxft.data.length_batches import LengthBatches, length_widths
-from jaxft.data.text import tokenize
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.files import write_json
 from jaxft.inference.answers import as_answers, predictions, refuse_empty
@@ -91,7 +90,7 @@ class TextClassifier:
         """
         refuse_empty((text,) for text in texts)
         step = 1 if self.direction == "forward" else -1
-        documents = [self.vocabulary.encode(tokenize(text))[::step] for text in texts]
+        documents = [ids[::step] for ids in self.vocabulary.encode_texts(texts)]
         lengths = np.array([len(document) for document in documents], np.int64)
         if not len(lengths):
             return np.zeros((0, len(self.classes)), np.float32)

@@ -94,6 +94,7 @@ def describe_sizes(texts: Texts) -> str:
     counted = ", ".join(f"{len(documents):,} {name}" for name, documents in parts.items() if len(documents))
     vocabulary, ids = texts.store.vocabulary, texts.store.ids
     unknown = 100 * np.count_nonzero(ids == vocabulary.unk) / max(1, len(ids))
-    advice = ", so try a lower --text.min-count or a higher --text.max-vocab" if unknown > 20 else ""
-    words = f"{len(vocabulary):,} words in the vocabulary, {unknown:.1f} % of tokens unknown"
+    advice = ", so try --text.tokens subwords, or a lower --text.min-count" if unknown > 20 else ""
+    kind = "words" if vocabulary.merges is None else "subwords"
+    words = f"{len(vocabulary):,} {kind} in the vocabulary, {unknown:.1f} % of tokens unknown"
     return f"{texts.name}: {counted}; {words}{advice}"

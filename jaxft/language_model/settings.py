@@ -26,10 +26,13 @@ ScheduleName = Literal["slanted_triangular", "one_cycle", "linear", "cosine", "c
 class Text:
     """How texts become ids."""
 
+    tokens: Literal["words", "subwords"] = "words"
+    """what a token is: a word, or a piece of one that byte-pair encoding has learnt from the texts (subwords), for
+    languages without spaces between words and for texts with many rare words"""
     max_vocab: int = 60_000
-    """largest number of tokens in the vocabulary"""
+    """largest number of tokens in the vocabulary; with subwords, 9 special tokens and 256 bytes among them"""
     min_count: int = 3
-    """occurrences that a token needs to enter the vocabulary"""
+    """occurrences that a word, or a pair of subwords, needs to enter the vocabulary"""
 
 
 @dataclass(frozen=True)

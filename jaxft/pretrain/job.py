@@ -49,6 +49,7 @@ def read_texts(settings: Settings, progress: bool = True) -> Texts:
         cache_folder() / "texts",
         max_vocab=settings.text.max_vocab,
         min_count=settings.text.min_count,
+        subwords=settings.text.tokens == "subwords",
         labelled=False,
         progress=progress,
     )

@@ -103,4 +103,4 @@ def write_comparison(folder: Path | None, rows: Sequence[Mapping[str, Any]], rep
         return
     write_text(folder / "comparison.md", comparison_table(rows, repeat) + "\n")
     if len(rows) > 1:
-        plots.plot_comparison(rows, folder / "plots/comparison.png")
+        plots.save(plots.plot_comparison(rows), folder / "plots/comparison.png")

@@ -6,10 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxft.files import write_json
-from jaxft.optim.phases import learning_rates
 from jaxft.training import plots, summary
 from jaxft.training.comparison import comparison_table
 from jaxft.training.metrics_log import read_metrics
@@ -124,11 +121,9 @@ class Job:
 def _draw(folder: Path, plans: Plans, result: Mapping[str, Any]) -> None:
     """Draws the curves of one training, the learning rates of each stage and the confusion matrix."""
     if "comparison" not in result:  # whose stages are too many for one picture
-        plots.plot_training(read_metrics(folder / "metrics.jsonl"), folder / "plots/training.png")
+        plots.save(plots.plot_training(read_metrics(folder / "metrics.jsonl")), folder / "plots/training.png")
     for stage, (plan, steps_per_epoch) in plans.items():
-        starts = np.cumsum([0, *(phase.epochs * steps_per_epoch for phase in plan[:-1])])
-        boundaries = [(int(start), phase.name) for start, phase in zip(starts, plan, strict=True)]
-        curves = learning_rates(plan, steps_per_epoch)
-        plots.plot_learning_rates(curves, boundaries, folder / f"plots/learning_rates_{stage}.png")
+        plots.save(plots.plot_plan(plan, steps_per_epoch), folder / f"plots/learning_rates_{stage}.png")
     if "confusion_matrix" in (test := result.get("test", {})):
-        plots.plot_confusion(test["confusion_matrix"], result["data"]["classes"], folder / "plots/confusion.png")
+        figure = plots.plot_confusion(test["confusion_matrix"], result["data"]["classes"])
+        plots.save(figure, folder / "plots/confusion.png")

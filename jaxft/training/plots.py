@@ -1,11 +1,13 @@
-"""The pictures of a run as PNG files: training curves, learning rates over the plan, confusion matrix, comparison.
+"""The pictures of a run: training curves, learning rates over the plan, confusion matrix, comparison.
 
 Matplotlib loads inside the functions, so importing this module is cheap. Figures are drawn without pyplot, so they
 depend neither on a display nor on the settings of a notebook. Colours are those of Okabe & Ito, which readers with any
 colour vision can tell apart; groups that have an order get an ordered scale.
 """
 
+import io
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import groupby, pairwise
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxft.optim.phases import Plan, learning_rates
 from jaxft.training.scores import PERCENT_SCORES
 
 if TYPE_CHECKING:
@@ -27,14 +30,13 @@ MAX_READABLE = 30
 """largest number of classes of a confusion matrix whose names and counts are written"""
 
 
-def plot_training(metrics: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+def plot_training(metrics: Sequence[Mapping[str, Any]]) -> "Figure":
     """Draws the loss of every stage over its steps, and below it what else was measured on held-out data.
 
     Args:
         metrics: the lines of a metrics log (`read_metrics`): those with `split` are evaluations, the others training.
             `loss` is drawn for both (of training, `cross_entropy` where a line has it), each further score of an
             evaluation in a panel of its own, and where `phase` changes, a boundary with the phase's name.
-        path: the PNG file to write; its folder is made.
 
     Raises:
         ValueError: no line has a loss.
@@ -60,18 +62,15 @@ def plot_training(metrics: Sequence[Mapping[str, Any]], path: str | os.PathLike[
             for axes in grid[1 + len(scores[stage]) :, column]:
                 axes.remove()
             grid[len(scores[stage]), column].set_xlabel("step of the stage")
-        _save(figure, path)
+    return figure
 
 
-def plot_learning_rates(
-    curves: Mapping[str, Any], boundaries: Sequence[tuple[int, str]], path: str | os.PathLike[str]
-) -> None:
+def plot_learning_rates(curves: Mapping[str, Any], boundaries: Sequence[tuple[int, str]]) -> "Figure":
     """Draws the learning rate of every group over a whole plan.
 
     Args:
         curves: for every group, bottom to top, its rate at each step, (steps,) floats; nan while it is frozen.
         boundaries: the first step of every phase and its name, in order.
-        path: the PNG file to write; its folder is made.
 
     Raises:
         ValueError: there are no curves, or their lengths differ.
@@ -110,16 +109,15 @@ def plot_learning_rates(
         for start, _ in boundaries[1:]:
             _draw_boundary(axes, start)
         figure.legend(loc="outside right center", title="group, top first\n(lower groups on top)")
-        _save(figure, path)
+    return figure
 
 
-def plot_confusion(matrix: Any, classes: Sequence[str], path: str | os.PathLike[str]) -> None:
+def plot_confusion(matrix: Any, classes: Sequence[str]) -> "Figure":
     """Draws a confusion matrix: counts, shaded by their share of the true class; of many classes the shades alone.
 
     Args:
         matrix: (C, C) counts, rows true and columns predicted.
         classes: (C,) names.
-        path: the PNG file to write; its folder is made.
 
     Raises:
         ValueError: the matrix is not C x C.
@@ -155,18 +153,17 @@ def plot_confusion(matrix: Any, classes: Sequence[str], path: str | os.PathLike[
         axes.spines[:].set_visible(False)
         axes.set(xlabel="predicted class", ylabel="true class")
         figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class (%)").outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-        _save(figure, path)
+    return figure
 
 
 _NO_SCORES = {"stage", "step", "epoch", "phase", "split", "loss", "seconds"}
 
 
-def plot_comparison(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+def plot_comparison(rows: Sequence[Mapping[str, Any]]) -> "Figure":
     """Draws the score of every row of a comparison: mean, standard deviation and the single repeats.
 
     Args:
         rows: as `jaxft.training.comparison.comparison_row` makes them.
-        path: the PNG file to write; its folder is made.
     """
     figure = _figure(8, 1.4 + 0.45 * len(rows))
     with _styled():
@@ -179,7 +176,7 @@ def plot_comparison(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[s
         count = len(rows[0]["scores"])
         shown = f": {count} repeats, mean and standard deviation" if count > 1 else ""
         axes.set(xlabel=f"{rows[0]['score']}{shown}")
-        _save(figure, path)
+    return figure
 
 
 def _listed(groups: Sequence[str], names: Sequence[str]) -> str:
@@ -281,18 +278,56 @@ def _name_spans(axes: "Axes", starts: Sequence[tuple[int, str]], end: int) -> No
     names.spines["top"].set_visible(False)
 
 
+def plot_plan(plan: Plan, steps_per_epoch: int) -> "Figure":
+    """Draws the learning rates of a plan, with the names of its phases."""
+    starts = np.cumsum([0, *(phase.epochs * steps_per_epoch for phase in plan[:-1])])
+    boundaries = [(int(start), phase.name) for start, phase in zip(starts, plan, strict=True)]
+    return plot_learning_rates(learning_rates(plan, steps_per_epoch), boundaries)
+
+
+def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
+    """Writes a figure as a PNG file; its folder is made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_png(figure))
+
+
 def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    class Drawing(Figure):
+        """A figure that a notebook shows, without pyplot."""
+
+        def _repr_png_(self) -> bytes:
+            return _png(self)
+
+    return Drawing(figsize=(width, height), layout="constrained")
+
+
+def _png(figure: "Figure") -> bytes:
+    content = io.BytesIO()
+    with _styled(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # no font of this machine has it, which is no error
+        figure.savefig(content)
+    return content.getvalue()
+
+
+FALLBACK_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Yu Gothic"),
+    *("SimHei", "WenQuanYi Zen Hei", "Noto Sans Thai", "Noto Sans Devanagari", "Arial Unicode MS"),
+)
+"""fonts for the scripts that Matplotlib's own font lacks; those that the machine has are used"""
 
 
 def _styled() -> AbstractContextManager[None]:
     """The style of every figure while it is drawn and saved; the caller's settings stay as they are."""
     import matplotlib
+    from matplotlib.font_manager import fontManager
 
+    installed = set(fontManager.get_font_names())
     return matplotlib.rc_context(
         {
+            "font.family": ["DejaVu Sans", *(name for name in FALLBACK_FONTS if name in installed)],
             "font.size": 10,
             "text.parse_math": False,  # a class may be called $a_$
             "axes.titlesize": 11,
@@ -309,9 +344,3 @@ def _styled() -> AbstractContextManager[None]:
             "savefig.dpi": 150,
         }
     )
-
-
-def _save(figure: "Figure", path: str | os.PathLike[str]) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)

@@ -86,6 +86,7 @@ def borrowed_language_models(
     theirs, ours = flatten(read_json(folder / "config.json")), flatten(config)
     # With other splits the language model could have read this run's dev texts.
     same = ("corpus", "seed", "transductive", "classifier.dev_fraction")
+    theirs.setdefault("text.tokens", "words")  # runs of versions that knew nothing else do not say it
     for name in (*same, *(name for name in ours if name.startswith(("model.", "text.")))):
         if theirs.get(name) != ours[name]:
             raise InputError(

@@ -58,7 +58,7 @@ def test_training_curves_of_both_stages(tmp_path, drawn):
     lines = metrics("lm", ["all"] * 3, perplexity=70.0) + metrics(
         "classifier", ["head", "+ lstm 1", "all"], accuracy=0.9
     )
-    plots.plot_training(lines, tmp_path / "new" / "training.png")
+    plots.save(plots.plot_training(lines), tmp_path / "new" / "training.png")
     (figure,) = drawn
     assert_nothing_is_cut_off(figure, tmp_path / "new" / "training.png")
     labels = [axes.get_ylabel() for axes in figure.axes]
@@ -73,17 +73,17 @@ def test_penalties_and_losses_that_are_not_finite_are_left_out_of_the_curve(tmp_
     for line in lines[:-1]:
         line["cross_entropy"] = line["loss"] - 0.01
     lines[3] |= {"loss": None, "cross_entropy": None}
-    plots.plot_training(lines, tmp_path / "t.png")
+    plots.save(plots.plot_training(lines), tmp_path / "t.png")
     curve = drawn[0].axes[0].lines[0].get_ydata()
     np.testing.assert_allclose(np.asarray(curve), [line["cross_entropy"] for line in lines[:-1] if line["loss"]])
 
 
 def test_a_regression_and_a_run_without_evaluations(tmp_path, drawn):
-    plots.plot_training(metrics("regression", ["all"], pearson=0.9), tmp_path / "a.png")
-    plots.plot_training(metrics("regression", ["all"])[:4], tmp_path / "b.png")
+    plots.save(plots.plot_training(metrics("regression", ["all"], pearson=0.9)), tmp_path / "a.png")
+    plots.save(plots.plot_training(metrics("regression", ["all"])[:4]), tmp_path / "b.png")
     assert [axes.get_ylabel() for axes in drawn[0].axes] == ["loss", "pearson"]
     with pytest.raises(ValueError, match="no loss"):
-        plots.plot_training([{"stage": "lm", "step": 0, "split": "test"}], tmp_path / "c.png")
+        plots.save(plots.plot_training([{"stage": "lm", "step": 0, "split": "test"}]), tmp_path / "c.png")
 
 
 def test_learning_rates_far_apart_get_a_log_axis_and_near_ones_a_linear_one(tmp_path, drawn):
@@ -91,23 +91,27 @@ def test_learning_rates_far_apart_get_a_log_axis_and_near_ones_a_linear_one(tmp_
     frozen = np.full(100, np.nan)
     curves = {f"layer {i}": np.concatenate([frozen, 0.01 * 2.6 ** (i - 4) * shape]) for i in range(4)}
     curves["head"] = 0.01 * np.concatenate([shape, shape])
-    plots.plot_learning_rates(curves, [(0, "head"), (100, "all")], tmp_path / "log.png")
-    plots.plot_learning_rates({"body": 0.005 * shape, "head": 0.01 * shape}, [(0, "all")], tmp_path / "linear.png")
+    plots.save(plots.plot_learning_rates(curves, [(0, "head"), (100, "all")]), tmp_path / "log.png")
+    plots.save(
+        plots.plot_learning_rates({"body": 0.005 * shape, "head": 0.01 * shape}, [(0, "all")]), tmp_path / "linear.png"
+    )
     assert [figure.axes[0].get_yscale() for figure in drawn] == ["log", "linear"]
     assert_nothing_is_cut_off(drawn[0], tmp_path / "log.png")
     legend = [text.get_text() for text in drawn[0].legends[0].get_texts()]
     assert legend == ["head", "layer 3", "layer 2", "layer 1", "layer 0"]
-    plots.plot_learning_rates({"a": shape, "b": 2 * shape, "c": shape}, [(0, "all")], tmp_path / "alike.png")
+    plots.save(
+        plots.plot_learning_rates({"a": shape, "b": 2 * shape, "c": shape}, [(0, "all")]), tmp_path / "alike.png"
+    )
     assert [text.get_text() for text in drawn[2].legends[0].get_texts()] == ["b", "c, a"]
     many = {f"layer {i}": shape for i in range(12)} | {"head": 2 * shape}
-    plots.plot_learning_rates(many, [(0, "all")], tmp_path / "many.png")
+    plots.save(plots.plot_learning_rates(many, [(0, "all")]), tmp_path / "many.png")
     assert [text.get_text() for text in drawn[3].legends[0].get_texts()] == ["head", "layer 11 to layer 0"]
     with pytest.raises(ValueError, match="same number of steps"):
-        plots.plot_learning_rates({"a": [0.1], "b": [0.1, 0.2]}, [], tmp_path / "x.png")
+        plots.save(plots.plot_learning_rates({"a": [0.1], "b": [0.1, 0.2]}, []), tmp_path / "x.png")
 
 
 def test_confusion_matrix_of_very_many_classes_stays_small(tmp_path, drawn):
-    plots.plot_confusion(np.eye(400, dtype=int), [f"class {i}" for i in range(400)], tmp_path / "c.png")
+    plots.save(plots.plot_confusion(np.eye(400, dtype=int), [f"class {i}" for i in range(400)]), tmp_path / "c.png")
     assert max(drawn[0].get_size_inches()) < 20
     assert not drawn[0].axes[0].texts
     assert (tmp_path / "c.png").stat().st_size < 500_000
@@ -117,16 +121,16 @@ def test_confusion_matrix_of_very_many_classes_stays_small(tmp_path, drawn):
 def test_confusion_matrix_of_any_size(tmp_path, drawn, size):
     matrix = np.full((size, size), 1000) + 9000 * np.eye(size, dtype=int)
     classes = ["a class with quite a long name", *(f"class {i}" for i in range(1, size))]
-    plots.plot_confusion(matrix, classes, tmp_path / "c.png")
+    plots.save(plots.plot_confusion(matrix, classes), tmp_path / "c.png")
     assert_nothing_is_cut_off(drawn[0], tmp_path / "c.png")
     texts = [text.get_text().split("\n")[0] for text in drawn[0].axes[0].texts]
     assert texts == [f"{count:,}" for count in matrix.ravel()]
     with pytest.raises(ValueError, match="classes"):
-        plots.plot_confusion(matrix, ["one"], tmp_path / "c.png")
+        plots.save(plots.plot_confusion(matrix, ["one"]), tmp_path / "c.png")
 
 
 def test_a_class_that_never_occurs_is_drawn(tmp_path):
-    plots.plot_confusion([[3, 1], [0, 0]], ["neg", "pos"], tmp_path / "c.png")
+    plots.save(plots.plot_confusion([[3, 1], [0, 0]], ["neg", "pos"]), tmp_path / "c.png")
 
 
 @pytest.mark.parametrize("repeats", [1, 3])
@@ -138,7 +142,7 @@ def test_a_comparison_shows_mean_and_repeats_of_every_row(tmp_path, drawn, repea
         )
         for place, name in enumerate(names)
     ]
-    plots.plot_comparison(rows, tmp_path / "new" / "c.png")
+    plots.save(plots.plot_comparison(rows), tmp_path / "new" / "c.png")
     assert_nothing_is_cut_off(drawn[0], tmp_path / "new" / "c.png")
     axes = drawn[0].axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == names
@@ -150,7 +154,7 @@ def test_a_comparison_shows_mean_and_repeats_of_every_row(tmp_path, drawn, repea
 
 def test_the_callers_settings_stay(tmp_path):
     before = dict(matplotlib.rcParams)
-    plots.plot_confusion([[3, 1], [0, 2]], ["neg", "pos"], tmp_path / "c.png")
+    plots.save(plots.plot_confusion([[3, 1], [0, 2]], ["neg", "pos"]), tmp_path / "c.png")
     assert dict(matplotlib.rcParams) == before
 
 

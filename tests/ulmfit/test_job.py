@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import jaxft
-from jaxft import predict
+from jaxft import export, predict
 from jaxft.errors import InputError, Stopped
 from jaxft.files import read_json, write_json
 from jaxft.tensor_files import load_params
@@ -257,6 +257,31 @@ def test_a_corpus_that_is_too_small_for_a_language_model_gets_a_classifier(finis
     assert summary["weights"] == "the last ones, because there are no dev texts to choose by"
     assert summary["test"]["n"] == 6
     assert jaxft.load(tmp_path / "run").predict(["a lovely film"])[0] in ("pos", "neg")
+
+
+def test_a_language_without_spaces_is_learnt_by_subwords(tmp_path, capsys):
+    rng, path = np.random.default_rng(0), tmp_path / "reviews.csv"
+    words = {"好": ["好看", "精彩", "喜欢"], "坏": ["难看", "无聊", "讨厌"]}
+    plain = ["电影", "故事", "演员", "真的", "觉得", "今天"]
+    rows = [
+        ("".join(rng.choice([*plain, *words[label]], 12)), label, split)
+        for split in ("train", "test")
+        for label in words
+        for _ in range(30)
+    ]
+    path.write_text("text,label,split\n" + "".join(f"{','.join(row)}\n" for row in rows))
+    main(["--data", str(path), "--dry-run", *SMALL, "--text.min-count", "3"])
+    assert "% of tokens unknown, so try --text.tokens subwords" in capsys.readouterr().out
+    out = str(tmp_path / "run")
+    flags = ["--text.tokens", "subwords", "--text.max-vocab", "400", "--classifier.phase-steps", "60"]
+    flags += ["--lm.epochs", "5", "--classifier.drop-mult", "0", "--model.embedding-size", "16"]
+    main(["--data", str(path), "--out", out, *SMALL, *flags])
+    assert "subwords in the vocabulary, 0.0 % of tokens unknown" in capsys.readouterr().out
+    assert read_json(tmp_path / "run/summary.json")["test"]["accuracy"] > 0.8
+    assert jaxft.load(out).predict(["电影真的精彩好看喜欢", "无聊讨厌的电影"]) == ["好", "坏"]
+    assert jaxft.load(f"{out}/language_model").generate("电影", words=5).startswith("电影")
+    with pytest.raises(InputError, match="fastai does not make the subwords"):
+        export.main([out, "--output", str(tmp_path / "fastai")])
 
 
 def test_rows_shrink_with_the_corpus(table, tmp_path, capsys):
