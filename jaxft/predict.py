@@ -13,6 +13,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import IO, Annotated, Any
 
 import tyro
@@ -36,7 +38,9 @@ class Request:
     """What the command line asks for."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """folder of the run, or of a saved model"""
+    """folder of the run, or of a saved model, or the name of a model on the Hugging Face hub"""
+    revision: str | None = None
+    """branch, tag or commit of a model on the hub"""
     text: str | None = None
     """one text; the answer is printed as JSON"""
     pair: str | None = None
@@ -53,6 +57,8 @@ class Request:
     """column of the second texts in a table, for a model that reads pairs"""
     generate: str | None = None
     """beginning of a text that the run's language model continues; the end of it for a backward model"""
+    strict: bool = False
+    """refuse an empty text of --input; by default it is answered as a text without words, and counted at the end"""
     words: int = 50
     """the most words, or subwords, that --generate adds, from 1 to 10,000"""
     temperature: float = 0.8
@@ -133,21 +139,43 @@ def write_answers(model: Any, request: Request, file: IO[Any]) -> None:
     from jaxft.inference.tagger import EntityTagger
 
     columns = [name for name in (request.text_column, request.pair_column) if name is not None]
-    answered = _answered(model, read_texts(request.input or STANDARD_INPUT, *columns))
+    path = request.input or STANDARD_INPUT
+    texts = Texts(read_texts(path, *columns, strict=request.strict))
+    chunks = _as_they_come(texts) if path == STANDARD_INPUT else _chunks(texts)
+    answered = _answered(model, chunks, file)
     if request.json_lines:
         file.writelines(json.dumps({"text": text, **answer}, ensure_ascii=False) + "\n" for text, answer in answered)
     elif isinstance(model, EntityTagger):
         _write_entities((answer for _, answer in answered), file)
     else:
         _write_table((answer for _, answer in answered), file)
+    if texts.empty:
+        told = f"{texts.empty:,} of {texts.count:,} texts are empty, and answered as texts without words"
+        print(f"jaxft: {told}; --strict refuses them", file=sys.stderr)
 
 
-def read_texts(path: Path, *columns: str) -> Iterator[str | tuple[str, ...]]:
+class Texts:
+    """An iterator of texts that counts those that are empty."""
+
+    def __init__(self, texts: Iterator[Any]) -> None:
+        self._texts, self.count, self.empty = texts, 0, 0
+
+    def __iter__(self) -> Iterator[Any]:
+        from jaxft.inference.predictor import count_empty
+
+        for text in self._texts:
+            self.count += 1
+            self.empty += count_empty([text])
+            yield text
+
+
+def read_texts(path: Path, *columns: str, strict: bool = False) -> Iterator[str | tuple[str, ...]]:
     """Streams the texts of a file: the lines of plain text, or the given columns of a table.
 
     Args:
         path: a table, a .txt file, or `STANDARD_INPUT`.
         columns: the column of the texts, and that of the second texts where they are pairs.
+        strict: whether an empty text is refused.
 
     Raises:
         InputError: the file, or a text in it, cannot be read; the sentence names the line or row.
@@ -159,19 +187,60 @@ def read_texts(path: Path, *columns: str) -> Iterator[str | tuple[str, ...]]:
         if path == STANDARD_INPUT and sys.stdin is None:
             raise InputError("standard input is closed, which --input - reads: open it, or name a file")
         with decompressed(path) if path != STANDARD_INPUT else nullcontext(sys.stdin.buffer) as stream:
-            for line in text_lines(stream, path if path != STANDARD_INPUT else Path("standard input")):
+            name = path if path != STANDARD_INPUT else Path("standard input")
+            for number, line in enumerate(text_lines(stream, name), 1):
+                if strict and not line.strip():
+                    raise InputError(f"{name}, line {number} is empty: remove it, or leave out --strict")
                 yield line.rstrip("\r\n")
         return
     flags = ("--text-column", "--pair-column")
     for where, fields in rows(path):
-        texts = [text_field(fields, column, flag, where) for column, flag in zip(columns, flags, strict=False)]
+        texts = [
+            text_field(fields, column, flag, where, may_be_empty=not strict)
+            for column, flag in zip(columns, flags, strict=False)
+        ]
         yield tuple(texts) if len(columns) > 1 else texts[0]
 
 
-def _answered(model: Any, texts: Iterator[Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Each text with the model's answer, in order."""
-    while chunk := list(islice(texts, TEXTS_AT_ONCE)):
+def _chunks(texts: Iterable[Any]) -> Iterator[list[Any]]:
+    """The texts in lists of `TEXTS_AT_ONCE`."""
+    rest = iter(texts)
+    while chunk := list(islice(rest, TEXTS_AT_ONCE)):
+        yield chunk
+
+
+def _as_they_come(texts: Iterable[Any]) -> Iterator[list[Any]]:
+    """The texts in lists of those that have come while the last list was answered, so that none waits for others."""
+    waiting: Queue[Any] = Queue(TEXTS_AT_ONCE)
+    end = object()
+
+    def read() -> None:
+        try:
+            for text in texts:
+                waiting.put(text)
+            waiting.put(end)
+        except Exception as error:  # raised where the texts are used
+            waiting.put(error)
+
+    Thread(target=read, daemon=True).start()
+    last = None
+    while last is not end:
+        chunk, last = [waiting.get()], None
+        while not waiting.empty():
+            chunk.append(waiting.get())
+        if chunk[-1] is end or isinstance(chunk[-1], Exception):
+            last = chunk.pop()
+        if chunk:
+            yield chunk
+        if isinstance(last, Exception):
+            raise last
+
+
+def _answered(model: Any, chunks: Iterable[list[Any]], file: IO[Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Each text with the model's answer, in order; what is written of a chunk is handed on before the next is read."""
+    for chunk in chunks:
         yield from zip(chunk, model.answers(chunk), strict=True)
+        file.flush()
 
 
 def _write_table(answers: Iterable[dict[str, Any]], file: IO[Any]) -> None:
@@ -186,7 +255,7 @@ def _write_table(answers: Iterable[dict[str, Any]], file: IO[Any]) -> None:
 
 
 def _write_entities(answers: Iterable[dict[str, Any]], file: IO[Any]) -> None:
-    writer = csv.DictWriter(file, ["row", "type", "start", "end", "text"])
+    writer = csv.DictWriter(file, ["row", "type", "start", "end", "text", "score"])
     writer.writeheader()
     for number, answer in enumerate(answers, 1):
         writer.writerows({"row": number, **entity} for entity in answer["entities"])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Container
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -258,9 +259,15 @@ def test_help_of_a_small_job_needs_no_jax(job):
     assert not {"jax", "flax", "numpy", "transformers"} & loaded_by(f"import jaxft.{job}")
 
 
+OPTIONAL = ("arrow", "tensorboard", "wandb", "trackio", "mlflow")
+"""extras for which there is code of ours"""
+
+
 def test_what_is_imported_is_declared():
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    declared = {re.split(r"[^\w-]", requirement)[0].lower() for requirement in project["dependencies"]}
+    extras = [requirements for name, requirements in project["optional-dependencies"].items() if name in OPTIONAL]
+    requirements = [*project["dependencies"], *chain.from_iterable(extras)]
+    declared = {re.split(r"[^\w-]", requirement)[0].lower() for requirement in requirements}
     names = {name.partition(".")[0] for path in PACKAGE.rglob("*.py") for name in imported(path)}
     distributions = importlib.metadata.packages_distributions()
     third_party = names - sys.stdlib_module_names - {"jaxft"}

@@ -46,27 +46,28 @@ def test_a_saved_model_answers_as_before_wherever_its_folder_goes(model, folder,
     again = load(elsewhere)
     assert isinstance(again, TextClassifier)
     assert again.classes == model.classes
-    np.testing.assert_array_equal(again.probabilities(texts(0, 7)), model.probabilities(texts(0, 7)))
+    np.testing.assert_array_equal(again.predict_proba(texts(0, 7)), model.predict_proba(texts(0, 7)))
 
 
 def test_probabilities_are_those_of_each_text_whatever_comes_with_it(model):
     many = texts(1, 11)
-    together = model.probabilities(many)
+    together = model.predict_proba(many)
     assert together.shape == (11, 3)
     assert together.dtype == np.float32
     np.testing.assert_allclose(together.sum(axis=1), 1, rtol=1e-6)
     for text, row in zip(many, together, strict=True):
-        np.testing.assert_allclose(model.probabilities([text])[0], row, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(model.predict_proba([text])[0], row, rtol=1e-5, atol=1e-6)
     assert model.predict(many) == [model.classes[i] for i in together.argmax(axis=1)]
 
 
 def test_no_texts_give_no_rows(model):
-    assert model.probabilities([]).shape == (0, 3)
+    assert model.predict_proba([]).shape == (0, 3)
 
 
-def test_an_empty_text_is_refused_by_its_number(model):
-    with pytest.raises(InputError, match="text 2 is empty"):
-        model.probabilities(["fine", " \n"])
+def test_an_empty_text_is_answered_and_counted(model):
+    with pytest.warns(UserWarning, match="2 of 3 texts are empty"):
+        probabilities = model.predict_proba(["fine", " \n", None])
+    np.testing.assert_array_equal(probabilities[1], probabilities[2])
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
@@ -105,7 +106,7 @@ def test_a_file_of_texts_comes_back_in_its_order(model, folder, tmp_path):
     assert lines[0] == "label,p(1),p(two),p(drei)"
     rows = [line.split(",") for line in lines[1:]]
     assert [row[0] for row in rows] == model.predict(many)
-    np.testing.assert_allclose([[float(p) for p in row[1:]] for row in rows], model.probabilities(many), atol=1e-6)
+    np.testing.assert_allclose([[float(p) for p in row[1:]] for row in rows], model.predict_proba(many), atol=1e-6)
 
 
 def test_lines_of_text_become_lines_of_json(model, folder, tmp_path):
@@ -119,7 +120,7 @@ def test_lines_of_text_become_lines_of_json(model, folder, tmp_path):
 
 
 def test_a_bad_row_leaves_no_output(folder, tmp_path):
-    (tmp_path / "in.csv").write_text('text\nfine\n""\n', encoding="utf-8")
+    (tmp_path / "in.csv").write_text("text\nfine\na,b\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"in\.csv.*(row|line) 3"):
         predict.main([str(folder), "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv")])
     assert not [path for path in tmp_path.iterdir() if "out.csv" in path.name]

@@ -10,8 +10,10 @@ from jaxft.data.demo import demo_corpus
 from jaxft.data.document import Corpus
 from jaxft.data.download import fetch
 from jaxft.data.files import expanded, file_hash
-from jaxft.data.imdb import folder_hash, folder_root, read_archive, read_folder
-from jaxft.data.table import TABLE_SUFFIXES, read_table, table_suffix
+from jaxft.data.folders import as_documents, class_folders, folder_fingerprint, read_class_folders
+from jaxft.data.imdb import folder_hash, folder_root, is_imdb, read_archive, read_folder
+from jaxft.data.memory import Table
+from jaxft.data.table import FORMATS, carved_split, is_table, read_table, table_hash, table_suffix
 from jaxft.errors import InputError
 
 IMDB_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
@@ -19,7 +21,7 @@ IMDB_MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
 
 
 def open_corpus(
-    data: str,
+    data: str | Table,
     *,
     text_column: str = "text",
     label_column: str = "label",
@@ -32,11 +34,11 @@ def open_corpus(
 
     Args:
         data: "imdb" (downloaded once into the cache), "demo" (generated), or the path of an `aclImdb` folder, of its
-            tar, or of a CSV, TSV or JSONL file, plain or compressed with gzip, xz or bzip2. "./demo" is a file called
-            demo.
+            tar, of a folder with a folder of .txt files for each class, or of a table, as `jaxft.data.table.rows` reads
+            them; or a table in memory. "./demo" is a file called demo.
         text_column: the column of texts.
         label_column: the column of labels, which are strings; empty in unlabelled rows.
-        split_column: the column that says train, test or unlabelled.
+        split_column: the column that says train, dev, test or unlabelled.
 
     Raises:
         InputError: the data do not exist, cannot be read or are not in one of these formats.
@@ -46,6 +48,9 @@ def open_corpus(
         >>> next(corpus.documents()).split
         'train'
     """
+    columns = (text_column, label_column, split_column)
+    if isinstance(data, Table):
+        return _checked(Corpus(data.name, table_hash(data, repr(columns)), partial(read_table, data, *columns)))
     if data == "demo":
         return demo_corpus()
     if data == "imdb":
@@ -53,21 +58,20 @@ def open_corpus(
         archive = fetch(IMDB_URL, IMDB_MD5, name="aclImdb_v1.tar.gz", instead=instead)
         return _checked(Corpus("imdb", file_hash(archive, "aclImdb tar"), partial(read_archive, archive)))
     path = expanded(data)
-    if path.is_dir():
+    if path.is_dir() and not is_table(path) and not is_imdb(path) and class_folders(path):
+        stream = lambda: as_documents(read_class_folders(path), carved_split)  # noqa: E731
+        return Corpus(path.resolve().name, folder_fingerprint(path), stream)
+    if path.is_dir() and not is_table(path):
         root = folder_root(path)
         return _checked(Corpus(root.resolve().name, folder_hash(root), partial(read_folder, root)))
     if not path.exists():
         raise InputError(f"{data} does not exist: give imdb, demo, or the path of a file or folder")
     if is_archive(path):
         return _checked(Corpus(path.name, file_hash(path, "aclImdb tar"), partial(read_archive, path)))
-    if table_suffix(path) not in TABLE_SUFFIXES:
-        raise InputError(
-            f"{path} has an unknown suffix: give a .csv, .tsv or .jsonl file, plain or compressed (.gz, .xz, .bz2), "
-            "or an aclImdb folder or its .tar"
-        )
-    columns = (text_column, label_column, split_column)
+    if not is_table(path):
+        raise InputError(f"{path} has an unknown suffix: give {FORMATS}, or an aclImdb folder or its .tar")
     settings = repr((table_suffix(path), columns))
-    return _checked(Corpus(path.name, file_hash(path, settings), partial(read_table, path, *columns)))
+    return _checked(Corpus(path.name, table_hash(path, settings), partial(read_table, path, *columns)))
 
 
 def _checked(corpus: Corpus) -> Corpus:

@@ -23,6 +23,7 @@ SPLIT_NAMES: dict[str, Split] = {
     "unlabelled": "unlabelled",
     "unlabeled": "unlabelled",
     "unsupervised": "unlabelled",
+    "unsup": "unlabelled",
 }
 """the split that each name in a data file stands for"""
 

@@ -7,14 +7,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxft.data.corpus import open_corpus
 from jaxft.data.document import DEV, SPLITS, TEST, TRAIN, Task
-from jaxft.data.files import expanded, file_hash
-from jaxft.data.table import TABLE_SUFFIXES, class_label, labelled_rows, table_suffix
+from jaxft.data.files import expanded
+from jaxft.data.memory import Table
+from jaxft.data.table import FORMATS, class_label, is_table, labelled_rows, table_hash
 from jaxft.errors import InputError
 
 Text = tuple[str, ...]
@@ -52,7 +54,7 @@ class Examples:
 
 
 def read_examples(
-    data: str,
+    data: str | Table,
     task: Task,
     *,
     text_column: str = "text",
@@ -63,7 +65,7 @@ def read_examples(
     """Reads labelled examples.
 
     Args:
-        data: a CSV, TSV or JSONL file, also compressed; for classification also what `open_corpus` takes.
+        data: a table, in a file or in memory; for classification also what `open_corpus` takes.
         task: what a label is: a class, a number, or a set of labels separated by `|` (in JSONL also a list).
         text_column: the column of texts in a table.
         pair_column: the column of the second texts; None if the examples are single texts.
@@ -75,22 +77,23 @@ def read_examples(
     Raises:
         InputError: at the first bad row, with file and row; or too few examples or classes.
     """
-    path = expanded(data)
-    if table_suffix(path) in TABLE_SUFFIXES:
-        if not path.is_file():
-            raise InputError(f"{data} does not exist: give the path of a CSV, TSV or JSONL file")
+    source = data if isinstance(data, Table) else expanded(data)
+    name = source.name
+    if isinstance(source, Table) or is_table(source):
+        if isinstance(source, Path) and not source.is_file():
+            raise InputError(f"{data} does not exist: give the path of {FORMATS}")
         columns = [(text_column, "--text-column")]
         if pair_column is not None:
             columns.append((pair_column, "--pair-column"))
-        stream = labelled_rows(path, columns, label_column, split_column, LABEL_READERS[task])
-        name, fingerprint = path.name, file_hash(path, repr((task, text_column, pair_column, label_column)))
+        stream = labelled_rows(source, columns, label_column, split_column, LABEL_READERS[task])
+        fingerprint = table_hash(source, repr((task, text_column, pair_column, label_column)))
     elif task == "classification" and pair_column is None:
         corpus = open_corpus(data)
         name, fingerprint = corpus.name, corpus.fingerprint
         stream = (((document.text,), document.label, document.split) for document in corpus.documents())
     else:
         needy = f"--task {task}" if pair_column is None else "--pair-column"
-        raise InputError(f"{needy} needs a table, and --data {data} is not one: give a CSV, TSV or JSONL file")
+        raise InputError(f"{needy} needs a table, and --data {data} is not one: give {FORMATS}")
     texts, labels, splits = [], [], []
     for text, label, split in stream:
         if split != "unlabelled":
@@ -99,8 +102,8 @@ def read_examples(
             splits.append(SPLITS.index(split or "train"))
     split_numbers = np.array(splits, np.int8)
     if not (split_numbers == TRAIN).any():
-        raise InputError(f"{data} holds no training rows with a label: fill in {label_column!r}")
-    targets, classes = _targets(labels, split_numbers, task, data)
+        raise InputError(f"{name} holds no training rows with a label: fill in {label_column!r}")
+    targets, classes = _targets(labels, split_numbers, task, name)
     return Examples(name, fingerprint, tuple(texts), targets, classes, split_numbers)
 
 
@@ -135,12 +138,12 @@ LABEL_READERS: dict[Task, Callable[[Any, str, str], Any]] = {
 }
 
 
-def _targets(labels: Sequence[Any], splits: np.ndarray, task: Task, data: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def _targets(labels: Sequence[Any], splits: np.ndarray, task: Task, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     train = np.flatnonzero(splits == TRAIN)
     if task == "regression":
         targets = np.array(labels, np.float64)
         if np.ptp(targets[train]) == 0:
-            raise InputError(f"{data} has the same number in every training row: give rows with different numbers")
+            raise InputError(f"{name} has the same number in every training row: give rows with different numbers")
         return targets, ()
     sets = labels if task == "multilabel" else [[label] for label in labels]
     # numbers by value, before other strings in their order
@@ -149,12 +152,12 @@ def _targets(labels: Sequence[Any], splits: np.ndarray, task: Task, data: str) -
         key=lambda label: (not label.isdigit(), len(label) * label.isdigit(), label),
     )
     if len(classes) < (1 if task == "multilabel" else 2):
-        raise InputError(f"{data} has fewer than two classes in its training rows: give examples of others")
+        raise InputError(f"{name} has fewer than two classes in its training rows: give examples of others")
     index = {label: i for i, label in enumerate(classes)}
     unknown = {label for label_set in sets for label in label_set if label not in index}
     if unknown:
         raise InputError(
-            f"{data} has labels that no training row has ({', '.join(sorted(unknown)[:5])}): add some rows"
+            f"{name} has labels that no training row has ({', '.join(sorted(unknown)[:5])}): add some rows"
         )
     if task == "classification":
         return np.array([index[label] for label in labels], np.int32), tuple(classes)

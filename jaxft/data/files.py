@@ -7,29 +7,47 @@ import bz2
 import codecs
 import gzip
 import hashlib
+import io
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from jaxft.errors import InputError
 
 COMPRESSION_SUFFIXES = (".gz", ".xz", ".bz2", ".zst")
-ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"
-OPENERS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
+
+
+def _open_zstandard(raw: BinaryIO, mode: str) -> Any:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise InputError(
+            "a file is compressed with Zstandard, which needs pyarrow: install it with pip install 'jaxft[arrow]', or "
+            "compress the file with gzip"
+        ) from error
+    return io.BufferedReader(pyarrow.CompressedInputStream(raw, "zstd"))
+
+
+OPENERS: dict[bytes, Callable[[BinaryIO, str], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"\xfd7zXZ\x00": lzma.open,
+    b"BZh": bz2.open,
+    b"\x28\xb5\x2f\xfd": _open_zstandard,
+}
 
 
 @contextmanager
 def decompressed(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file for reading bytes, and decompresses gzip, xz and bzip2.
+    """Opens a file for reading bytes, and decompresses gzip, xz, bzip2 and Zstandard.
 
     The content decides, not the suffix, because some browsers decompress a `.gz` and keep its name.
 
     Raises:
-        InputError: the file does not exist, cannot be read, is empty, is compressed with Zstandard, or, while it is
-            read in the `with` block, is truncated or corrupt.
+        InputError: the file does not exist, cannot be read, is empty, is compressed with Zstandard where pyarrow is not
+            installed, or, while it is read in the `with` block, is truncated or corrupt.
     """
     try:
         with open(path, "rb") as raw:
@@ -37,11 +55,6 @@ def decompressed(path: Path) -> Iterator[BinaryIO]:
             raw.seek(0)
             if not start:
                 raise InputError(f"{path} is empty: name a file with texts")
-            if start.startswith(ZSTANDARD_MAGIC):
-                raise InputError(
-                    f"{path} is compressed with Zstandard, which Python cannot read before 3.14: "
-                    "compress it with gzip or xz"
-                )
             opener = next((opener for magic, opener in OPENERS.items() if start.startswith(magic)), None)
             if opener is None:
                 yield raw

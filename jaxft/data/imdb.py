@@ -41,6 +41,11 @@ def read_folder(root: Path) -> Iterator[Document]:
             yield _document(content, kind, str(path))
 
 
+def is_imdb(path: Path) -> bool:
+    """Whether a folder has the layout of `aclImdb`, or holds one that has."""
+    return any((path / root / "train" / "pos").is_dir() for root in ("", "aclImdb"))
+
+
 def folder_root(path: Path) -> Path:
     """The folder that holds train/ and test/: the given one, or aclImdb in it.
 
@@ -50,7 +55,10 @@ def folder_root(path: Path) -> Path:
     for root in (path, path / "aclImdb"):
         if (root / "train" / "pos").is_dir() and (root / "train" / "neg").is_dir():
             return root
-    raise InputError(f"{path} has no aclImdb layout (train/pos, train/neg, ...): name the folder that holds train/")
+    raise InputError(
+        f"{path} has no table train.csv, no folder of .txt files for each class and no aclImdb layout (train/pos, "
+        "train/neg, ...): name the folder that holds one of them"
+    )
 
 
 def folder_hash(root: Path) -> str:

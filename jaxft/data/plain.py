@@ -17,6 +17,8 @@ from jaxft.data.archive import archive_files, is_archive
 from jaxft.data.document import Corpus, Document, Split
 from jaxft.data.download import fetch
 from jaxft.data.files import COMPRESSION_SUFFIXES, decompressed, expanded, not_text_error
+from jaxft.data.memory import TEXT_COLUMN, Table
+from jaxft.data.table import text_field
 from jaxft.errors import InputError
 
 TEXT_SUFFIXES = (".txt", ".md", ".text")
@@ -54,6 +56,20 @@ def plain_corpus(paths: Sequence[Path]) -> Corpus:
         digest.update(f"\n{file.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode())
     names = ", ".join(path.name for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
     return Corpus(names, digest.hexdigest(), partial(_read, files))
+
+
+def table_corpus(table: Table) -> Corpus:
+    """The corpus of the column `text` of a table in memory.
+
+    Raises:
+        InputError: there is no such column, or, while streaming, an empty text.
+    """
+
+    def documents() -> Iterator[Document]:
+        for where, fields in table.rows():
+            yield Document(text_field(fields, TEXT_COLUMN, "--text-column", where), None, "unlabelled")
+
+    return Corpus(table.name, table.fingerprint("plain texts"), documents)
 
 
 def wikitext_corpus(folder: Path | None) -> Corpus:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jaxft.data.document import TEST, TRAIN, UNLABELLED, Corpus, Direction
+from jaxft.data.document import DEV, TEST, TRAIN, UNLABELLED, Corpus, Direction
 from jaxft.data.store import TokenStore
 from jaxft.errors import InputError
 
@@ -25,7 +25,7 @@ class Texts:
         store: the ids.
         train: labelled texts that a classifier learns from.
         dev: labelled texts that choose its best epoch; none of them is in `train`.
-        test: labelled texts that are scored once, at the end.
+        test: labelled texts that are scored once, at the end; there may be none.
         lm_train: texts that the language model learns from; none of `dev`, of `lm_valid` or, unless transductive, of
             `test`.
         lm_valid: texts that its perplexity is measured on.
@@ -69,7 +69,8 @@ def split_texts(
         corpus: the corpus, for its name and fingerprint.
         store: the ids of the corpus.
         seed: decides which texts are held out.
-        dev_fraction: share of the labelled texts of each class that becomes the dev split; 0 for no dev split.
+        dev_fraction: share of the labelled texts of each class that becomes the dev split where the corpus has none; 0
+            for no dev split.
         valid_fraction: share of the language model's texts that its perplexity is measured on, at most 1,000 texts.
         limit_labels: how many labelled texts to use, the same number of each class; the other training texts count as
             unlabelled.
@@ -92,12 +93,12 @@ def split_texts(
     """
     rng = np.random.default_rng([seed, 0])
     labelled, hidden = _limit_labels(store, limit_labels, rng)
-    dev = _share_of_each_class(store.labels, labelled, dev_fraction) if dev_fraction else labelled[:0]
+    dev = np.flatnonzero(store.splits == DEV)
+    if dev_fraction and not len(dev):
+        dev = _share_of_each_class(store.labels, labelled, dev_fraction)
     train = np.setdiff1d(labelled, dev)
     unlabelled = rng.permutation(np.concatenate([np.flatnonzero(store.splits == UNLABELLED), hidden]))
     test = np.flatnonzero(store.splits == TEST)
-    if not len(test):
-        raise InputError(f"{corpus.name} has no test texts: mark some rows as test in the split column")
     if dev_fraction and not len(dev):
         raise InputError(f"{corpus.name} has too few labelled texts ({len(labelled)}) to hold some out: add texts")
     pool = np.concatenate([train, unlabelled[:limit_unlabelled], test if transductive else test[:0]])

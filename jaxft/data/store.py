@@ -137,7 +137,7 @@ def build_store(
     # In the folder of the cache, so that the finished folder moves to its place in one step.
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as temporary:
         numbered, finished = Path(temporary) / "numbered", Path(temporary) / "finished"
-        counting = {"train", "unlabelled", *(SPLITS if transductive else ())}
+        counting: set[Split] = set(SPLITS) if transductive else {"train", "unlabelled"}
         if subwords and vocabulary is None:
             documents = tqdm(corpus.documents(), desc="learning subwords", unit=" texts", disable=not progress)
             texts = (document.text for document in documents if document.split in counting)
@@ -232,7 +232,7 @@ def _classes(name: str, table: _Numbered) -> tuple[str, ...]:
     """The labels of the train split in their order.
 
     Raises:
-        InputError: there are fewer than two, or the test split has another one.
+        InputError: there are fewer than two, or another split has another one.
     """
     labels, splits = np.array(table.labels), np.array(table.splits)
     train = {table.names[i] for i in np.unique(labels[(splits == TRAIN) & (labels >= 0)])}
@@ -242,7 +242,7 @@ def _classes(name: str, table: _Numbered) -> tuple[str, ...]:
     missing = [label for label in table.names if label not in train]
     if missing:
         raise InputError(
-            f"{name} has the label {missing[0]!r} in its test split but not in train: add train rows with it"
+            f"{name} has the label {missing[0]!r} in its dev or test split but not in train: add train rows with it"
         )
     return tuple(sorted(train, key=_by_number))
 

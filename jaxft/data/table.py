@@ -1,4 +1,4 @@
-"""Tables of texts, labels and splits: CSV, TSV and JSON lines, plain or compressed.
+"""Tables of texts, labels and splits: CSV, TSV and JSON lines, plain or compressed, Parquet and Arrow, or in memory.
 
 `open_corpus` and `read_examples` read training data with it, and `python -m jaxft.predict --input` reads texts with
 `rows`. Rows are counted as a spreadsheet shows them: the header is row 1, and a quoted text with line breaks is one
@@ -14,13 +14,19 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from jaxft.data.arrow import ARROW_SUFFIXES, arrow_rows
 from jaxft.data.document import SPLIT_NAMES, Document, Split
-from jaxft.data.files import COMPRESSION_SUFFIXES, decompressed, text_lines
+from jaxft.data.files import COMPRESSION_SUFFIXES, decompressed, file_hash, text_lines
+from jaxft.data.folders import split_files
+from jaxft.data.memory import Table
 from jaxft.errors import InputError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
-TABLE_SUFFIXES = (*DELIMITERS, ".jsonl")
+TABLE_SUFFIXES = (*DELIMITERS, ".jsonl", *ARROW_SUFFIXES)
+FORMATS = "a .csv, .tsv or .jsonl file, plain or compressed (.gz, .xz, .bz2, .zst), or a .parquet or .arrow file"
 TEST_EVERY = 5  # without a split column, one labelled row in five is test
+IS_VALID = "is_valid"
+IS_VALID_NAMES: dict[str, Split] = {"true": "dev", "1": "dev", "false": "train", "0": "train"}
 SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can spell these, UTF-8 cannot
 LONGEST_FIELD = 2**31 - 1  # characters; the largest limit that a C long holds on every platform
 
@@ -38,31 +44,66 @@ def table_suffix(path: Path) -> str:
     return Path(name).suffix
 
 
-def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def is_table(path: Path) -> bool:
+    """Whether `rows` reads a path: a file with the suffix of a table, or a folder with a table for each split."""
+    return bool(split_files(path, is_table_file)) if path.is_dir() else is_table_file(path)
+
+
+def is_table_file(path: Path) -> bool:
+    """Whether the name of a file is that of a table."""
+    return table_suffix(path) in TABLE_SUFFIXES
+
+
+def table_hash(source: Path | Table, settings: str) -> str:
+    """The hexadecimal sha256 of a table and of the settings that it is read with."""
+    if isinstance(source, Table):
+        return source.fingerprint(settings)
+    if source.is_dir():
+        files = split_files(source, is_table_file).items()
+        return " ".join(file_hash(path, f"{split} {settings}") for split, path in files)
+    return file_hash(source, settings)
+
+
+def rows(source: Path | Table) -> Iterator[tuple[str, dict[str, Any]]]:
     """Streams the rows of a table as (where, fields); `where` names the file and the row, for error messages.
+
+    Args:
+        source: a file; a folder with a file for each split, such as train.csv and test.csv, whose rows name their split
+            in the column "split"; or a table in memory.
 
     Raises:
         InputError: an unknown suffix, a file that cannot be read or is not UTF-8, a ragged row, a repeated column name,
             or a line that is not a JSON object.
     """
-    if table_suffix(path) not in TABLE_SUFFIXES:
-        raise InputError(
-            f"{path} has an unknown suffix: give a .csv, .tsv or .jsonl file, plain or compressed (.gz, .xz, .bz2)"
-        )
-    with decompressed(path) as stream:
-        yield from _json_rows(path, stream) if table_suffix(path) == ".jsonl" else _csv_rows(path, stream)
+    if isinstance(source, Table):
+        yield from source.rows()
+        return
+    if source.is_dir():
+        for split, path in split_files(source, is_table_file).items():
+            yield from ((where, {**fields, "split": split}) for where, fields in rows(path))
+        return
+    suffix = table_suffix(source)
+    if suffix not in TABLE_SUFFIXES:
+        raise InputError(f"{source} has an unknown suffix: give {FORMATS}")
+    if suffix in ARROW_SUFFIXES:
+        yield from arrow_rows(source)
+        return
+    with decompressed(source) as stream:
+        yield from _json_rows(source, stream) if suffix == ".jsonl" else _csv_rows(source, stream)
 
 
-def text_field(fields: dict[str, Any], column: str, flag: str, where: str) -> str:
+def text_field(fields: dict[str, Any], column: str, flag: str, where: str, may_be_empty: bool = False) -> str:
     """The text in a column of a row; `flag` is the flag that names the column.
 
     Raises:
-        InputError: there is no such column, or the text is empty or not a string.
+        InputError: there is no such column, the text is not a string, or it is empty and may not be.
     """
     text = _field(fields, column, flag, where)
+    if text is None and may_be_empty:
+        return ""
     if not isinstance(text, str):
         raise InputError(f"{where} has {json.dumps(text)} in {column!r}, which needs a text: write it as a string")
-    if not text.strip():
+    if not text.strip() and not may_be_empty:
         raise InputError(f"{where} has an empty text: remove the row or fill in {column!r}")
     if SURROGATE.search(text):
         raise InputError(f"{where} has half a surrogate pair in {column!r}: write the whole character")
@@ -70,39 +111,40 @@ def text_field(fields: dict[str, Any], column: str, flag: str, where: str) -> st
 
 
 def labelled_rows(
-    path: Path,
+    source: Path | Table,
     text_columns: Sequence[tuple[str, str]],
     label_column: str,
     split_column: str,
     read_label: Callable[[Any, str, str], Any],
-    splits: Sequence[Split] = ("train", "dev", "test", "unlabelled"),
 ) -> Iterator[tuple[tuple[str, ...], Any, Split | None]]:
     """Streams the rows of a table as (texts, label, split).
 
-    The table has a split column if its first row has one. The label of an unlabelled row is None and its cell is not
-    read. Without a split column, a row without a label is unlabelled and the split of every other row is None.
+    The table has a split column if its first row has one; fastai's column `is_valid` serves as well. The label of an
+    unlabelled row is None and its cell is not read. Without a split column, a row without a label is unlabelled and the
+    split of every other row is None.
 
     Args:
-        path: the table.
+        source: the table.
         text_columns: each column of texts, and the flag that names it.
         label_column: the column of labels.
         split_column: the column of splits; only one that is called "split" may be absent.
         read_label: returns the label of a cell, given the cell, its column and its place in the file; None if the cell
             holds none.
-        splits: the splits that a row may name.
 
     Raises:
         InputError: at the first bad row: as `rows` and `text_field`, an unknown split, a missing label, or a split
             column that starts after the first row; or no rows.
     """
     has_split = None
-    for where, fields in rows(path):
+    for where, fields in rows(source):
         if has_split is None:
+            is_fastai = split_column == "split" and IS_VALID in fields and split_column not in fields
+            split_column = IS_VALID if is_fastai else split_column
             has_split = split_column in fields or split_column != "split"
         elif not has_split and split_column in fields:
             raise InputError(f"{where} is the first row with {split_column!r}: give it in all rows or in none")
         texts = tuple(text_field(fields, column, flag, where) for column, flag in text_columns)
-        split = _split(_field(fields, split_column, "--split-column", where), splits, where) if has_split else None
+        split = _split(fields, split_column, where) if has_split else None
         if split == "unlabelled":
             yield texts, None, split
             continue
@@ -113,7 +155,7 @@ def labelled_rows(
             )
         yield texts, label, "unlabelled" if label is None else split
     if has_split is None:
-        raise InputError(f"{path} has no rows: name a file with texts")
+        raise InputError(f"{_name(source)} has no rows: give some texts")
 
 
 def class_label(value: Any, column: str, where: str, remedy: str = "give one label per row") -> str | None:
@@ -122,27 +164,30 @@ def class_label(value: Any, column: str, where: str, remedy: str = "give one lab
     Raises:
         InputError: the cell holds a list or an object; the sentence ends with `remedy`.
     """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a column of whole numbers with gaps holds floats
     if isinstance(value, dict | list):
         raise InputError(f"{where} has {json.dumps(value)} in {column!r}: {remedy}")
     label = "" if value is None else str(value).strip()
     return label or None
 
 
-def read_table(path: Path, text_column: str, label_column: str, split_column: str, seed: int = 0) -> Iterator[Document]:
+def read_table(
+    source: Path | Table, text_column: str, label_column: str, split_column: str, seed: int = 0
+) -> Iterator[Document]:
     """Streams the documents of a table in the order of its rows.
 
-    With a split column, each row says train, test or unlabelled. Without one, rows with an empty label are unlabelled,
-    and one of every five rows of a class is test, at a place drawn from `seed`: a stratified 20 % that needs no second
-    pass. The first row of each class is always train.
+    With a split column, each row says train, dev, test or unlabelled. Without one, rows with an empty label are
+    unlabelled, and one of every five rows of a class is test, at a place drawn from `seed`: a stratified 20 % that
+    needs no second pass. The first row of each class is always train.
 
     Raises:
         InputError: at the first bad row, as `labelled_rows`.
     """
     rows_of_class: dict[str, int] = {}
     columns: list[tuple[str, str]] = [(text_column, "--text-column")]
-    splits: tuple[Split, ...] = ("train", "test", "unlabelled")
-    for (text,), label, split in labelled_rows(path, columns, label_column, split_column, class_label, splits):
-        yield Document(text, label, _carved_split(label, rows_of_class, seed) if split is None else split)
+    for (text,), label, split in labelled_rows(source, columns, label_column, split_column, class_label):
+        yield Document(text, label, carved_split(label, rows_of_class, seed) if split is None else split)
 
 
 def _csv_rows(path: Path, stream: BinaryIO) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -203,15 +248,21 @@ def _listed(names: Any) -> str:
     return ", ".join(repr(name) for name in names)
 
 
-def _split(value: Any, splits: Sequence[Split], where: str) -> Split:
-    split = SPLIT_NAMES.get(str(value).strip().lower())
-    if split is None or split not in splits:
-        *others, last = splits
-        raise InputError(f"{where} has the unknown split {value!r}: use {', '.join(others)} or {last}")
+def _split(fields: dict[str, Any], column: str, where: str) -> Split:
+    value = _field(fields, column, "--split-column", where)
+    name = str(value).strip().lower()
+    split = IS_VALID_NAMES.get(name) if column == IS_VALID else SPLIT_NAMES.get(name)
+    if split is None:
+        choices = "True or False" if column == IS_VALID else "train, dev, test or unlabelled"
+        raise InputError(f"{where} has the unknown split {value!r} in {column!r}: use {choices}")
     return split
 
 
-def _carved_split(label: str, rows_of_class: dict[str, int], seed: int) -> Split:
+def _name(source: Path | Table) -> str:
+    return source.name if isinstance(source, Table) else str(source)
+
+
+def carved_split(label: str, rows_of_class: dict[str, int], seed: int = 0) -> Split:
     """The split of the next row of a class; counts the rows of each class."""
     count = rows_of_class.get(label, 0)
     rows_of_class[label] = count + 1

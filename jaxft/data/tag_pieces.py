@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import regex
@@ -11,6 +11,7 @@ import regex
 from jaxft.data.spans import Scheme, read_spans, write_tags
 from jaxft.data.vocabulary import Vocabulary
 
+Value = TypeVar("Value")
 Unit = Literal["characters", "words"]
 _PARTS = r"(?!\p{M}|\p{Cf})\w+"  # a mark that joins the word before it begins no word
 _WORD = regex.compile(
@@ -108,15 +109,21 @@ class TagPieces:
             predicted: for each window the number of the tag at every id, -1 where there is none.
             names: the names of the tags by number.
         """
-        whole = [["O"] * size for size in self.sentence_lengths.tolist()]
-        before = (-1, 0)  # of the window before: its sentence, and the token after its last one
-        for (sentence, start), numbers in zip(self.windows.tolist(), predicted, strict=True):
+        windows = []
+        for numbers in predicted:
             tags = [names[int(number)] for number in numbers[numbers >= 0]]
-            tags = write_tags(read_spans(tags), len(tags))  # in BIO the end of a window ends no entity
+            windows.append(write_tags(read_spans(tags), len(tags)))  # in BIO the end of a window ends no entity
+        return self.merge(windows, "O")
+
+    def merge(self, windows: Sequence[Sequence[Value]], empty: Value) -> list[list[Value]]:
+        """Joins a value for each token of each window to those of sentences, as `merge_windows` does tags."""
+        whole = [[empty] * size for size in self.sentence_lengths.tolist()]
+        before = (-1, 0)  # of the window before: its sentence, and the token after its last one
+        for (sentence, start), values in zip(self.windows.tolist(), windows, strict=True):
             shared = before[1] - start if before[0] == sentence else 0
             skip = -(-shared // 2)  # each of two windows gives half of the tokens that they share
-            whole[sentence][start + skip : start + len(tags)] = tags[skip:]
-            before = (sentence, start + len(tags))
+            whole[sentence][start + skip : start + len(values)] = values[skip:]
+            before = (sentence, start + len(values))
         return whole
 
 

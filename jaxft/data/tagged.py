@@ -102,7 +102,7 @@ def _json_sentences(path: Path) -> Iterator[Sentence]:
                 text = fields["text"]
                 if not isinstance(text, str) or not text.strip():
                     raise ValueError("the text is empty or not a string")
-                spans = _in_order(_listed_spans(fields["label"], text), len(text))
+                spans = in_order(_listed_spans(fields["label"], text), len(text))
                 if SURROGATE.search("".join([text, *fields["label"]])):
                     raise ValueError("half a surrogate pair")
                 tagged = zip(text, write_tags(spans, len(text)), strict=True)
@@ -131,7 +131,7 @@ def _listed_spans(label: dict[str, Any], text: str) -> list[Span]:
     return spans
 
 
-def _in_order(spans: list[Span], length: int) -> list[Span]:
+def in_order(spans: list[Span], length: int) -> list[Span]:
     """The spans in the order of the text.
 
     Raises:

@@ -1,5 +1,6 @@
 from .inputs import read_inputs as read_inputs
 from .inputs import split_examples as split_examples
+from .job import fit as fit
 from .job import plans as plans
 from .job import train as train
 from .plan import finetune_plan as finetune_plan

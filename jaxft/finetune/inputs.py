@@ -17,6 +17,7 @@ from jaxft.data.examples import (
     stratified_sample,
 )
 from jaxft.data.hub import checkpoint_folder
+from jaxft.data.memory import Table
 from jaxft.data.pieces import Pieces, encode, load_tokenizer
 from jaxft.errors import InputError
 from jaxft.finetune.settings import Settings, Training
@@ -52,15 +53,19 @@ class Split:
     test: np.ndarray
 
 
-def read_inputs(settings: Settings) -> Inputs:
+def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
     """Reads examples and checkpoint, and carves the splits that the data do not have.
+
+    Args:
+        settings: of the job.
+        table: data in memory, in place of `settings.data`.
 
     Raises:
         InputError: bad data or no checkpoint, or one that does not fit the flags; the sentence names file and row, or
             the flag.
     """
     examples = read_examples(
-        settings.data,
+        table or settings.data,
         settings.task,
         text_column=settings.text_column,
         pair_column=settings.pair_column,

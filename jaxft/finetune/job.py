@@ -8,6 +8,7 @@ References:
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,23 +16,26 @@ import numpy as np
 from jaxft.data.document import DEV, TEST, TRAIN
 from jaxft.data.examples import Examples, missing_from_test
 from jaxft.data.hub import checkpoint_fingerprint
+from jaxft.data.memory import PAIR_COLUMN, Table, as_table
 from jaxft.data.pieces import Pieces
 from jaxft.errors import InputError
 from jaxft.finetune.inputs import Inputs, Split, check_batches, read_inputs, split_examples
 from jaxft.finetune.ladder import ladder_rows
 from jaxft.finetune.plan import finetune_plan
 from jaxft.finetune.scores import selection_score, task_scores
-from jaxft.finetune.settings import Settings, Training
+from jaxft.finetune.settings import COMMAND, Settings, Training
 from jaxft.finetune.stages import as_model, ema_decay, keeps_best, predict_examples, train_encoder, with_thresholds
 from jaxft.inference.encoder import EncoderModel
 from jaxft.inference.ensemble import Ensemble
-from jaxft.inference.load import MODEL
+from jaxft.inference.load import MODEL, load
 from jaxft.models.options import Pooling
 from jaxft.optim.phases import Plan
 from jaxft.training import job
 from jaxft.training.baseline import linear_baseline
 from jaxft.training.class_weights import class_weights
 from jaxft.training.comparison import comparison_row, stage_of, train_rows, write_comparison
+from jaxft.training.fitted import Fitted, fit_job
+from jaxft.training.predictions import Row, classified_rows, label_set_rows, number_rows
 from jaxft.training.run import Run, StageResult
 from jaxft.training.settings import flag
 from jaxft.training.summary import stage_row
@@ -45,14 +49,18 @@ READ: Mapping[Pooling, str] = {
 """what the head reads with each pooling"""
 
 
-def prepare(settings: Settings) -> job.Prepared:
+def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
     """Reads data and checkpoint, splits the examples and plans the stages.
+
+    Args:
+        settings: of the job.
+        table: data in memory, in place of `settings.data`.
 
     Raises:
         InputError: bad data, checkpoint or flags.
     """
     rows = ladder_rows(settings.train, settings.ladder_rate) if settings.ladder else {"": settings.train}
-    inputs = read_inputs(settings)
+    inputs = read_inputs(settings, table)
     splits = split_examples(inputs.examples, settings)
     check_batches(inputs.pieces, splits, settings.train)
     _check_selection(settings, splits)
@@ -130,6 +138,7 @@ def _split_scores(
     if len(split.test):
         outputs = predict_examples(model, inputs, split.test)
         scores["test"] = _scores(inputs, settings, split.test, outputs, model.thresholds)
+        scores["predictions"] = _predictions(inputs, settings, split.test, outputs, model.thresholds)
         if settings.baseline and settings.task == "classification":
             scores["baseline"] = _baseline(inputs.examples, np.concatenate([split.train, split.dev]), split.test)
     return scores
@@ -178,10 +187,13 @@ def _fold_scores(
         "test_of_folds": _scores(inputs, settings, all_tests, np.concatenate(list(outputs.values())), thresholds),
     }
     test = inputs.examples.of(TEST)
-    if len(test):
-        mean = np.mean([predict_examples(model, inputs, test) for model in models.values()], axis=0)
-        scores["test"] = _scores(inputs, settings, test, mean, Ensemble(models).thresholds)
-    return scores
+    if not len(test):
+        all_outputs = np.concatenate(list(outputs.values()))
+        return {**scores, "predictions": _predictions(inputs, settings, all_tests, all_outputs, thresholds)}
+    mean = np.mean([predict_examples(model, inputs, test) for model in models.values()], axis=0)
+    mean_thresholds = Ensemble(models).thresholds
+    scores["test"] = _scores(inputs, settings, test, mean, mean_thresholds)
+    return {**scores, "predictions": _predictions(inputs, settings, test, mean, mean_thresholds)}
 
 
 def _compare(
@@ -213,6 +225,19 @@ def _scores(
 ) -> dict[str, Any]:
     targets, classes = inputs.examples.targets[examples], inputs.examples.classes
     return task_scores(settings.task, targets, outputs, classes, settings.metric, thresholds)
+
+
+def _predictions(
+    inputs: Inputs, settings: Settings, examples: np.ndarray, outputs: np.ndarray, thresholds: Any
+) -> list[Row]:
+    """What the model answered on each of the examples."""
+    texts = [" / ".join(inputs.examples.texts[i]) for i in examples]
+    targets, classes = inputs.examples.targets[examples], inputs.examples.classes
+    if settings.task == "classification":
+        return classified_rows(texts, targets, outputs, classes)
+    if settings.task == "regression":
+        return number_rows(texts, targets, outputs[:, 0])
+    return label_set_rows(texts, targets, outputs, 0.5 if not len(thresholds) else thresholds, classes)
 
 
 def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:
@@ -266,3 +291,46 @@ def _hint(settings: Settings) -> str:
 
 JOB = job.Job(prepare, train_stages, _hint, repeat="fold")
 train = JOB.run
+
+
+def fit(
+    data: Any,
+    labels: Any = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    preset: str = "default",
+    **settings: Any,
+) -> Fitted:
+    """Fine-tunes an encoder on texts with classes, numbers or sets of labels.
+
+    It gives the same model as the command line with the same settings.
+
+    Args:
+        data: a name or path, as `--data` takes it; N texts, or tuples of two texts; a mapping from columns to
+            values; a data frame of pandas, polars or pyarrow; or a `Dataset` or `DatasetDict` of Hugging Face. The
+            columns are `text`, `label` and, where there is one, `split`; `text_column` and the like name others.
+        labels: N classes, numbers or lists of labels, where `data` are texts; see the setting `task`.
+        out: folder of the run; None keeps nothing on the disk.
+        resume: whether to go on with the run in `out` where it stopped.
+        preset: name of the settings to start from.
+        settings: settings of `jaxft.finetune.settings.Settings` by name; those of a stage as a mapping, such as
+            `train={"epochs": 4}`.
+
+    Returns:
+        The finished model, with its `summary`, `run` and plots.
+
+    Raises:
+        TypeError: a name that is no setting; the message names the nearest.
+        InputError: bad data or settings; it is a `ValueError`.
+        Stopped: Ctrl-C or SIGTERM has come; with `out`, `resume=True` goes on.
+
+    Examples:
+        >>> fit(["fine", "dull"], ["pos", "neg"], model="minilm", train={"epoch": 4})
+        Traceback (most recent call last):
+        TypeError: 'train.epoch' is not a setting: do you mean 'train.epochs'?
+    """
+    source = as_table(data, labels)
+    if isinstance(source, Table) and PAIR_COLUMN in source.columns:
+        settings.setdefault("pair_column", PAIR_COLUMN)
+    return fit_job(JOB, COMMAND, load, source, out=out, resume=resume, settings={"preset": preset, **settings})

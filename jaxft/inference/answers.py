@@ -10,7 +10,6 @@ import numpy as np
 from scipy.special import expit, softmax
 
 from jaxft.data.document import Task
-from jaxft.errors import InputError
 
 
 def as_scores(task: Task, outputs: np.ndarray) -> np.ndarray:
@@ -78,12 +77,14 @@ def table_row(answer: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
-def refuse_empty(texts: Iterable[tuple[str, ...]]) -> None:
-    """Refuses a text, or a text of a pair, that is empty.
+def describe_classes(task: str, classes: Sequence[str]) -> str:
+    """What a model predicts, in a few words.
 
-    Raises:
-        InputError: it names the number of the text, from 1.
+    Examples:
+        >>> describe_classes("classification", ["neg", "pos"]), describe_classes("regression", [])
+        ('2 classes: neg, pos', 'a number')
     """
-    for number, parts in enumerate(texts, 1):
-        if not all(part.strip() for part in parts):
-            raise InputError(f"text {number} is empty: leave it out or fill it in")
+    if not classes:
+        return "a number"
+    kind = {"classification": "classes", "multilabel": "labels"}.get(task, "types of entities")
+    return f"{len(classes)} {kind}: {', '.join(classes[:5])}{', ...' * (len(classes) > 5)}"

@@ -18,7 +18,8 @@ from jaxft.data.examples import Text
 from jaxft.data.pieces import LongTexts, Pieces, encode, load_tokenizer
 from jaxft.errors import InputError
 from jaxft.files import write_json
-from jaxft.inference.answers import as_answers, as_scores, predictions, refuse_empty
+from jaxft.inference import predictor
+from jaxft.inference.answers import as_answers, as_scores, describe_classes
 from jaxft.inference.batches import piece_batches, prediction_batch_size
 from jaxft.models.bert import Encoder, open_checkpoint
 from jaxft.models.bert_config import KINDS
@@ -72,7 +73,7 @@ class EncoderModel:
         """Scores texts: probabilities (N, C) of classes or labels, or numbers (N, 1), all float32, in their order.
 
         Raises:
-            InputError: a text is empty, single where the model reads pairs, or a pair where it reads single texts.
+            InputError: a text is single where the model reads pairs, or a pair where it reads single texts.
         """
         rows = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
         for number, row in enumerate(rows, 1):
@@ -86,7 +87,6 @@ class EncoderModel:
                     f"text {number} is a pair, and the model reads single texts: leave out the second text, on the "
                     "command line --pair or --pair-column"
                 )
-        refuse_empty(rows)
         if not rows:
             return np.zeros((0, max(1, len(self.classes))), np.float32)
         pieces = encode(self.tokenizer, rows, self.max_length, self.long_texts)
@@ -105,9 +105,18 @@ class EncoderModel:
         """Answers each text, in their order; see `jaxft.inference.answers.as_answers`."""
         return as_answers(self.task, self.classes, self.scores(texts), self.thresholds)
 
-    def predict(self, texts: Sequence[str | Text]) -> list[Any]:
-        """Predicts the class, the number or the list of labels of each text, in their order."""
-        return predictions(self.answers(texts))
+    def predict(self, texts: Any) -> Any:
+        """The class, number or list of labels of each text, or of one; see `jaxft.inference.predictor.Predictor`."""
+        return predictor.predict(self, texts)
+
+    def predict_proba(self, texts: Any) -> np.ndarray:
+        """The probabilities (N, C) float32 of classes or labels, or (C,) for one text."""
+        return predictor.predict_proba(self, texts)
+
+    def __repr__(self) -> str:
+        config = self.encoder.config
+        sizes = f"{self.encoder.settings['model_type']} {config.hidden_size} x {config.num_layers}"
+        return f"EncoderModel({describe_classes(self.task, self.classes)}; {sizes}, at most {self.max_length} pieces)"
 
     def save(self, folder: Path) -> None:
         """Writes the model's folder: a checkpoint of `transformers`, and model.json.

@@ -13,7 +13,8 @@ import numpy as np
 
 from jaxft.data.document import Task
 from jaxft.files import read_json, write_json
-from jaxft.inference.answers import as_answers, predictions
+from jaxft.inference import predictor
+from jaxft.inference.answers import as_answers
 from jaxft.inference.encoder import EncoderModel
 from jaxft.inference.text_classifier import TextClassifier
 
@@ -67,17 +68,20 @@ class Ensemble:
         """
         return np.mean([model.scores(texts) for model in self.models.values()], axis=0)
 
-    def probabilities(self, texts: Sequence[Any]) -> np.ndarray:
-        """The same as `scores`, which are probabilities for classes and labels."""
-        return self.scores(texts)
-
     def answers(self, texts: Sequence[Any]) -> list[dict[str, Any]]:
         """Answers each text, in their order; see `jaxft.inference.answers.as_answers`."""
         return as_answers(self.task, self.classes, self.scores(texts), self.thresholds)
 
-    def predict(self, texts: Sequence[Any]) -> list[Any]:
-        """Predicts the class, the number or the list of labels of each text, in their order."""
-        return predictions(self.answers(texts))
+    def predict(self, texts: Any) -> Any:
+        """The class, number or list of labels of each text, or of one; see `jaxft.inference.predictor.Predictor`."""
+        return predictor.predict(self, texts)
+
+    def predict_proba(self, texts: Any) -> np.ndarray:
+        """The probabilities (N, C) float32 of classes or labels, or (C,) for one text."""
+        return predictor.predict_proba(self, texts)
+
+    def __repr__(self) -> str:
+        return f"Ensemble of {len(self.models)}: {self._first!r}"
 
     def save(self, folder: Path) -> None:
         """Writes the ensemble's folder, with a folder for each model in it."""

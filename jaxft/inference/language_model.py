@@ -96,6 +96,10 @@ class TextLanguageModel:
         whole = [*tokens, *added] if forward else [*added[::-1], *tokens]
         return " ".join(whole) if self.pretokenized else self.vocabulary.detokenize(whole)
 
+    def __repr__(self) -> str:
+        sizes = f"AWD-LSTM {self.config.embedding_size}/{self.config.hidden_size} x {self.config.num_layers}"
+        return f"TextLanguageModel({sizes}, {self.direction}; {len(self.vocabulary):,} tokens)"
+
     def save(self, folder: Path) -> None:
         """Writes the model's folder."""
         folder.mkdir(parents=True, exist_ok=True)

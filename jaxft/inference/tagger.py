@@ -4,10 +4,10 @@ The training job evaluates with `decode_tags`; `jaxft.load` loads a saved tagger
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -18,7 +18,9 @@ from jaxft.data.tag_pieces import TagPieces, TokenIds, Unit, split_text, tag_pie
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
 from jaxft.files import write_json
+from jaxft.inference.answers import describe_classes
 from jaxft.inference.batches import prediction_batch_size, window_batches
+from jaxft.inference.predictor import as_rows
 from jaxft.models.bert import open_checkpoint
 from jaxft.models.hugging_face import to_checkpoint
 from jaxft.models.tagger import TaggerConfig, TaggerFns
@@ -37,7 +39,7 @@ class EntityTagger:
     """A trained tagger, ready to find entities.
 
     Attributes:
-        pairs: whether it reads pairs of texts; no tagger does.
+        task, pairs: what it predicts, and whether it reads pairs of texts; the same for all.
         fns: the tagger's pure functions.
         params: the tagger's parameters.
         tokenizer: a `Vocabulary`, or the tokenizer of the encoder's checkpoint.
@@ -47,7 +49,8 @@ class EntityTagger:
         batch_size: windows per step of prediction.
     """
 
-    pairs: ClassVar[bool] = False
+    task: str = field(default="entities", init=False)
+    pairs: bool = field(default=False, init=False)
 
     fns: TaggerFns
     params: Any
@@ -63,38 +66,69 @@ class EntityTagger:
 
     @cached_property
     def _decode(self) -> Any:
-        return jax.jit(self.fns.decode)
+        return jax.jit(self.fns.decode_scored)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The types of entities."""
+        return tuple(tag.removeprefix("B-") for tag in self.fns.config.tags if tag.startswith("B-"))
 
     def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
         """Predicts the tags of the tokens of sentences, in their order; a sentence may be empty."""
+        return [write_tags(read_spans(tags), len(tags), self.scheme) for tags, _ in self._tags_and_scores(sentences)]
+
+    def _tags_and_scores(self, sentences: Sequence[Sequence[str]]) -> list[tuple[list[str], list[float]]]:
+        """The tags in BIO of each sentence, and the probability of each."""
         numbers = [number for number, tokens in enumerate(sentences) if tokens]
-        result: list[list[str]] = [[] for _ in sentences]
-        if numbers:
-            nonempty = [sentences[number] for number in numbers]
-            pieces = tag_pieces(nonempty, None, self.fns.config.tags, self.scheme, self._token_ids, self.max_length)
-            widths = sorted({min(width, self.max_length) for width in (*WIDTHS, self.max_length)})
-            decoded = decode_tags(self._decode, self.params, self.fns.config.tags, pieces, self.batch_size, widths)
-            for number, tags in zip(numbers, decoded, strict=True):
-                result[number] = write_tags(read_spans(tags), len(tags), self.scheme)
+        result: list[tuple[list[str], list[float]]] = [([], []) for _ in sentences]
+        if not numbers:
+            return result
+        nonempty, names = [sentences[number] for number in numbers], self.fns.config.tags
+        pieces = tag_pieces(nonempty, None, names, self.scheme, self._token_ids, self.max_length)
+        widths = sorted({min(width, self.max_length) for width in (*WIDTHS, self.max_length)})
+        decoded = map_windows(self._decode, self.params, pieces, self.batch_size, widths)
+        tags = pieces.merge_windows([window[:, 0] for window in decoded], names)
+        scores = pieces.merge([window[window[:, 0] >= 0, 1].tolist() for window in decoded], 0.0)
+        for number, sentence_tags, sentence_scores in zip(numbers, tags, scores, strict=True):
+            result[number] = (sentence_tags, sentence_scores)
         return result
 
     def entities(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
-        """Finds the entities of each text: `type`, `start` and `end` (characters, the end excluded) and `text`."""
+        """Finds the entities of each text.
+
+        Each is a mapping with `type`, `start` and `end` (characters, the end excluded), `text` and `score`, the least
+        probability of the tags of its tokens.
+        """
         token_places = [split_text(text, self.unit) for text in texts]
         sentences = [[text[a:b] for a, b in places] for text, places in zip(texts, token_places, strict=True)]
         entities = []
-        for text, places, tags in zip(texts, token_places, self.tag(sentences), strict=True):
-            spans = [(name, places[first][0], places[last - 1][1]) for name, first, last in read_spans(tags)]
-            entities.append([{"type": name, "start": a, "end": b, "text": text[a:b]} for name, a, b in spans])
+        for text, places, (tags, scores) in zip(texts, token_places, self._tags_and_scores(sentences), strict=True):
+            found = []
+            for name, first, last in read_spans(tags):
+                start, end = places[first][0], places[last - 1][1]
+                score = round(min(scores[first:last]), 6)
+                found.append({"type": name, "start": start, "end": end, "text": text[start:end], "score": score})
+            entities.append(found)
         return entities
 
     def answers(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Answers each text with a dict, as other models do, whose one entry is `entities`."""
         return [{"entities": entities} for entities in self.entities(texts)]
 
-    def predict(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
-        """The same as `entities`."""
-        return self.entities(texts)
+    def predict(self, texts: Any) -> Any:
+        """The entities of each text, or of one; see `jaxft.inference.predictor.Predictor`."""
+        rows, single = as_rows(texts)
+        entities = self.entities(rows)
+        return entities[0] if single else entities
+
+    def predict_proba(self, texts: Any) -> np.ndarray:
+        """Refuses, as `jaxft.inference.predictor.Predictor` says: each entity has a score of its own."""
+        raise InputError("a tagger has no probabilities of a text: predict gives each entity with its score")
+
+    def __repr__(self) -> str:
+        encoder = self.fns.encoder
+        reads = "tokens of its own" if encoder is None else encoder.settings["model_type"]
+        return f"EntityTagger({describe_classes('entities', self.classes)}; {reads}, by {self.unit})"
 
     def save(self, folder: Path) -> None:
         """Writes the model's folder; its encoder, if there is one, is a checkpoint of `transformers` in it."""
@@ -172,6 +206,13 @@ def decode_tags(
         batch_size: the most windows per step.
         widths: ascending widths in ids that batches are padded to.
     """
+    return pieces.merge_windows(map_windows(decode_fn, params, pieces, batch_size, widths), names)
+
+
+def map_windows(
+    function: Any, params: Any, pieces: TagPieces, batch_size: int, widths: Sequence[int]
+) -> list[np.ndarray]:
+    """What a function `(params, batch) -> (B, T, ...)` gives for the T ids of each window."""
     count = len(pieces.lengths)
     batches = window_batches(pieces, np.arange(count), prediction_batch_size(count, batch_size), widths)
-    return pieces.merge_windows(batches.map_tokens(partial(decode_fn, params)), names)
+    return batches.map_tokens(partial(function, params))

@@ -5,10 +5,10 @@ classifier.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -18,7 +18,8 @@ from jaxft.data.document import Direction, Task
 from jaxft.data.length_batches import LengthBatches, length_widths
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.files import write_json
-from jaxft.inference.answers import as_answers, predictions, refuse_empty
+from jaxft.inference import predictor
+from jaxft.inference.answers import as_answers, describe_classes
 from jaxft.inference.batches import prediction_batch_size
 from jaxft.models.awd_lstm import AWDLSTMConfig
 from jaxft.models.heads import Classifier
@@ -45,9 +46,9 @@ class TextClassifier:
         batch_size: texts per step of prediction.
     """
 
-    task: ClassVar[Task] = "classification"
-    pairs: ClassVar[bool] = False
-    thresholds: ClassVar[tuple[float, ...]] = ()
+    task: Task = field(default="classification", init=False)
+    pairs: bool = field(default=False, init=False)
+    thresholds: tuple[float, ...] = field(default=(), init=False)
 
     config: AWDLSTMConfig
     classes: tuple[str, ...]
@@ -83,12 +84,7 @@ class TextClassifier:
         return nnx.graphdef(model)
 
     def scores(self, texts: Sequence[str]) -> np.ndarray:
-        """Scores texts: probabilities (N, C) float32 of the classes, in the order of the texts.
-
-        Raises:
-            InputError: a text is empty.
-        """
-        refuse_empty((text,) for text in texts)
+        """Scores texts: probabilities (N, C) float32 of the classes, in the order of the texts."""
         step = 1 if self.direction == "forward" else -1
         documents = [ids[::step] for ids in self.vocabulary.encode_texts(texts)]
         lengths = np.array([len(document) for document in documents], np.int64)
@@ -109,17 +105,21 @@ class TextClassifier:
         """The scores of all texts of `batches`, in their order."""
         return np.asarray(jax.nn.softmax(predict_logits(self.logits, self.params, self.statistics, batches), axis=1))
 
-    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """The same as `scores`."""
-        return self.scores(texts)
-
     def answers(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Answers each text, in their order; see `jaxft.inference.answers.as_answers`."""
         return as_answers(self.task, self.classes, self.scores(texts))
 
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """Predicts the most probable class of each text, in their order."""
-        return predictions(self.answers(texts))
+    def predict(self, texts: Any) -> Any:
+        """The class of each text, or of one; see `jaxft.inference.predictor.Predictor`."""
+        return predictor.predict(self, texts)
+
+    def predict_proba(self, texts: Any) -> np.ndarray:
+        """The probabilities (N, C) float32 of the classes, or (C,) for one text."""
+        return predictor.predict_proba(self, texts)
+
+    def __repr__(self) -> str:
+        sizes = f"AWD-LSTM {self.config.embedding_size}/{self.config.hidden_size} x {self.config.num_layers}"
+        return f"TextClassifier({describe_classes(self.task, self.classes)}; {sizes}, {self.direction})"
 
     def save(self, folder: Path) -> None:
         """Writes the model's folder."""

@@ -1,4 +1,4 @@
-"""A linear-chain conditional random field: the log-likelihood of a sequence of tags, and the best sequence.
+"""A linear-chain conditional random field: likelihood and marginals of tags, and the best sequence.
 
 The functions take `crf`, a dict with `transitions` (K, K) from tag to tag, `start` (K,) and `end` (K,). Sums are
 float32 in log space, whatever the dtype of the emissions. Masked steps are skipped wherever they are, so that padding
@@ -90,6 +90,26 @@ def viterbi(crf: CRF, emissions: ArrayLike, mask: ArrayLike) -> jax.Array:
 
     _, tags = jax.lax.scan(backward, last, came_from, reverse=True)
     return jnp.where(mask, tags, jnp.int32(-1)).T
+
+
+def marginals(crf: CRF, emissions: ArrayLike, mask: ArrayLike) -> jax.Array:
+    """The probability (B, T, K) float32 of each tag at each step, by the forward-backward algorithm; 0 on padding.
+
+    It is the gradient of the log partition function by the emissions.
+
+    Args:
+        crf, emissions, mask: as for `log_likelihood`.
+
+    Examples:
+        >>> crf = {"transitions": jnp.zeros((2, 2)), "start": jnp.zeros(2), "end": jnp.zeros(2)}
+        >>> marginals(crf, jnp.log(jnp.array([[[0.25, 0.75]]])), jnp.array([[True]])).round(2).tolist()
+        [[[0.25, 0.75]]]
+
+    References:
+        Wainwright & Jordan, Graphical Models, Exponential Families, and Variational Inference, 2008, section 3.
+    """
+    crf, time_first, mask = _float32(crf), _time_first(emissions).astype(jnp.float32), _time_first(mask)
+    return _time_first(jax.grad(lambda scores: _log_partition(crf, scores, mask).sum())(time_first))
 
 
 def constrain(crf: CRF, tags: Sequence[str]) -> dict[str, jax.Array]:

@@ -17,7 +17,7 @@ import optax
 from flax import nnx
 
 from jaxft.models.bert import Encoder
-from jaxft.models.crf import constrain, init_crf, log_likelihood, viterbi
+from jaxft.models.crf import constrain, init_crf, log_likelihood, marginals, viterbi
 from jaxft.models.dropout import dropout
 from jaxft.models.hashing import mixed
 from jaxft.models.lstm import lstm
@@ -178,6 +178,17 @@ class TaggerFns:
         if crf is None:
             return jnp.where(mask, scores.argmax(axis=2).astype(jnp.int32), jnp.int32(-1))
         return viterbi(crf, scores, mask)
+
+    def decode_scored(self, params: Any, batch: Batch) -> jax.Array:
+        """The best tags and their probabilities, (B, T, 2) float32; the tag is -1 where those of the batch are."""
+        mask = jnp.asarray(batch["tags"]) >= 0
+        scores, crf = self._scores_and_crf(params, batch, None)
+        if crf is None:
+            tags, probabilities = scores.argmax(axis=2).astype(jnp.int32), jax.nn.softmax(scores, axis=2)
+        else:
+            tags, probabilities = viterbi(crf, scores, mask), marginals(crf, scores, mask)
+        chosen = jnp.take_along_axis(probabilities, jnp.maximum(tags, 0)[:, :, None], axis=2)[:, :, 0]
+        return jnp.stack([jnp.where(mask, tags, jnp.int32(-1)).astype(jnp.float32), chosen], axis=2)
 
     def _scores_and_crf(self, params: Any, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Any]:
         """The scores (B, T, K), and the constrained random field or None."""

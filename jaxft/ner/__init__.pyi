@@ -1,4 +1,5 @@
 from .inputs import read_inputs as read_inputs
+from .job import fit as fit
 from .job import plans as plans
 from .job import train as train
 from .settings import parse as parse

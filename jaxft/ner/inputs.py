@@ -11,10 +11,12 @@ import numpy as np
 
 from jaxft.data.files import COMPRESSION_SUFFIXES, expanded, file_hash
 from jaxft.data.hub import checkpoint_folder
+from jaxft.data.memory import Table
 from jaxft.data.pieces import load_tokenizer
 from jaxft.data.spans import count_orphans, read_spans
 from jaxft.data.tag_pieces import TagPieces, TokenIds, Unit, guess_unit, tag_pieces
 from jaxft.data.tagged import Sentence, read_tagged
+from jaxft.data.tagged_table import read_tagged_table
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
 from jaxft.models.bert import Encoder, open_checkpoint
@@ -35,7 +37,8 @@ class Inputs:
 
     Attributes:
         name: name of the data.
-        fingerprint: hash of the files.
+        fingerprint: hash of the data.
+        lines: what the user should know of how the data were read.
         sentences: those of train, dev and test; test may be empty.
         pieces: the same as ids.
         tokenizer: a `Vocabulary`, or the tokenizer of the encoder's checkpoint.
@@ -45,6 +48,7 @@ class Inputs:
 
     name: str
     fingerprint: str
+    lines: Sequence[str]
     sentences: Mapping[str, tuple[Sentence, ...]]
     pieces: Mapping[str, TagPieces]
     tokenizer: Any
@@ -87,14 +91,17 @@ def find_files(settings: Settings) -> dict[str, Path]:
     return files
 
 
-def read_inputs(settings: Settings) -> Inputs:
-    """Reads the sentences and the encoder, and holds out dev sentences where there is no file of them.
+def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
+    """Reads the sentences and the encoder, and holds out dev sentences where there are none.
+
+    Args:
+        settings: of the job.
+        table: data in memory, in place of the files that the settings name.
 
     Raises:
         InputError: bad data or checkpoint; the sentence names file and line, or the flag.
     """
-    files = find_files(settings)
-    sentences = {part: tuple(read_tagged(file, settings.tag_column)) for part, file in files.items()}
+    sentences, fingerprint, lines = _read_table(table) if table is not None else _read_files(settings)
     sentences.setdefault("test", ())
     if "dev" not in sentences:
         sentences |= _held_out(sentences["train"], settings)
@@ -125,14 +132,29 @@ def read_inputs(settings: Settings) -> Inputs:
         for part, part_sentences in sentences.items()
     }
     return Inputs(
-        name=settings.data,
-        fingerprint=" ".join(file_hash(file, part) for part, file in files.items()),
+        name=settings.data if table is None else table.name,
+        fingerprint=fingerprint,
+        lines=lines,
         sentences=sentences,
         pieces=pieces,
         tokenizer=tokenizer,
         fns=TaggerFns(tagger_config(settings, names, tokenizer, encoder), encoder),
         folder=folder,
     )
+
+
+def _read_files(settings: Settings) -> tuple[dict[str, tuple[Sentence, ...]], str, list[str]]:
+    files = find_files(settings)
+    sentences = {part: tuple(read_tagged(file, settings.tag_column)) for part, file in files.items()}
+    return sentences, " ".join(file_hash(file, part) for part, file in files.items()), []
+
+
+def _read_table(table: Table) -> tuple[dict[str, tuple[Sentence, ...]], str, list[str]]:
+    parts, cut = read_tagged_table(table)
+    if "train" not in parts:
+        raise InputError(f"{table.name} has no row of the split train: mark some as train")
+    lines = [f"{cut:,} spans begin or end within a token and take the whole of it"] * bool(cut)
+    return {part: tuple(sentences) for part, sentences in parts.items()}, table.fingerprint("tagged"), lines
 
 
 def _held_out(train: tuple[Sentence, ...], settings: Settings) -> dict[str, tuple[Sentence, ...]]:

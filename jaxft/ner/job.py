@@ -5,29 +5,38 @@ References:
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from jaxft.data.hub import checkpoint_fingerprint
-from jaxft.inference.load import MODEL
+from jaxft.data.memory import Table, as_table
+from jaxft.data.spans import read_spans
+from jaxft.inference.load import MODEL, load
 from jaxft.ner.inputs import Inputs, describe_data, read_inputs
-from jaxft.ner.settings import Settings, comparison_settings
+from jaxft.ner.settings import COMMAND, Settings, comparison_settings
 from jaxft.ner.stages import SCORE, as_model, ner_plan, part_scores, train_tagger
 from jaxft.optim.phases import Plan
 from jaxft.training import job
 from jaxft.training.comparison import comparison_row, stage_of, train_rows, write_comparison
+from jaxft.training.fitted import Fitted, fit_job
+from jaxft.training.predictions import Row, entity_row
 from jaxft.training.run import Run, StageResult
 from jaxft.training.summary import stage_row
 
 
-def prepare(settings: Settings) -> job.Prepared:
+def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
     """Reads the sentences and the encoder, and plans the stages.
+
+    Args:
+        settings: of the job.
+        table: data in memory, in place of the files that the settings name.
 
     Raises:
         InputError: bad data, checkpoint or flags.
     """
-    inputs = read_inputs(settings)
+    inputs = read_inputs(settings, table)
     data = describe_data(inputs)
     checkpoint = {} if inputs.folder is None else {"checkpoint": checkpoint_fingerprint(inputs.folder)}
     return job.Prepared(
@@ -37,7 +46,7 @@ def prepare(settings: Settings) -> job.Prepared:
         fingerprints={"corpus": inputs.fingerprint, **checkpoint},
         data=data,
         tokens=sum(int((pieces.tags >= 0).sum()) for pieces in inputs.pieces.values()),
-        lines=_describe_sentences(data),
+        lines=[*_describe_sentences(data), *inputs.lines],
     )
 
 
@@ -69,7 +78,7 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
     best = max(runs, key=lambda one: one["dev"][SCORE])
     entries = {"runs": runs, "kept": best["stage"], "dev": best["dev"]}
     if "test" in best:
-        entries["test"] = best["test"]
+        entries |= {"test": best["test"], "predictions": _predictions(inputs, settings)}
     if len(runs) > 1:
         entries["comparison"] = _comparison(runs, list(rows))
         write_comparison(run.folder, entries["comparison"], JOB.repeat)
@@ -85,6 +94,17 @@ def _train_once(inputs: Inputs, settings: Settings, run: Run, stage: str, seed: 
         as_model(inputs, settings, result.params).save(settings.out / MODEL)
     report = {name: result.report[name] for name in ("seconds", "tokens", "steps")}
     return StageResult({}, {}, {**report, **scores})
+
+
+def _predictions(inputs: Inputs, settings: Settings) -> list[Row]:
+    """The entities that the kept model finds in each test sentence."""
+    sentences = inputs.sentences["test"]
+    predicted = load(settings.out / MODEL).tag([sentence.tokens for sentence in sentences])
+    space = "" if inputs.unit == "characters" else " "
+    return [
+        entity_row(sentence.tokens, read_spans(sentence.tags), read_spans(tags), space)
+        for sentence, tags in zip(sentences, predicted, strict=True)
+    ]
 
 
 def _comparison(runs: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
@@ -111,3 +131,45 @@ def _describe_sentences(data: Mapping[str, Any]) -> list[str]:
 
 JOB = job.Job(prepare, train_stages)
 train = JOB.run
+
+
+def fit(
+    data: Any,
+    labels: Any = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    preset: str = "auto",
+    **settings: Any,
+) -> Fitted:
+    """Trains a tagger on sentences with marked entities.
+
+    It gives the same model as the command line with the same settings.
+
+    Args:
+        data: a path, as `--data` takes it; N sentences as lists of tokens, or N texts; or a mapping from columns to
+            values, a data frame, or a `Dataset` or `DatasetDict` of Hugging Face, with the columns that
+            `jaxft.data.tagged_table.read_tagged_table` names.
+        labels: for each sentence a list of tags, or for each text a list of its entities, mappings with `start`, `end`
+            and `type` in characters, the end excluded.
+        out: folder of the run; None keeps nothing on the disk.
+        resume: whether to go on with the run in `out` where it stopped.
+        preset: name of the settings to start from.
+        settings: settings of `jaxft.ner.settings.Settings` by name; those of a stage as a mapping, such as
+            `train={"epochs": 4}`.
+
+    Returns:
+        The finished model, with its `summary`, `run` and plots.
+
+    Raises:
+        TypeError: a name that is no setting; the message names the nearest.
+        InputError: bad data or settings; it is a `ValueError`.
+        Stopped: Ctrl-C or SIGTERM has come; with `out`, `resume=True` goes on.
+
+    Examples:
+        >>> fit([["Ada", "left"]], [["B-PER", "O"]], epochs=4)
+        Traceback (most recent call last):
+        TypeError: 'epochs' is not a setting: give train.epochs
+    """
+    source = as_table(data, labels)
+    return fit_job(JOB, COMMAND, load, source, out=out, resume=resume, settings={"preset": preset, **settings})

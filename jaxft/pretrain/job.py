@@ -5,18 +5,20 @@ References:
     awd-lstm-lm.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxft.data.document import DEV, TEST, UNLABELLED, Corpus, Direction
 from jaxft.data.files import expanded
-from jaxft.data.plain import plain_corpus, wikitext_corpus
+from jaxft.data.memory import Table, as_table
+from jaxft.data.plain import plain_corpus, table_corpus, wikitext_corpus
 from jaxft.data.splits import Texts, hold_out
 from jaxft.data.store import build_store
 from jaxft.errors import InputError
 from jaxft.files import cache_folder
-from jaxft.inference.load import LANGUAGE_MODELS
+from jaxft.inference.load import LANGUAGE_MODELS, load
 from jaxft.language_model.both_directions import train_lms
 from jaxft.language_model.estimate import describe_sizes, stage_seconds
 from jaxft.language_model.small_corpus import with_fitting_rows
@@ -31,19 +33,25 @@ from jaxft.language_model.stage import (
     stage_name,
 )
 from jaxft.optim.phases import Plan
-from jaxft.pretrain.settings import WIKITEXT, Settings
+from jaxft.pretrain.settings import COMMAND, WIKITEXT, Settings
 from jaxft.training import job
+from jaxft.training.fitted import Fitted, fit_job
 from jaxft.training.run import Run, StageResult
 from jaxft.training.summary import stage_row
 
 
-def read_texts(settings: Settings, progress: bool = True) -> Texts:
+def read_texts(settings: Settings, progress: bool = True, table: Table | None = None) -> Texts:
     """Reads and tokenizes the texts; ids are cached, what is held out depends on the seed where the data do not say it.
+
+    Args:
+        settings: of the job.
+        progress: whether to show a progress bar.
+        table: texts in memory, in place of those that the settings name.
 
     Raises:
         InputError: bad data; the sentence names the file.
     """
-    corpus = _corpus(settings)
+    corpus = _corpus(settings) if table is None else table_corpus(table)
     store = build_store(
         corpus,
         cache_folder() / "texts",
@@ -83,13 +91,17 @@ def plans(texts: Texts, settings: Settings) -> dict[str, tuple[Plan, int]]:
     }
 
 
-def prepare(settings: Settings) -> job.Prepared:
+def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
     """Reads the texts and plans the stages.
+
+    Args:
+        settings: of the job.
+        table: texts in memory, in place of those that the settings name.
 
     Raises:
         InputError: bad data.
     """
-    texts = read_texts(settings)
+    texts = read_texts(settings, table=table)
     settings, lines = with_fitting_rows(settings, texts)
     lengths, stages = texts.store.lengths, plans(texts, settings)
     sizes = {"training tokens": texts.lm_train, "held-out tokens": texts.lm_valid, "test tokens": texts.test}
@@ -143,3 +155,46 @@ def _hint(settings: Settings) -> str:
 
 JOB = job.Job(prepare, train_stages, _hint)
 train = JOB.run
+
+
+def fit(
+    data: Any,
+    labels: Any = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    preset: str = "small",
+    **settings: Any,
+) -> Fitted:
+    """Trains a language model on texts.
+
+    It gives the same model as the command line with the same settings.
+
+    Args:
+        data: "wikitext-2"; the path of a text file, a tar or a folder; N texts; or a table with the column `text`, as a
+            mapping, a data frame, or a `Dataset` or `DatasetDict` of Hugging Face.
+        labels: none: a language model has no labels.
+        out: folder of the run; None keeps nothing on the disk.
+        resume: whether to go on with the run in `out` where it stopped.
+        preset: name of the settings to start from.
+        settings: settings of `jaxft.pretrain.settings.Settings` by name; those of a stage as a mapping, such as
+            `lm={"epochs": 4}`.
+
+    Returns:
+        The finished model, with its `summary`, `run` and plots.
+
+    Raises:
+        TypeError: a name that is no setting; the message names the nearest.
+        InputError: bad data or settings; it is a `ValueError`.
+        Stopped: Ctrl-C or SIGTERM has come; with `out`, `resume=True` goes on.
+
+    Examples:
+        >>> fit(["Once upon a time."], lm={"epoch": 4})
+        Traceback (most recent call last):
+        TypeError: 'lm.epoch' is not a setting: do you mean 'lm.epochs'?
+    """
+    source = as_table(data, labels)
+    if source != WIKITEXT:
+        files = (source if isinstance(source, str) else source.name,)
+        settings = {"files": files, "data": None, **settings}
+    return fit_job(JOB, COMMAND, load, source, out=out, resume=resume, settings={"preset": preset, **settings})

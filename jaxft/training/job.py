@@ -10,6 +10,7 @@ from jaxft.files import write_json
 from jaxft.training import plots, summary
 from jaxft.training.comparison import comparison_table
 from jaxft.training.metrics_log import read_metrics
+from jaxft.training.predictions import Row, write_predictions
 from jaxft.training.preview import Plans, preview
 from jaxft.training.process import set_up
 from jaxft.training.run import Run
@@ -56,24 +57,33 @@ class Job:
     """A training job.
 
     Attributes:
-        prepare: reads what the settings name, and checks that it can be trained with.
+        prepare: reads what the settings name, or data in memory in its place, and checks that it can be trained with.
         train: trains, saves the model in the run's folder, and returns entries of the summary, among them `stages`,
-            rows as `summary.stage_row` makes them, and `comparison` where rows were compared.
+            rows as `summary.stage_row` makes them, `comparison` where rows were compared, and `predictions`, which go
+            to a file of their own.
         hint: says, given the settings, what the folder of the run holds and how to go on.
         repeat: what the repeats of a comparison are called.
     """
 
-    prepare: Callable[[Any], Prepared]
+    prepare: Callable[[Any, Any], Prepared]
     train: Callable[[Prepared, Run], dict[str, Any]]
     hint: Callable[[Any], str] = predict_hint
     repeat: str = "run"
 
-    def run(self, settings: Any, on_prepared: Callable[[Prepared], None] = lambda prepared: None) -> dict[str, Any]:
+    def run(
+        self,
+        settings: Any,
+        on_prepared: Callable[[Prepared], None] = lambda prepared: None,
+        data: Any = None,
+        on_predictions: Callable[[Sequence[Row]], None] = lambda rows: None,
+    ) -> dict[str, Any]:
         """Runs the whole job in the folder `settings.out` and returns the content of its summary.json.
 
         Args:
             settings: of the job.
             on_prepared: called before training, with what was read.
+            data: data in memory, in place of those that the settings name.
+            on_predictions: called with what the model answered on the test texts, if there are any.
 
         Raises:
             InputError: bad data, flags or folder; nothing is left behind.
@@ -81,7 +91,7 @@ class Job:
         """
         with new_run_folder(settings.out, settings.resume) as folder:
             started = time.monotonic()
-            prepared = self.prepare(settings)
+            prepared = self.prepare(settings, data)
             text_row = summary.stage_row("text", time.monotonic() - started, prepared.tokens)
             config = run_config(prepared.settings, prepared.fingerprints)
             record_config(folder, settings.resume, config)
@@ -91,6 +101,9 @@ class Job:
         on_prepared(prepared)
         with Run(folder, log_every=settings.log_every, checkpoint_seconds=60 * settings.checkpoint_minutes) as run:
             trained = self.train(prepared, run)
+        if predictions := trained.pop("predictions", None):
+            write_predictions(folder, predictions)
+            on_predictions(predictions)
         result = {
             "data": prepared.data,
             **trained,
@@ -107,7 +120,7 @@ class Job:
         """Trains and prints the summary, or with `--dry-run` prints what the job would do."""
         set_up()
         if settings.dry_run:
-            prepared = self.prepare(settings)
+            prepared = self.prepare(settings, None)
             seconds = None if prepared.estimate is None else prepared.estimate()
             print(preview(prepared.settings, prepared.lines, prepared.plans, seconds))
             return

@@ -8,6 +8,7 @@ References:
     Kumar et al., Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution, ICLR 2022.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -93,13 +94,16 @@ def _best(
 
 def _fit_classes(features: np.ndarray, targets: np.ndarray, weights: np.ndarray, strength: float, outputs: int) -> Head:
     """A head with an output per class; a class without rows is as likely as one row in twice as many would make it."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     kernel, bias = np.zeros((features.shape[1], outputs)), np.full(outputs, -np.log(2.0 * len(targets)))
     present = np.unique(targets)
     bias[present] = 0.0
     if len(present) > 1:
-        model = LogisticRegression(C=strength, max_iter=1000).fit(features, targets, weights)
+        with warnings.catch_warnings():  # a search that rounding ends is at its optimum
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = LogisticRegression(C=strength, max_iter=1000).fit(features, targets, weights)
         two = len(present) == 2  # which one column of weights tells apart
         coefficients = np.concatenate([-model.coef_, model.coef_]) / 2 if two else model.coef_
         intercepts = np.concatenate([-model.intercept_, model.intercept_]) / 2 if two else model.intercept_

@@ -1,3 +1,4 @@
+from .job import fit as fit
 from .job import train as train
 from .presets import parse as parse
 from .stages import fine_tune_lm as fine_tune_lm

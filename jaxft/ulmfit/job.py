@@ -7,16 +7,18 @@ References:
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxft.data.document import Direction
+from jaxft.data.document import Corpus, Direction
 from jaxft.data.examples import missing_from_test
+from jaxft.data.memory import Table, as_table
 from jaxft.data.splits import Texts
 from jaxft.inference.ensemble import Ensemble
 from jaxft.inference.language_model import TextLanguageModel
-from jaxft.inference.load import LANGUAGE_MODELS, MODEL
+from jaxft.inference.load import LANGUAGE_MODELS, MODEL, load
 from jaxft.inference.text_classifier import TextClassifier
 from jaxft.language_model.both_directions import train_lms
 from jaxft.language_model.estimate import describe_sizes, stage_seconds
@@ -33,14 +35,18 @@ from jaxft.language_model.stage import (
 from jaxft.training import job
 from jaxft.training.baseline import linear_baseline
 from jaxft.training.class_weights import class_weights
+from jaxft.training.fitted import Fitted, fit_job
+from jaxft.training.predictions import classified_rows
 from jaxft.training.run import Run, StageResult
 from jaxft.training.run_folder import run_config
 from jaxft.training.scores import classification_scores, metric_score, score_name
 from jaxft.training.summary import stage_row
+from jaxft.ulmfit.presets import COMMAND
 from jaxft.ulmfit.settings import Settings
 from jaxft.ulmfit.stages import (
     CLASSIFIER,
     as_classifier,
+    open_corpus_of,
     plans,
     raw_texts,
     read_texts,
@@ -55,25 +61,32 @@ class Inputs:
     """What the stages start from.
 
     Attributes:
+        corpus: the raw texts.
         texts: ids and splits.
         starts: pretrained language models to fine-tune, by direction; an entry is removed when it is used.
         borrowed: language models of another run on the same texts, by direction.
     """
 
+    corpus: Corpus
     texts: Texts
     starts: dict[Direction, TextLanguageModel]
     borrowed: Mapping[Direction, StageResult]
 
 
-def prepare(settings: Settings) -> job.Prepared:
+def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
     """Reads texts and pretrained models, and plans the stages.
+
+    Args:
+        settings: of the job.
+        table: data in memory, in place of `settings.data`.
 
     Raises:
         InputError: bad data, models or flags.
     """
     starts = open_starts(settings)
     settings = with_sizes_of(starts, settings)
-    texts = read_texts(settings)
+    corpus = open_corpus_of(settings, table)
+    texts = read_texts(settings, corpus=corpus)
     class_weights(settings.class_weights, texts.store.labels[texts.train], texts.store.classes)  # refused here
     settings, lines = _fitted(settings, texts)
     stages = plans(texts, settings)
@@ -81,7 +94,7 @@ def prepare(settings: Settings) -> job.Prepared:
     borrowed = borrowed_language_models(texts, settings, run_config(settings, fingerprints))
     return job.Prepared(
         settings=settings,
-        inputs=Inputs(texts, starts, borrowed),
+        inputs=Inputs(corpus, texts, starts, borrowed),
         plans=stages,
         fingerprints=fingerprints,
         data=_describe_data(texts, settings),
@@ -124,16 +137,15 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
     models = {direction: as_classifier(texts, settings, result, direction) for direction, result in classifiers.items()}
     model = Ensemble(models) if len(models) > 1 else models[settings.direction]
     model.save(settings.out / MODEL)
+    scores = {**_held_out_scores(language_models, classifiers), "weights": _describe_weights(texts)}
+    rows = _stage_rows(language_models, classifiers)
+    if not len(texts.test):
+        return {**scores, "stages": rows}
     started = time.monotonic()
-    tested = _test(list(models.values()), texts, settings)
-    test_row = stage_row("test", time.monotonic() - started, int(texts.store.lengths[texts.test].sum()))
-    return {
-        **_held_out_scores(language_models, classifiers),
-        "weights": _describe_weights(texts),
-        **tested,
-        **({"baseline": _baseline(texts, settings)} if settings.baseline else {}),
-        "stages": [*_stage_rows(language_models, classifiers), test_row],
-    }
+    tested = _test(list(models.values()), inputs, settings)
+    rows.append(stage_row("test", time.monotonic() - started, int(texts.store.lengths[texts.test].sum())))
+    baseline = {"baseline": _baseline(inputs)} if settings.baseline else {}
+    return {**scores, **tested, **baseline, "stages": rows}
 
 
 def _describe_data(texts: Texts, settings: Settings) -> dict[str, Any]:
@@ -151,8 +163,9 @@ def _describe_data(texts: Texts, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _test(models: Sequence[TextClassifier], texts: Texts, settings: Settings) -> dict[str, Any]:
-    """The scores on the test texts, of every direction and of their averaged probabilities where there are two."""
+def _test(models: Sequence[TextClassifier], inputs: Inputs, settings: Settings) -> dict[str, Any]:
+    """Scores and predictions of the test texts; with two directions of each, and of their averaged probabilities."""
+    texts = inputs.texts
     labels, classes = texts.store.labels[texts.test].tolist(), texts.store.classes
     probabilities = [test_probabilities(model, texts, settings) for model in models]
     scores: dict[str, Any] = {}
@@ -165,13 +178,15 @@ def _test(models: Sequence[TextClassifier], texts: Texts, settings: Settings) ->
     scores["test"] = classification_scores(labels, mean.argmax(axis=1).tolist(), classes)
     if settings.metric:
         scores["test"][score_name(settings.metric)] = metric_score(settings.metric, np.array(labels), mean)
-    return scores
+    test = raw_texts(inputs.corpus, texts.test)
+    return {**scores, "predictions": classified_rows(test, np.array(labels), mean, classes)}
 
 
-def _baseline(texts: Texts, settings: Settings) -> dict[str, Any]:
+def _baseline(inputs: Inputs) -> dict[str, Any]:
     """The scores of a linear model on the words of the same texts."""
+    texts = inputs.texts
     train = np.concatenate([texts.train, texts.dev])
-    words = raw_texts(settings, np.concatenate([train, texts.test]))
+    words = raw_texts(inputs.corpus, np.concatenate([train, texts.test]))
     labels, test_labels = (texts.store.labels[documents].tolist() for documents in (train, texts.test))
     return linear_baseline(words[: len(train)], labels, words[len(train) :], test_labels, texts.store.classes)
 
@@ -212,3 +227,44 @@ def _stage_rows(
 
 JOB = job.Job(prepare, train_stages)
 train = JOB.run
+
+
+def fit(
+    data: Any,
+    labels: Any = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    preset: str = "auto",
+    **settings: Any,
+) -> Fitted:
+    """Trains ULMFiT on texts with labels: a language model, then a classifier.
+
+    It gives the same model as the command line with the same settings.
+
+    Args:
+        data: a name or path, as `--data` takes it; N texts; a mapping from columns to
+            values; a data frame of pandas, polars or pyarrow; or a `Dataset` or `DatasetDict` of Hugging Face. The
+            columns are `text`, `label` and, where there is one, `split`; `text_column` and the like name others.
+        labels: N classes, where `data` are texts; None for a text without one.
+        out: folder of the run; None keeps nothing on the disk.
+        resume: whether to go on with the run in `out` where it stopped.
+        preset: name of the settings to start from.
+        settings: settings of `jaxft.ulmfit.settings.Settings` by name; those of a stage as a mapping, such as
+            `classifier={"epochs": 4}`.
+
+    Returns:
+        The finished model, with its `summary`, `run` and plots.
+
+    Raises:
+        TypeError: a name that is no setting; the message names the nearest.
+        InputError: bad data or settings; it is a `ValueError`.
+        Stopped: Ctrl-C or SIGTERM has come; with `out`, `resume=True` goes on.
+
+    Examples:
+        >>> fit(["fine", "dull"], ["pos", "neg"], clasifier={"epochs": 4})
+        Traceback (most recent call last):
+        TypeError: 'clasifier' is not a setting: do you mean 'classifier'?
+    """
+    source = as_table(data, labels)
+    return fit_job(JOB, COMMAND, load, source, out=out, resume=resume, settings={"preset": preset, **settings})

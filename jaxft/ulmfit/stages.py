@@ -19,6 +19,7 @@ from jaxft.data.corpus import open_corpus
 from jaxft.data.document import TRAIN, UNLABELLED, Corpus, Direction
 from jaxft.data.examples import sample_with_folds
 from jaxft.data.length_batches import LengthBatches, length_widths
+from jaxft.data.memory import Table
 from jaxft.data.splits import Texts, split_texts
 from jaxft.data.store import build_store
 from jaxft.files import cache_folder
@@ -55,13 +56,18 @@ CLASSIFIER = "classifier"
 """the stage in logs and file names; see `stage_name`"""
 
 
-def read_texts(settings: Settings, progress: bool = True) -> Texts:
-    """Reads, tokenizes and splits the corpus that `settings.data` names; ids are cached, splits depend on the seed.
+def read_texts(settings: Settings, progress: bool = True, corpus: Corpus | None = None) -> Texts:
+    """Reads, tokenizes and splits a corpus; ids are cached, splits depend on the seed.
+
+    Args:
+        settings: `settings.data` and how to read it.
+        progress: whether to show a progress bar.
+        corpus: read in place of the one that `settings.data` names.
 
     Raises:
         InputError: bad data; the sentence names file and row, or the flag.
     """
-    corpus = _corpus(settings)
+    corpus = corpus or open_corpus_of(settings)
     store = build_store(
         corpus,
         cache_folder() / "texts",
@@ -84,19 +90,20 @@ def read_texts(settings: Settings, progress: bool = True) -> Texts:
     )
 
 
-def _corpus(settings: Settings) -> Corpus:
+def open_corpus_of(settings: Settings, table: Table | None = None) -> Corpus:
+    """The corpus that `settings.data` names, or that of a table in memory, read with the columns of the settings."""
     return open_corpus(
-        settings.data,
+        table or settings.data,
         text_column=settings.text_column,
         label_column=settings.label_column,
         split_column=settings.split_column,
     )
 
 
-def raw_texts(settings: Settings, documents: np.ndarray) -> list[str]:
+def raw_texts(corpus: Corpus, documents: np.ndarray) -> list[str]:
     """The texts of some documents, in their order, as they are in the data."""
     wanted = set(documents.tolist())
-    texts = {i: document.text for i, document in enumerate(_corpus(settings).documents()) if i in wanted}
+    texts = {i: document.text for i, document in enumerate(corpus.documents()) if i in wanted}
     return [texts[i] for i in documents.tolist()]
 
 

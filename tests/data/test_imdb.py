@@ -106,7 +106,7 @@ def test_a_truncated_archive_is_refused_wherever_it_is_cut(tmp_path, archive, co
         (b"", "is empty"),
         (tar_bytes({"other/readme.txt": "Hm."}), "has no aclImdb layout"),
         (tar_bytes({}), "has no aclImdb layout"),
-        (b"\x28\xb5\x2f\xfd....", "Zstandard"),
+        (b"\x28\xb5\x2f\xfd....", "truncated or corrupt"),
     ],
 )
 def test_what_is_no_aclimdb_archive_is_refused(tmp_path, content, pattern):
@@ -114,8 +114,8 @@ def test_what_is_no_aclimdb_archive_is_refused(tmp_path, content, pattern):
 
 
 def test_a_folder_without_the_layout_is_refused(tmp_path):
-    write(tmp_path / "reviews" / "pos" / "0_9.txt", "Fine.")
-    assert "has no aclImdb layout" in refusal(tmp_path / "reviews")
+    write(tmp_path / "reviews" / "pos" / "0_9.html", "Fine.")
+    assert "no folder of .txt files for each class and no aclImdb layout" in refusal(tmp_path / "reviews")
 
 
 @pytest.mark.slow

@@ -65,6 +65,6 @@ def test_a_split_that_only_later_rows_name_is_refused(read, tmp_path):
 @pytest.mark.parametrize("read", READERS)
 def test_an_unknown_split_is_refused_by_its_row(read, tmp_path):
     with pytest.raises(
-        InputError, match=r"rows.jsonl, line 4 has the unknown split 'tryout': use train, .*or unlabelled"
+        InputError, match=r"rows.jsonl, line 4 has the unknown split 'tryout' in 'split': use train, .*or unlabelled"
     ):
         read(write(tmp_path / "rows.jsonl", ["train", "train", "test", "tryout"]))

@@ -186,7 +186,7 @@ def test_an_old_leftover_of_a_killed_run_is_removed(tmp_path):
         ([], "reviews has no texts"),
         (DOCUMENTS[1:], "has only the label 'neg' in its train split"),
         (DOCUMENTS[2:], "has no label in its train split"),
-        ([*DOCUMENTS, Document("New.", "neutral", "test")], "label 'neutral' in its test split but not in train"),
+        ([*DOCUMENTS, Document("New.", "neutral", "test")], "label 'neutral' in its dev or test split but not"),
     ],
 )
 def test_labels_that_will_not_do_are_refused(tmp_path, documents, message):

@@ -126,7 +126,7 @@ BAD_TABLES = {
     "names.jsonl": ('{"review": "Fine."}\n', "line 1 has no column 'text', only 'review'"),
     "later.jsonl": ('{"text": "Fine.", "label": 1}\n{"text": "Hm."}\n', "line 2 has no column 'label'"),
     "twice.csv": ("text,text,label\na,b,c\n", "row 1 repeats a column name"),
-    "split.csv": (TABLE + "Odd.,pos,valid\n", "row 6 has the unknown split 'valid': use train, test or unlabelled"),
+    "split.csv": (TABLE + "Odd.,pos,odd\n", "row 6 has the unknown split 'odd' in 'split': use train, dev, test or"),
     "unlabelled.csv": (TABLE + "Odd.,,train\n", "row 6 is a train row without a label"),
     "unlabelled_test.csv": (TABLE + "Odd., ,test\n", "row 6 is a test row without a label"),
     "hollow.csv": (TABLE + " ,pos,train\n", "row 6 has an empty text"),
@@ -156,7 +156,7 @@ BAD_TABLES = {
     "cut.csv.gz": (gzip.compress(TABLE.encode())[:-12], "truncated or corrupt"),
     "cut.csv.xz": (lzma.compress(TABLE.encode())[:-12], "truncated or corrupt"),
     "garbled.csv.gz": (b"\x1f\x8bnot gzip at all", "truncated or corrupt"),
-    "new.csv.zst": (b"\x28\xb5\x2f\xfd....", "Zstandard, which Python cannot read before 3.14"),
+    "new.csv.zst": (b"\x28\xb5\x2f\xfd....", "truncated or corrupt"),
     "notes.txt": ("text,label\n", "unknown suffix: give a .csv"),
     "reviews.zip": (b"PK\3\4", "unknown suffix"),
 }

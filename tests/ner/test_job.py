@@ -1,5 +1,6 @@
 """Sequence labelling end to end on small made-up sentences: training, comparing, predicting, refusing."""
 
+import csv
 import io
 import json
 import shutil
@@ -37,12 +38,14 @@ def test_a_run_learns_and_its_model_finds_entities_in_raw_text(finished):
     model = jaxft.load(finished)
     assert isinstance(model, EntityTagger)
     text = "so  ada byron in rome"
-    assert model.predict([text]) == [
-        [
-            {"type": "PER", "start": 4, "end": 13, "text": "ada byron"},
-            {"type": "LOC", "start": 17, "end": 21, "text": "rome"},
-        ]
+    entities = [
+        {"type": "PER", "start": 4, "end": 13, "text": "ada byron"},
+        {"type": "LOC", "start": 17, "end": 21, "text": "rome"},
     ]
+    predicted = model.predict(text)
+    assert [{k: v for k, v in entity.items() if k != "score"} for entity in predicted] == entities
+    assert all(0.5 < entity["score"] <= 1 for entity in predicted)
+    assert model.predict([text]) == [predicted]
     assert model.tag([[], ["in", "rome"]]) == [[], ["O", "B-LOC"]]
 
 
@@ -61,11 +64,12 @@ def test_files_and_standard_input_are_answered_in_order(finished, tmp_path, monk
     assert answers[3]["entities"][0]["start"] == 903
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
     predict.main([str(finished), "--input", "-"])
-    assert capfd.readouterr().out.splitlines() == [
-        "row,type,start,end,text",
-        "1,PER,0,9,ada byron",
-        "3,LOC,3,7,rome",
-        "4,LOC,903,908,paris",
+    head, *rows = csv.reader(capfd.readouterr().out.splitlines())
+    assert head == ["row", "type", "start", "end", "text", "score"]
+    assert [row[:5] for row in rows] == [
+        ["1", "PER", "0", "9", "ada byron"],
+        ["3", "LOC", "3", "7", "rome"],
+        ["4", "LOC", "903", "908", "paris"],
     ]
     predict.main([str(finished), "--text", "so then today"])
     assert json.loads(capfd.readouterr().out) == {"entities": []}

@@ -24,7 +24,7 @@ class Settings(RunSettings):
     data: str = "toy"
 
 
-def prepare(settings):
+def prepare(settings, data=None):
     if settings.data != "toy":
         raise InputError(f"there is no file {settings.data}: check --data")
     return Prepared(

@@ -1,0 +1,130 @@
+"""What every finished model that predicts can do, whatever it predicts."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxft.errors import InputError
+from jaxft.inference.answers import predictions
+
+
+class Predictor(Protocol):
+    """A finished model, as `jaxft.load` and every `fit` return it.
+
+    A text is a string, or a pair of strings where `pairs` is True. A single text in place of a sequence gives a single
+    answer. A text without words, or None, is answered as any other; `warnings` tells how many there were.
+
+    Attributes:
+        task: "classification", "regression", "multilabel" or "entities".
+        classes: names of the C classes, labels or types of entities; empty for numbers.
+        pairs: whether the model reads pairs of texts.
+    """
+
+    @property
+    def task(self) -> str: ...  # noqa: D102
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def pairs(self) -> bool: ...  # noqa: D102
+
+    def predict(self, texts: Any) -> Any:
+        """The prediction for each of N texts, a list of N, or for one text.
+
+        A class is a string and a number a float; a set of labels is a list of strings. Entities are a list of
+        mappings with `type`, `start` and `end` (characters, the end excluded), `text` and `score`, a probability.
+        """
+        ...
+
+    def predict_proba(self, texts: Any) -> np.ndarray:
+        """The probabilities (N, C) float32 of classes or labels for N texts, or (C,) for one text.
+
+        Raises:
+            InputError: the model predicts numbers or entities.
+        """
+        ...
+
+    def answers(self, texts: Sequence[Any]) -> list[dict[str, Any]]:
+        """Each answer as a mapping for JSON: the prediction and what belongs to it."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Writes the model's folder, which `jaxft.load` loads."""
+        ...
+
+
+class Scorer(Protocol):
+    """A predictor that scores classes, labels or a number."""
+
+    @property
+    def task(self) -> str: ...  # noqa: D102
+
+    @property
+    def pairs(self) -> bool: ...  # noqa: D102
+
+    def answers(self, texts: Sequence[Any]) -> list[dict[str, Any]]:
+        """As `Predictor.answers`."""
+        ...
+
+    def scores(self, texts: Sequence[Any]) -> np.ndarray:
+        """Probabilities (N, C) of classes or labels, or numbers (N, 1), float32."""
+        ...
+
+
+def predict(model: Scorer, texts: Any) -> Any:
+    """As `Predictor.predict`, from the answers of a model."""
+    rows, single = as_rows(texts, model.pairs)
+    predicted = predictions(model.answers(rows))
+    return predicted[0] if single else predicted
+
+
+def predict_proba(model: Scorer, texts: Any) -> np.ndarray:
+    """As `Predictor.predict_proba`, from the scores of a model."""
+    if model.task == "regression":
+        raise InputError("a model of numbers has no probabilities: use predict")
+    rows, single = as_rows(texts, model.pairs)
+    probabilities = model.scores(rows)
+    return probabilities[0] if single else probabilities
+
+
+def as_rows(texts: Any, pairs: bool = False) -> tuple[list[Any], bool]:
+    """The texts as a list, and whether one text was given by itself.
+
+    Examples:
+        >>> as_rows("lovely"), as_rows(["lovely", "dull"])
+        ((['lovely'], True), (['lovely', 'dull'], False))
+        >>> as_rows(("a man", "a woman"), pairs=True)
+        ([('a man', 'a woman')], True)
+    """
+    single = isinstance(texts, str) or (pairs and isinstance(texts, tuple) and all(isinstance(t, str) for t in texts))
+    rows = [texts] if single else [_as_text(row, number) for number, row in enumerate(_listed(texts))]
+    empty = count_empty(rows)
+    if empty:
+        warnings.warn(f"{empty:,} of {len(rows):,} texts are empty, and answered as texts without words", stacklevel=3)
+    return rows, single
+
+
+def count_empty(rows: Iterable[Any]) -> int:
+    """How many of the texts, or of the pairs, have nothing to read in a text."""
+    return sum(not all(part.strip() for part in ([row] if isinstance(row, str) else row)) for row in rows)
+
+
+def _listed(texts: Any) -> list[Any]:
+    try:
+        return list(texts)
+    except TypeError as error:
+        raise InputError(f"the texts are of the type {type(texts).__name__}: give a string or a list") from error
+
+
+def _as_text(row: Any, number: int) -> Any:
+    if isinstance(row, str | tuple):
+        return row
+    if isinstance(row, list) and all(isinstance(part, str) for part in row):
+        return tuple(row)
+    if row is None or (isinstance(row, float) and np.isnan(row)) or type(row).__name__ == "NAType":
+        return ""
+    raise InputError(f"texts[{number}] is {row!r}: give a string")

@@ -1,0 +1,143 @@
+"""Data in memory: every kind of table gives the rows that a file with the same content gives."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from jaxft.data.corpus import open_corpus
+from jaxft.data.examples import read_examples
+from jaxft.data.memory import Table, as_table
+from jaxft.data.table import rows
+from jaxft.errors import InputError
+
+TEXTS, LABELS, SPLITS = ["fine", "dull", "good", "poor"], ["pos", "neg", "pos", "neg"], ["train"] * 3 + ["test"]
+COLUMNS = {"text": TEXTS, "label": LABELS, "split": SPLITS}
+
+
+class FakeDataset:
+    """What `as_table` reads of a `datasets.Dataset`."""
+
+    def __init__(self, columns, features=None):
+        self._columns = columns
+        self.column_names = list(columns)
+        self.features = features or dict.fromkeys(columns)
+
+    def __getitem__(self, name):
+        return self._columns[name]
+
+
+def pandas_frame():
+    return pytest.importorskip("pandas").DataFrame(COLUMNS)
+
+
+def polars_frame():
+    return pytest.importorskip("polars").DataFrame(COLUMNS)
+
+
+def lazy_frame():
+    return pytest.importorskip("polars").LazyFrame(COLUMNS)
+
+
+def arrow_table():
+    return pytest.importorskip("pyarrow").table(COLUMNS)
+
+
+def dataset_dict():
+    names = SimpleNamespace(names=["neg", "pos"])
+    return {
+        split: FakeDataset(
+            {
+                "text": [text for text, own in zip(TEXTS, SPLITS, strict=True) if own == split],
+                "label": [int(label == "pos") for label, own in zip(LABELS, SPLITS, strict=True) if own == split],
+            },
+            {"text": None, "label": names},
+        )
+        for split in ("train", "test")
+    }
+
+
+def real_dataset():
+    return pytest.importorskip("datasets").Dataset.from_dict(COLUMNS)
+
+
+KINDS = [lambda: COLUMNS, pandas_frame, polars_frame, lazy_frame, arrow_table, dataset_dict, real_dataset]
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("make", KINDS)
+def test_every_table_gives_the_same_documents_and_examples(make):
+    table = as_table(make())
+    documents = [(d.text, d.label, d.split) for d in open_corpus(table).documents()]
+    assert documents == list(zip(TEXTS, LABELS, SPLITS, strict=True))
+    examples = read_examples(table, "classification")
+    assert [text for (text,) in examples.texts] == TEXTS
+    assert [examples.classes[i] for i in examples.targets] == LABELS
+    assert examples.name == "data"
+
+
+def test_texts_and_labels_are_a_table():
+    assert as_table(np.array(TEXTS), tuple(LABELS)).columns == {"text": TEXTS, "label": LABELS}
+    pairs = as_table([("a", "b"), ("c", "d")], [0, 1])
+    assert pairs.columns == {"text": ["a", "c"], "pair": ["b", "d"], "label": [0, 1]}
+    assert as_table("reviews.csv") == "reviews.csv"
+
+
+def test_missing_labels_and_numbers_of_classes_are_read_as_in_a_file(tmp_path):
+    labels = [1.0, 0.0, float("nan"), None, np.int64(1), 0]
+    table = as_table([f"text {i}" for i in range(6)], labels)
+    documents = list(open_corpus(table).documents())
+    assert [d.label for d in documents] == ["1", "0", None, None, "1", "0"]
+    path = tmp_path / "rows.jsonl"
+    values = [None if label is None or np.isnan(label) else float(label) for label in labels]
+    lines = [{"text": f"text {i}", "label": value} for i, value in enumerate(values)]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    assert [d.label for d in open_corpus(str(path)).documents()] == [d.label for d in documents]
+
+
+def test_missing_values_of_pandas_are_missing():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"text": TEXTS, "label": pandas.array(["pos", None, "neg", pandas.NA], dtype="string")})
+    table = as_table(frame)
+    assert isinstance(table, Table)
+    assert [fields["label"] for _, fields in table.rows()] == ["pos", None, "neg", None]
+
+
+def test_the_unlabelled_split_of_the_hub_has_no_labels():
+    names = SimpleNamespace(names=["neg", "pos"])
+    parts = {"train": ([0, 1], ["a", "b"]), "unsupervised": ([-1, -1], ["c", "d"])}
+    data = {
+        split: FakeDataset({"text": texts, "label": labels}, {"text": None, "label": names})
+        for split, (labels, texts) in parts.items()
+    }
+    documents = list(open_corpus(as_table(data)).documents())
+    assert [(d.label, d.split) for d in documents[2:]] == [(None, "unlabelled")] * 2
+
+
+def test_fastai_s_column_is_valid_marks_dev_rows():
+    table = Table({"text": TEXTS, "label": LABELS, "is_valid": [False, False, True, True]})
+    assert [d.split for d in open_corpus(table).documents()] == ["train", "train", "dev", "dev"]
+    with pytest.raises(InputError, match=r"data\[0\] has the unknown split 3 in 'is_valid': use True or False"):
+        list(rows(table)) and list(open_corpus(Table({**table.columns, "is_valid": [3, 0, 0, 0]})).documents())
+
+
+def test_other_data_have_another_fingerprint():
+    first, again, other = Table(COLUMNS), Table(dict(COLUMNS)), Table({**COLUMNS, "label": LABELS[::-1]})
+    assert first.fingerprint("") == again.fingerprint("") != other.fingerprint("")
+    assert first.fingerprint("") != first.fingerprint("other columns")
+
+
+@pytest.mark.parametrize(
+    ("data", "labels", "message"),
+    [
+        (TEXTS, LABELS[:2], r"the columns differ in length \(text 4, label 2\)"),
+        (COLUMNS, LABELS, "labels are given beside a table: name their column with label_column"),
+        ("reviews.csv", LABELS, "labels are given beside a path"),
+        (3, None, "the data are of the type int: give a path, texts with labels, or a table"),
+        ([("a", "b"), "c"], [0, 1], "some data are pairs of texts and some are not"),
+    ],
+)
+def test_data_that_are_no_table_are_refused(data, labels, message):
+    with pytest.raises(InputError, match=message):
+        as_table(data, labels)
