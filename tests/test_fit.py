@@ -185,7 +185,7 @@ BAD = [
         "ulmfit",
         {"text_column": "review"},
         InputError,
-        r"data\[0\] has no column 'review'.*: name the right one with text",
+        r"data\[0\] has no column 'review'.* with text",
     ),
     ("ner", {"train": {"epoch": 1}}, TypeError, "do you mean 'train.epochs'"),
     ("pretrain", {"lm": {"epochs": 0}}, InputError, r"^lm\.epochs 0 leaves nothing to train"),

@@ -80,7 +80,7 @@ def read_examples(
     source = data if isinstance(data, Table) else expanded(data)
     name = source.name
     if isinstance(source, Table) or is_table(source):
-        if isinstance(source, Path) and not source.is_file():
+        if isinstance(source, Path) and not source.exists():
             raise InputError(f"{data} does not exist: give the path of {FORMATS}")
         columns = [(text_column, "--text-column")]
         if pair_column is not None:

@@ -9,7 +9,6 @@ import pytest
 from jaxft.data.corpus import open_corpus
 from jaxft.data.examples import read_examples
 from jaxft.data.memory import Table, as_table
-from jaxft.data.table import rows
 from jaxft.errors import InputError
 
 TEXTS, LABELS, SPLITS = ["fine", "dull", "good", "poor"], ["pos", "neg", "pos", "neg"], ["train"] * 3 + ["test"]
@@ -78,8 +77,9 @@ def test_every_table_gives_the_same_documents_and_examples(make):
 
 
 def test_texts_and_labels_are_a_table():
-    assert as_table(np.array(TEXTS), tuple(LABELS)).columns == {"text": TEXTS, "label": LABELS}
+    assert as_table(np.array(TEXTS), tuple(LABELS)) == Table({"text": TEXTS, "label": LABELS})
     pairs = as_table([("a", "b"), ("c", "d")], [0, 1])
+    assert isinstance(pairs, Table)
     assert pairs.columns == {"text": ["a", "c"], "pair": ["b", "d"], "label": [0, 1]}
     assert as_table("reviews.csv") == "reviews.csv"
 
@@ -119,7 +119,7 @@ def test_fastai_s_column_is_valid_marks_dev_rows():
     table = Table({"text": TEXTS, "label": LABELS, "is_valid": [False, False, True, True]})
     assert [d.split for d in open_corpus(table).documents()] == ["train", "train", "dev", "dev"]
     with pytest.raises(InputError, match=r"data\[0\] has the unknown split 3 in 'is_valid': use True or False"):
-        list(rows(table)) and list(open_corpus(Table({**table.columns, "is_valid": [3, 0, 0, 0]})).documents())
+        open_corpus(Table({**table.columns, "is_valid": [3, 0, 0, 0]}))
 
 
 def test_other_data_have_another_fingerprint():

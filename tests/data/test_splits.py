@@ -78,10 +78,9 @@ def test_a_dev_split_that_would_be_empty_is_refused(tmp_path):
 def test_a_corpus_may_have_dev_texts_of_its_own_and_no_test_texts(tmp_path):
     labels = ["bad", "good"] * 10
     documents = [Document(f"text {i}", label, "dev" if i < 4 else "train") for i, label in enumerate(labels)]
-    own = build_store(
-        Corpus("own", "1" * 64, lambda: iter(documents)), tmp_path, min_count=1, workers=1, progress=False
-    )
-    texts = split_texts(Corpus("own", "1" * 64, iter), own, seed=0, dev_fraction=0.3, valid_fraction=0.1)
+    own = Corpus("own", "1" * 64, lambda: iter(documents))
+    store = build_store(own, tmp_path, min_count=1, workers=1, progress=False)
+    texts = split_texts(own, store, seed=0, dev_fraction=0.3, valid_fraction=0.1)
     assert texts.dev.tolist() == [0, 1, 2, 3]
     assert sorted([*texts.lm_train, *texts.lm_valid]) == texts.train.tolist() == list(range(4, 20))
     assert len(texts.test) == 0
