@@ -4,17 +4,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxft.files import write_json
 from jaxft.training import plots, summary
 from jaxft.training.comparison import comparison_table
 from jaxft.training.metrics_log import read_metrics
-from jaxft.training.predictions import Row, write_predictions
+from jaxft.training.predictions import Row, errors_page, write_predictions
 from jaxft.training.preview import Plans, preview
 from jaxft.training.process import set_up
 from jaxft.training.run import Run
 from jaxft.training.run_folder import new_run_folder, record_config, run_config
+from jaxft.training.trackers import open_trackers, require_trackers
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ class Job:
             InputError: bad data, flags or folder; nothing is left behind.
             Stopped: the run was asked to stop; `settings.resume` goes on with it.
         """
+        require_trackers(settings.track)
         with new_run_folder(settings.out, settings.resume) as folder:
             started = time.monotonic()
             prepared = self.prepare(settings, data)
@@ -99,26 +104,38 @@ class Job:
                 if not (folder / name).exists():
                     write(folder / name)
         on_prepared(prepared)
-        with Run(folder, log_every=settings.log_every, checkpoint_seconds=60 * settings.checkpoint_minutes) as run:
+        trackers = open_trackers(settings.track, folder, config)
+        with Run(
+            folder,
+            log_every=settings.log_every,
+            checkpoint_seconds=60 * settings.checkpoint_minutes,
+            trackers=trackers,
+        ) as run:
             trained = self.train(prepared, run)
-        if predictions := trained.pop("predictions", None):
-            write_predictions(folder, predictions)
-            on_predictions(predictions)
-        result = {
-            "data": prepared.data,
-            **trained,
-            "stages": [text_row, *trained["stages"]],
-            "peak_memory_mb": summary.peak_memory_mb(),
-            "environment": summary.environment(),
-            "config": config,
-        }
-        write_json(folder / "summary.json", result)
-        _draw(folder, prepared.plans, result)
+            predictions = trained.pop("predictions", [])
+            result = {
+                "data": prepared.data,
+                **trained,
+                "stages": [text_row, *trained["stages"]],
+                "peak_memory_mb": summary.peak_memory_mb(),
+                "environment": summary.environment(),
+                "config": config,
+            }
+            write_json(folder / "summary.json", result)
+            if predictions:
+                write_predictions(folder, predictions)
+                on_predictions(predictions)
+            figures = _draw(folder, prepared.plans, result)
+            texts = {"data": "\n\n".join(prepared.lines)}
+            texts |= {"errors": errors_page(predictions)} if predictions else {}
+            for tracker in trackers:
+                tracker.finish(_numbers(result.get("test", {})), texts, figures)
         return result
 
     def run_command(self, settings: Any) -> None:
         """Trains and prints the summary, or with `--dry-run` prints what the job would do."""
         set_up()
+        require_trackers(settings.track)
         if settings.dry_run:
             prepared = self.prepare(settings, None)
             seconds = None if prepared.estimate is None else prepared.estimate()
@@ -131,8 +148,16 @@ class Job:
         print(f"\n{self.hint(settings)}")
 
 
-def _draw(folder: Path, plans: Plans, result: Mapping[str, Any]) -> None:
-    """Draws the curves of one training, the learning rates of each stage and the confusion matrix."""
+def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in scores.items() if isinstance(value, int | float)}
+
+
+def _draw(folder: Path, plans: Plans, result: Mapping[str, Any]) -> dict[str, "Figure"]:
+    """Draws the curves of one training, the learning rates of each stage and the confusion matrix.
+
+    Returns:
+        The figures that a tracker cannot draw from the metrics.
+    """
     if "comparison" not in result:  # whose stages are too many for one picture
         plots.save(plots.plot_training(read_metrics(folder / "metrics.jsonl")), folder / "plots/training.png")
     for stage, (plan, steps_per_epoch) in plans.items():
@@ -140,3 +165,5 @@ def _draw(folder: Path, plans: Plans, result: Mapping[str, Any]) -> None:
     if "confusion_matrix" in (test := result.get("test", {})):
         figure = plots.plot_confusion(test["confusion_matrix"], result["data"]["classes"])
         plots.save(figure, folder / "plots/confusion.png")
+        return {"confusion": figure}
+    return {}

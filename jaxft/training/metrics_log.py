@@ -77,6 +77,12 @@ def truncate_metrics(path: str | os.PathLike[str], keep_bytes: int) -> None:
         os.truncate(path, keep_bytes)
 
 
+def lines_after(path: str | os.PathLike[str], size: int) -> int:
+    """The number of whole lines of a log after its first `size` bytes; 0 where there is no log."""
+    path = Path(path)
+    return path.read_bytes()[size:].count(b"\n") if path.exists() else 0
+
+
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Every line of a metrics log; a half-written last line, as a killed run may leave it, is passed over.
 

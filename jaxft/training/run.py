@@ -5,7 +5,7 @@ A folder holds at most one checkpoint and one parameter file per finished stage.
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import Any, Self
 from jaxft.errors import Stopped
 from jaxft.tensor_files import load_params, read_meta, save_params
 from jaxft.training import checkpoint
-from jaxft.training.metrics_log import MetricsLog, truncate_metrics
+from jaxft.training.metrics_log import MetricsLog, lines_after, truncate_metrics
+from jaxft.training.trackers import Sink, tracked_numbers
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Run:
         folder: an existing folder; None keeps nothing and logs nothing, for use from a notebook.
         log_every: steps between two lines of the log.
         checkpoint_seconds: seconds between two checkpoints.
+        trackers: what also takes the metrics.
 
     Examples:
         >>> with Run(None) as run:
@@ -55,14 +57,24 @@ class Run:
         ({}, None)
     """
 
-    def __init__(self, folder: Path | None, *, log_every: int = 20, checkpoint_seconds: float = 120.0):
+    def __init__(
+        self,
+        folder: Path | None,
+        *,
+        log_every: int = 20,
+        checkpoint_seconds: float = 120.0,
+        trackers: Sequence[Sink] = (),
+    ):
         self.folder, self.log_every, self.checkpoint_seconds = folder, log_every, checkpoint_seconds
+        self._trackers, self._tracked = trackers, 0
         self._stop: str | None = None
         self._saved_at = time.monotonic()
         self._log: MetricsLog | None = None
         if folder is not None:
-            truncate_metrics(folder / "metrics.jsonl", self._position().get("log_bytes", self._finished_bytes()))
-            self._log = MetricsLog(folder / "metrics.jsonl")
+            path, kept = folder / "metrics.jsonl", self._position().get("log_bytes", self._finished_bytes())
+            self._tracked = lines_after(path, kept)  # these come again, and the trackers have them
+            truncate_metrics(path, kept)
+            self._log = MetricsLog(path)
 
     @property
     def _checkpoint(self) -> Path | None:
@@ -120,6 +132,11 @@ class Run:
         """Adds a line to the metrics log."""
         if self._log is not None:
             self._log.write(stage, step, **values)
+        if self._tracked:
+            self._tracked -= 1
+            return
+        for tracker in self._trackers:
+            tracker.write(tracked_numbers(stage, values), step)
 
     def _log_bytes(self) -> int:
         return 0 if self._log is None else self._log.size()
@@ -161,3 +178,5 @@ class Run:
     def __exit__(self, *_: object) -> None:
         if self._log is not None:
             self._log.close()
+        for tracker in self._trackers:
+            tracker.close()

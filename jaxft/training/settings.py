@@ -11,6 +11,9 @@ Metric = Literal["accuracy", "macro-f1", "weighted-f1", "mcc", "roc-auc", "log-l
 """scores of predicted classes that can choose among weights"""
 
 
+Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """Settings that every training job has; the settings of a job inherit them."""
@@ -27,6 +30,8 @@ class RunSettings:
     """steps between two lines of metrics.jsonl"""
     checkpoint_minutes: float = 5.0
     """minutes between two checkpoints"""
+    track: tuple[Tracker, ...] = ()
+    """also log to these trackers: tensorboard (in the folder of the run), wandb, trackio, mlflow"""
     dry_run: bool = False
     """print the settings, the data and the plan, and train nothing"""
 
@@ -52,7 +57,7 @@ def dev_share(fraction: float | None, texts: int) -> float:
     return DEV_FRACTION if round(DEV_FRACTION * texts) >= MIN_DEV_TEXTS else 0.0
 
 
-NO_EFFECT_ON_RESULT = ("out", "resume", "dry_run", "checkpoint_minutes")
+NO_EFFECT_ON_RESULT = ("out", "resume", "dry_run", "checkpoint_minutes", "track")
 """settings that do not change the result, so that a resumed run may have others"""
 
 Range = tuple[Callable[[Any], bool], str]

@@ -1,0 +1,220 @@
+"""Trackers of experiments beside metrics.jsonl: TensorBoard, Weights & Biases, Trackio and MLflow.
+
+A run hands each line of its metrics to every tracker, and its result at the end. Each needs a package of its own, which
+`pip install 'jaxft[tensorboard]'` and the like install.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from jaxft.errors import InputError
+from jaxft.training.settings import Tracker, flatten
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PACKAGES: dict[Tracker, str] = {
+    "tensorboard": "tensorboardX",
+    "wandb": "wandb",
+    "trackio": "trackio",
+    "mlflow": "mlflow",
+}
+"""what each tracker imports"""
+PROJECT = "jaxft"
+"""name of the project or experiment that the runs are filed under"""
+
+
+class Sink(Protocol):
+    """What takes the metrics of a run."""
+
+    def write(self, numbers: Mapping[str, float], step: int) -> None:
+        """Takes the numbers of a step, by names such as `classifier/loss`; steps are counted in their stage."""
+        ...
+
+    def finish(self, scores: Mapping[str, float], texts: Mapping[str, str], figures: Mapping[str, "Figure"]) -> None:
+        """Takes the result of the run: scores, texts in Markdown, and figures, by name."""
+        ...
+
+    def close(self) -> None:
+        """Ends the run, finished or not."""
+        ...
+
+
+def require_trackers(names: Sequence[Tracker]) -> None:
+    """Refuses a tracker whose package is not installed.
+
+    Raises:
+        InputError: naming the install.
+    """
+    for name in names:
+        if find_spec(PACKAGES[name]) is None:
+            raise InputError(
+                f"--track {name} needs the package {PACKAGES[name]}: install it with pip install 'jaxft[{name}]'"
+            )
+
+
+def open_trackers(names: Sequence[Tracker], folder: Path, config: Mapping[str, Any]) -> list[Sink]:
+    """Opens trackers for the run in a folder; a run that goes on does so in the same record.
+
+    Args:
+        names: of the trackers.
+        folder: of the run, whose path identifies it.
+        config: the settings, as in config.json.
+
+    Raises:
+        InputError: a tracker cannot be reached.
+    """
+    settings = {name: value for name, value in flatten(config).items() if isinstance(value, str | int | float)}
+    return [_open(name, folder.resolve(), settings) for name in names]
+
+
+def tracked_numbers(stage: str, values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a line of the metrics as a tracker names them; those of evaluations say of which split.
+
+    Examples:
+        >>> tracked_numbers("classifier", {"loss": 0.5, "phase": "all", "split": "dev"})
+        {'classifier/dev/loss': 0.5}
+    """
+    start = f"{stage}/{values['split']}/" if "split" in values else f"{stage}/"
+    return {start + name: float(value) for name, value in values.items() if _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    return hasattr(value, "__float__") and not isinstance(value, bool)
+
+
+def _open(name: Tracker, folder: Path, settings: Mapping[str, Any]) -> Sink:
+    try:
+        return SINKS[name](folder, settings)
+    except Exception as error:  # of the tracker, of the network or of the disk
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"--track {name} cannot be opened ({reason}): log in to it, or leave it out") from error
+
+
+class TensorBoard:
+    """Event files in `RUN/tensorboard`, by tensorboardX."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        from tensorboardX import SummaryWriter
+
+        self._writer, self._settings = SummaryWriter(str(folder / "tensorboard")), settings
+
+    def write(self, numbers: Mapping[str, float], step: int) -> None:
+        """As `Sink.write`; the numbers are on the disk when this returns."""
+        for name, value in numbers.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def finish(self, scores: Mapping[str, float], texts: Mapping[str, str], figures: Mapping[str, "Figure"]) -> None:
+        """As `Sink.finish`; the settings become hyper-parameters beside the scores."""
+        for name, text in texts.items():
+            self._writer.add_text(name, text)
+        for name, figure in figures.items():
+            self._writer.add_figure(name, figure, close=False)
+        self._writer.add_hparams(dict(self._settings), dict(scores), name="settings")
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._writer.close()
+
+
+class _Logged:
+    """A run of Weights & Biases, or of Trackio, which has the same functions."""
+
+    def __init__(self, library: ModuleType, run: Any) -> None:
+        self._library, self._run = library, run
+
+    def write(self, numbers: Mapping[str, float], step: int) -> None:
+        """As `Sink.write`; the step is logged as a number of its stage."""
+        stage = next(iter(numbers), "run/").partition("/")[0]
+        self._run.log({**numbers, f"{stage}/step": step})
+
+    def finish(self, scores: Mapping[str, float], texts: Mapping[str, str], figures: Mapping[str, "Figure"]) -> None:
+        """As `Sink.finish`."""
+        images = {name: self._library.Image(_pixels(figure)) for name, figure in figures.items()}
+        self._run.log({**{f"test/{name}": value for name, value in scores.items()}, **images})
+
+    def close(self) -> None:
+        """Ends the run."""
+        self._run.finish()
+
+
+def _wandb(folder: Path, settings: Mapping[str, Any]) -> Sink:
+    import wandb
+
+    run = wandb.init(
+        project=PROJECT, id=_identity(folder), name=folder.name, dir=folder, config=dict(settings), resume="allow"
+    )
+    for stage in ("language_model", "classifier", "train"):
+        run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
+    return _Logged(wandb, run)
+
+
+def _trackio(folder: Path, settings: Mapping[str, Any]) -> Sink:
+    import trackio
+
+    name = f"{folder.name}-{_identity(folder)[:6]}"
+    return _Logged(trackio, trackio.init(project=PROJECT, name=name, config=dict(settings), resume="allow"))
+
+
+class MLflow:
+    """A run of MLflow; `$MLFLOW_TRACKING_URI` says where it is kept."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        import mlflow
+
+        self._client = mlflow.MlflowClient()
+        experiment = self._client.get_experiment_by_name(PROJECT)
+        number = self._client.create_experiment(PROJECT) if experiment is None else experiment.experiment_id
+        tag = {"jaxft.run": _identity(folder)}
+        earlier = self._client.search_runs([number], f"tags.`jaxft.run` = '{tag['jaxft.run']}'")
+        run = earlier[0] if earlier else self._client.create_run(number, run_name=folder.name, tags=tag)
+        self._id = run.info.run_id
+        if not earlier:
+            for name, value in settings.items():
+                self._client.log_param(self._id, name, value)
+
+    def write(self, numbers: Mapping[str, float], step: int) -> None:
+        """As `Sink.write`."""
+        for name, value in numbers.items():
+            self._client.log_metric(self._id, name, value, step=step)
+
+    def finish(self, scores: Mapping[str, float], texts: Mapping[str, str], figures: Mapping[str, "Figure"]) -> None:
+        """As `Sink.finish`."""
+        for name, value in scores.items():
+            self._client.log_metric(self._id, f"test/{name}", value)
+        for name, text in texts.items():
+            self._client.log_text(self._id, text, f"{name}.md")
+        for name, figure in figures.items():
+            self._client.log_figure(self._id, figure, f"{name}.png")
+
+    def close(self) -> None:
+        """Marks the run as ended."""
+        self._client.set_terminated(self._id)
+
+
+SINKS: dict[Tracker, Callable[[Path, Mapping[str, Any]], Sink]] = {
+    "tensorboard": TensorBoard,
+    "wandb": _wandb,
+    "trackio": _trackio,
+    "mlflow": MLflow,
+}
+
+
+def _identity(folder: Path) -> str:
+    """A name for the run in a folder that stays the same when it goes on."""
+    return hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+
+
+def _pixels(figure: "Figure") -> Any:
+    """The figure as (height, width, 3) uint8."""
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[:, :, :3]
