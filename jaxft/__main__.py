@@ -11,6 +11,7 @@ JOBS = {
     "finetune": "fine-tune a transformer encoder on labelled texts",
     "ner": "train a tagger of named entities",
     "predict": "label texts with the model of a finished run, or continue a text",
+    "push": "upload the model of a finished run to the Hugging Face hub",
     "export": "write the models of a finished run as fastai files",
 }
 

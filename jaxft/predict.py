@@ -99,7 +99,7 @@ def generate(request: Request) -> None:
     from jaxft.inference.load import LANGUAGE_MODELS, load
 
     folders = [request.run / name for name in LANGUAGE_MODELS.values()]
-    model = load(next((folder for folder in folders if folder.is_dir()), request.run))
+    model = load(next((folder for folder in folders if folder.is_dir()), request.run), request.revision)
     if not isinstance(model, TextLanguageModel):
         raise InputError(f"{request.run} holds no language model for --generate: name a run that trained one")
     print(model.generate(request.generate or "", request.words, request.temperature, request.seed))
@@ -115,7 +115,7 @@ def predict(request: Request) -> None:
     from jaxft.inference.language_model import TextLanguageModel
     from jaxft.inference.load import load
 
-    model = load(request.run)
+    model = load(request.run, request.revision)
     if isinstance(model, TextLanguageModel):
         raise InputError(f"{request.run} holds a language model, which has no labels to predict: give --generate")
     if not model.pairs and (request.pair is not None or request.pair_column is not None):

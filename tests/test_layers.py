@@ -16,7 +16,7 @@ import jaxft
 
 PACKAGE = Path(jaxft.__file__).parent
 TRAINING_JOBS = ("ulmfit", "finetune", "ner", "pretrain")
-JOBS = (*TRAINING_JOBS, "predict", "export")
+JOBS = (*TRAINING_JOBS, "predict", "export", "push")
 FOR_ALL = {"errors", "files", "tensor_files"}
 VOCABULARY = {"data.vocabulary", "data.text", "data.words"}
 """tokens and their ids, which come with other libraries' weights"""
@@ -86,7 +86,7 @@ def violations(name: str, forbidden: Container[str]) -> list[str]:
 
 
 def test_every_module_has_a_room():
-    top = {"__init__", "__main__", *FOR_ALL, "predict", "export"}
+    top = {"__init__", "__main__", *FOR_ALL, "predict", "export", "push"}
     rooms = {*(MAY_IMPORT.keys() - {"jobs"}), *TRAINING_JOBS}
     assert {room(module) for module in MODULES if "." in module} <= rooms
     assert {module for module in MODULES if "." not in module} - rooms - {"jaxft"} <= top
@@ -254,7 +254,7 @@ def test_a_command_line_is_read_without_jax_and_numpy(job):
     assert not {"jax", "flax", "numpy", "optax", "transformers", "matplotlib", "requests"} & loaded
 
 
-@pytest.mark.parametrize("job", ["predict", "export"])
+@pytest.mark.parametrize("job", ["predict", "export", "push"])
 def test_help_of_a_small_job_needs_no_jax(job):
     assert not {"jax", "flax", "numpy", "transformers"} & loaded_by(f"import jaxft.{job}")
 

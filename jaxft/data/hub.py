@@ -12,6 +12,8 @@ from jaxft.data.pieces import TOKENIZER_FILES
 from jaxft.errors import InputError
 
 MODEL_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+"""a name of a user's model; a relative path of two parts may look like one"""
 TEXT_FILES = ["*.json", "*.txt", "*.model"]
 
 
@@ -49,6 +51,29 @@ def checkpoint_folder(model: str, flag: str = "--model") -> Path:
         raise InputError(
             f"{flag} {model} is not a folder and could not be downloaded ({reason}): check the name and the "
             "network, or name a folder with a checkpoint"
+        ) from error
+
+
+def downloaded_model(name: str, revision: str | None = None) -> Path:
+    """The folder of a model of jaxft on the hub, which is downloaded once.
+
+    Args:
+        name: such as "user/model".
+        revision: branch, tag or commit; None for main.
+
+    Raises:
+        InputError: it could not be downloaded.
+    """
+    from huggingface_hub import snapshot_download
+
+    patterns = [*TEXT_FILES, "*.safetensors"]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except Exception as error:  # of the hub, of HTTP, of the network or of the disk
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"there is no folder {name}, and no model of this name could be downloaded ({reason}): check the name and "
+            "the network"
         ) from error
 
 

@@ -289,7 +289,7 @@ def _hint(settings: Settings) -> str:
     return job.predict_hint(settings)
 
 
-JOB = job.Job(prepare, train_stages, _hint, repeat="fold")
+JOB = job.Job("finetune", prepare, train_stages, _hint, repeat="fold")
 train = JOB.run
 
 

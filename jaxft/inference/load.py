@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxft.data.document import Direction
+from jaxft.data.files import expanded
+from jaxft.data.hub import HUB_NAME, downloaded_model
 from jaxft.errors import InputError
 from jaxft.files import read_json
 from jaxft.inference.encoder import ENCODER_KIND, EncoderModel
@@ -32,25 +34,54 @@ MODEL_CLASSES: dict[str, Any] = {
 """The class that restores each kind of saved model."""
 
 
-def load(run: str | os.PathLike[str]) -> Any:
+def load(run: str | os.PathLike[str], revision: str | None = None) -> Any:
     """Loads the finished model of a run, ready to predict or to generate.
 
     Args:
-        run: the run's folder, or the model's folder itself.
+        run: the run's folder, or the model's folder itself, or a name on the Hugging Face hub, such as "user/model".
+        revision: branch, tag or commit of a model on the hub.
 
     Returns:
-        An instance of one of `MODEL_CLASSES`. For a run with language models only it is the forward one, or else the
-        backward one.
+        What the run trained:
+
+        - `TextClassifier` of jaxft.ulmfit, which predicts classes;
+        - `EncoderModel` of jaxft.finetune, which predicts classes, numbers or sets of labels;
+        - `Ensemble` of several of either, for a run with both directions or with folds;
+        - `EntityTagger` of jaxft.ner, which predicts entities;
+        - `TextLanguageModel` of jaxft.pretrain, which generates text; the forward one where there are two.
+
+        All but the last are a `jaxft.inference.predictor.Predictor`.
 
     Raises:
         InputError: there is no finished model, or it is damaged.
 
     Examples:
-        A finished run answers `load(run).predict(["A lovely film."])`; anything else is refused:
+        A finished run answers `load(run).predict("A lovely film.")`; anything else is refused:
 
-        >>> load("runs/of-tomorrow")
+        >>> load("./runs/of-tomorrow")
         Traceback (most recent call last):
         jaxft.errors.InputError: there is no folder runs/of-tomorrow: name that of a run that has ended
+    """
+    path = expanded(os.fspath(run))
+    if not path.is_dir() and HUB_NAME.fullmatch(os.fspath(run)):
+        path = downloaded_model(os.fspath(run), revision)
+    folder = model_folder(path)
+    description = read_json(folder / "model.json")
+    try:
+        if description["kind"] not in MODEL_CLASSES:
+            raise ValueError(f"the kind {description['kind']!r}")
+        return MODEL_CLASSES[description["kind"]].restore(folder, description)
+    except InputError:  # it names the file that is damaged
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / 'model.json'} does not describe a model ({error}): train it again") from error
+
+
+def model_folder(run: str | os.PathLike[str]) -> Path:
+    """The folder of the model of a run: the one that predicts, or else a language model.
+
+    Raises:
+        InputError: there is no finished model.
     """
     folders = [Path(run) / name for name in (MODEL, *LANGUAGE_MODELS.values())]
     folder = next((folder for folder in folders if folder.is_dir()), Path(run))
@@ -61,12 +92,4 @@ def load(run: str | os.PathLike[str]) -> Any:
         if (folder / "config.json").exists():
             remedy = "let the run end first, with --resume where it was stopped"
         raise InputError(f"{run} holds no finished model: {remedy}")
-    description = read_json(folder / "model.json")
-    try:
-        if description["kind"] not in MODEL_CLASSES:
-            raise ValueError(f"the kind {description['kind']!r}")
-        return MODEL_CLASSES[description["kind"]].restore(folder, description)
-    except InputError:  # it names the file that is damaged
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder / 'model.json'} does not describe a model ({error}): train it again") from error
+    return folder

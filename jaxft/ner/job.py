@@ -129,7 +129,7 @@ def _describe_sentences(data: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-JOB = job.Job(prepare, train_stages)
+JOB = job.Job("ner", prepare, train_stages)
 train = JOB.run
 
 

@@ -153,7 +153,7 @@ def _hint(settings: Settings) -> str:
     )
 
 
-JOB = job.Job(prepare, train_stages, _hint)
+JOB = job.Job("pretrain", prepare, train_stages, _hint)
 train = JOB.run
 
 

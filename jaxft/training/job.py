@@ -10,6 +10,7 @@ from jaxft.files import write_json
 from jaxft.training import plots, summary
 from jaxft.training.comparison import comparison_table
 from jaxft.training.metrics_log import read_metrics
+from jaxft.training.model_card import write_cards
 from jaxft.training.predictions import Row, errors_page, write_predictions
 from jaxft.training.preview import Plans, preview
 from jaxft.training.process import set_up
@@ -61,6 +62,7 @@ class Job:
     """A training job.
 
     Attributes:
+        name: as in `python -m jaxft.<name>`.
         prepare: reads what the settings name, or data in memory in its place, and checks that it can be trained with.
         train: trains, saves the model in the run's folder, and returns entries of the summary, among them `stages`,
             rows as `summary.stage_row` makes them, `comparison` where rows were compared, and `predictions`, which go
@@ -69,6 +71,7 @@ class Job:
         repeat: what the repeats of a comparison are called.
     """
 
+    name: str
     prepare: Callable[[Any, Any], Prepared]
     train: Callable[[Prepared, Run], dict[str, Any]]
     hint: Callable[[Any], str] = predict_hint
@@ -125,6 +128,7 @@ class Job:
             if predictions:
                 write_predictions(folder, predictions)
                 on_predictions(predictions)
+            write_cards(folder, self.name, result)
             figures = _draw(folder, prepared.plans, result)
             texts = {"data": "\n\n".join(prepared.lines)}
             texts |= {"errors": errors_page(predictions)} if predictions else {}

@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,15 @@ def peak_memory_mb() -> dict[str, float]:
     Returns:
         `process`, this process's resident set; `children`, that of its largest finished child, which counts the memory
         of this process as its own until it starts a program; and `device`, the allocations on the first accelerator,
-        where its driver tells.
+        where its driver tells. Windows tells neither of the first two.
     """
-    import resource  # not on Windows
+    peak: dict[str, float] = {}
+    with suppress(ImportError):  # on Windows, which has no such module
+        import resource
 
-    unit = 1 if sys.platform == "darwin" else 1024
-    usage = {"process": resource.RUSAGE_SELF, "children": resource.RUSAGE_CHILDREN}
-    peak = {name: round(resource.getrusage(who).ru_maxrss * unit / 1e6, 1) for name, who in usage.items()}
+        unit = 1 if sys.platform == "darwin" else 1024
+        usage = {"process": resource.RUSAGE_SELF, "children": resource.RUSAGE_CHILDREN}
+        peak = {name: round(resource.getrusage(who).ru_maxrss * unit / 1e6, 1) for name, who in usage.items()}
     status = Path("/proc/self/status")
     if status.exists():  # Linux's getrusage remembers the size of the program that started this one
         kilobytes = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]

@@ -225,7 +225,7 @@ def _stage_rows(
     ]
 
 
-JOB = job.Job(prepare, train_stages)
+JOB = job.Job("ulmfit", prepare, train_stages)
 train = JOB.run
 
 

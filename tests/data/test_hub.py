@@ -15,7 +15,7 @@ COMMIT = "0" * 40
 
 
 class Hub(ThreadingHTTPServer):
-    """A hub with the files of one model, someone/tiny."""
+    """A hub with the files of one model, someone/tiny, to which others may upload."""
 
     def __init__(self, files: dict[str, bytes]):
         super().__init__(("127.0.0.1", 0), Handler)

@@ -55,7 +55,7 @@ def process_as_it_is(monkeypatch):
 
 
 def test_a_run_leaves_its_summary_its_log_its_settings_and_its_pictures(tmp_path, capsys):
-    Job(prepare, train).run_command(Settings(out=tmp_path / "run", seed=3))
+    Job("ulmfit", prepare, train).run_command(Settings(out=tmp_path / "run", seed=3))
     files = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
     pictures = {f"plots/{name}.png" for name in ("training", "learning_rates_classifier", "confusion")}
     assert files == {"summary.json", "config.json", "metrics.jsonl", "vocabulary.txt", *pictures}
@@ -75,13 +75,13 @@ def test_a_comparison_is_printed_and_not_drawn_as_one_training(tmp_path, capsys)
         rows = [comparison_row("slow", "rmse", [0.5, 0.7], [60, 60])]
         return {"comparison": rows, "stages": []}
 
-    Job(prepare, compare, repeat="fold").run_command(Settings(out=tmp_path / "run"))
+    Job("ulmfit", prepare, compare, repeat="fold").run_command(Settings(out=tmp_path / "run"))
     assert "| rmse | fold 1 | fold 2 | mean | sd | time of a fold |" in capsys.readouterr().out
     assert os.listdir(tmp_path / "run/plots") == ["learning_rates_classifier.png"]
 
 
 def test_a_resumed_run_keeps_its_files_and_refuses_other_settings(tmp_path):
-    job = Job(prepare, train)
+    job = Job("ulmfit", prepare, train)
     job.run(Settings(out=tmp_path / "run"))
     (tmp_path / "run/vocabulary.txt").write_text("kept\n")
     job.run(Settings(out=tmp_path / "run", resume=True))
@@ -92,12 +92,12 @@ def test_a_resumed_run_keeps_its_files_and_refuses_other_settings(tmp_path):
 
 def test_what_cannot_be_trained_with_leaves_nothing_behind(tmp_path):
     with pytest.raises(InputError, match="there is no file nowhere"):
-        Job(prepare, train).run(Settings(out=tmp_path / "run", data="nowhere"))
+        Job("ulmfit", prepare, train).run(Settings(out=tmp_path / "run", data="nowhere"))
     assert os.listdir(tmp_path) == []
 
 
 def test_a_dry_run_prints_settings_data_phases_and_times_and_trains_nothing(tmp_path, capsys):
-    Job(prepare, train).run_command(Settings(out=tmp_path / "run", seed=3, dry_run=True))
+    Job("ulmfit", prepare, train).run_command(Settings(out=tmp_path / "run", seed=3, dry_run=True))
     text = capsys.readouterr().out
     for part in ('"seed": 3', "4 texts of 2 classes", "classifier: about 30 s", "last 1", "in total about 2 min"):
         assert part in text

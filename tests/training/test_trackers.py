@@ -73,7 +73,7 @@ def train(prepared, run):
 def test_tensorboard_reads_rates_losses_scores_texts_the_picture_and_the_settings(tmp_path):
     pytest.importorskip("tensorboardX")
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    Job(prepare, train).run(RunSettings(out=tmp_path / "run", track=("tensorboard",), seed=3))
+    Job("ulmfit", prepare, train).run(RunSettings(out=tmp_path / "run", track=("tensorboard",), seed=3))
     events = accumulator.EventAccumulator(str(tmp_path / "run/tensorboard")).Reload()
     assert [round(event.value, 6) for event in events.Scalars("classifier/loss")] == [0.5, 0.4, 0.3]
     assert [event.step for event in events.Scalars("classifier/lr/head")] == [0, 1, 2]
@@ -103,7 +103,7 @@ def test_wandb_and_trackio_go_on_in_the_same_run(name, tmp_path, monkeypatch):
     library = Library()
     monkeypatch.setitem(sys.modules, name, library)
     monkeypatch.setattr("jaxft.training.trackers.find_spec", lambda package: package)
-    Job(prepare, train).run(RunSettings(out=tmp_path / "run", track=(name,)))
+    Job("ulmfit", prepare, train).run(RunSettings(out=tmp_path / "run", track=(name,)))
     assert library.logged[0] == {"classifier/loss": 0.5, "classifier/lr/head": 0.01, "classifier/step": 0}
     assert library.logged[3] == {"classifier/dev/accuracy": 0.75, "classifier/step": 2}
     assert library.logged[-1]["test/accuracy"] == 1.0
@@ -119,7 +119,7 @@ def test_wandb_and_trackio_go_on_in_the_same_run(name, tmp_path, monkeypatch):
 def test_a_tracker_that_is_not_installed_is_refused_before_there_is_a_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxft.training.trackers.find_spec", lambda package: None)
     with pytest.raises(InputError, match=r"--track wandb needs the package wandb: .* 'jaxft\[wandb\]'"):
-        Job(prepare, train).run(RunSettings(out=tmp_path / "run", track=("wandb",)))
+        Job("ulmfit", prepare, train).run(RunSettings(out=tmp_path / "run", track=("wandb",)))
     assert not (tmp_path / "run").exists()
 
 

@@ -1,0 +1,90 @@
+"""Uploads the finished model of a run to the Hugging Face hub: `python -m jaxft.push RUN USER/NAME`.
+
+`jaxft.load("USER/NAME")` and `jaxft predict USER/NAME` load it back. `$HF_TOKEN` or `hf auth login` logs in.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from jaxft.errors import InputError, run_job
+
+HELP = """Uploads the finished model of a run to the Hugging Face hub, with its model card.
+
+Examples:
+  python -m jaxft.push runs/imdb USER/imdb-ulmfit
+  python -m jaxft.push runs/imdb USER/imdb-ulmfit --private
+"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """folder of the run, or of a saved model"""
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="USER/NAME")]
+    """name of the model on the hub; it is made if there is none"""
+    private: bool = False
+    """make a new model private"""
+    revision: str | None = None
+    """branch to upload to; by default main"""
+
+
+def push(run: str | os.PathLike[str], name: str, *, private: bool = False, revision: str | None = None) -> str:
+    """Uploads the model that predicts, or the language models of a run that has none.
+
+    Args:
+        run: the folder of a run, or of a saved model.
+        name: of the model on the hub, such as "user/model"; it is made if there is none.
+        private: whether a new model is private.
+        revision: the branch to upload to; None for main.
+
+    Returns:
+        The address of the model.
+
+    Raises:
+        InputError: there is no finished model, or the hub refuses.
+    """
+    from huggingface_hub import HfApi
+
+    from jaxft.inference.load import model_folder
+    from jaxft.training.model_card import PLACE
+
+    folder = model_folder(run)
+    api = HfApi()
+    try:
+        address = str(api.create_repo(name, private=private, exist_ok=True))
+        if revision is not None:
+            api.create_branch(name, branch=revision, exist_ok=True)
+        api.upload_folder(
+            repo_id=name,
+            folder_path=folder,
+            ignore_patterns=["README.md", ".*"],
+            revision=revision,
+            commit_message="Upload a model of jaxft",
+        )
+        card = folder / "README.md"
+        if card.is_file():
+            content = card.read_text(encoding="utf-8").replace(PLACE, name).encode()
+            api.upload_file(path_or_fileobj=content, path_in_repo="README.md", repo_id=name, revision=revision)
+    except Exception as error:  # of the hub, of HTTP or of the network
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{name} could not be uploaded ({reason}): log in with `hf auth login`, and check the name and the network"
+        ) from error
+    return address
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    request = tyro.cli(Request, prog="python -m jaxft.push", description=HELP, args=arguments)
+    print(push(request.run, request.name, private=request.private, revision=request.revision))
+
+
+if __name__ == "__main__":
+    run_job(main)
