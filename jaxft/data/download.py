@@ -11,7 +11,7 @@ from typing import Any
 import pooch
 import requests
 import urllib3
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from jaxft.errors import InputError
 from jaxft.files import cache_folder

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from jaxft.data import text
 from jaxft.data.document import SPLITS, TRAIN, Corpus, Document, Split

@@ -1,12 +1,18 @@
-"""Progress bars on standard error, and the numbers beside them."""
+"""Progress bars on standard error or in a notebook, and the numbers beside them."""
 
 import sys
 
 from tqdm import tqdm
+from tqdm.auto import tqdm as automatic_tqdm
+
+
+def in_notebook() -> bool:
+    """Whether `tqdm.auto` draws its bars as widgets of a notebook."""
+    return any(kind.__module__ == "tqdm.notebook" for kind in automatic_tqdm.__mro__)
 
 
 def progress_bar(stage: str, total: int, initial: int = 0, unit: str = "step") -> tqdm:
-    """A progress bar on standard error: redrawn in a terminal, a plain line now and then in a file or a CI log.
+    """A progress bar: a widget in a notebook, redrawn in a terminal, a plain line now and then in a file or a CI log.
 
     Call `bar.update()` per step and `show` for the numbers beside it; use it as a context manager.
 
@@ -16,6 +22,8 @@ def progress_bar(stage: str, total: int, initial: int = 0, unit: str = "step") -
         initial: steps already done, on resume.
         unit: what is counted.
     """
+    if in_notebook():
+        return automatic_tqdm(total=total, initial=initial, desc=stage, unit=unit)
     terminal = sys.stderr.isatty()
     return tqdm(
         total=total,
