@@ -85,7 +85,7 @@ def flags(settings, prefix=""):
     return given
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=["finetune", *(pytest.param(n, marks=pytest.mark.slow) for n in CASES if n != "finetune")])
 def case(request, tmp_path, tiny_checkpoint):
     path, data, settings = CASES[request.param](tmp_path, tiny_checkpoint)
     return importlib.import_module(f"jaxft.{request.param}"), path, data, settings
@@ -134,6 +134,7 @@ def check_predictions(fitted, loaded):
     assert pickle.loads(pickle.dumps(fitted.summary)) == fitted.summary
 
 
+@pytest.mark.slow
 def test_a_classifier_draws_its_confusions_and_a_mapping_serves_for_json(tmp_path, tiny_checkpoint):
     from jaxft import finetune
 
@@ -146,6 +147,7 @@ def test_a_classifier_draws_its_confusions_and_a_mapping_serves_for_json(tmp_pat
         fitted.plot_learning_rates("lm")
 
 
+@pytest.mark.slow
 def test_a_run_is_that_of_the_command_line_and_goes_on_in_its_folder(tmp_path, tiny_checkpoint):
     from jaxft import finetune
     from jaxft.finetune.__main__ import main

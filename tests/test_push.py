@@ -108,6 +108,7 @@ def run(tmp_path_factory, tiny_checkpoint):
     return out
 
 
+@pytest.mark.slow
 def test_a_model_is_pushed_with_its_card_and_loaded_back(hub, run, tmp_path):
     variables = {**os.environ, "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": str(tmp_path)}
     variables |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
@@ -137,6 +138,7 @@ def test_a_model_is_pushed_with_its_card_and_loaded_back(hub, run, tmp_path):
     assert "there is no folder someone/else, and no model of this name could be downloaded" in missing.stderr
 
 
+@pytest.mark.slow
 def test_the_card_tells_data_scores_with_intervals_use_and_settings(run):
     text = (run / "model/README.md").read_text()
     head = yaml.safe_load(text.split("---")[1])

@@ -9,7 +9,7 @@ from jaxft.finetune.stages import as_model, predict_examples, with_probe
 from tests.finetune.toy import review, settings, table
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
+@pytest.mark.parametrize("pooling", ["cls", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mean", "max"))])
 def test_the_head_of_a_run_is_the_solved_one_and_nothing_else_changes(tiny_checkpoint, tmp_path, pooling):
     data = table(tmp_path / "reviews.csv", 120, review)
     run_settings = settings(tiny_checkpoint, data, "--pooling", pooling)

@@ -57,12 +57,10 @@ TECHNIQUES = {
     "gradual unfreezing": {"unfreeze": "gradual", "layer_rates": "divisor"},
     "frequent evaluation, swa": {"evaluate_every": 2, "patience": 3, "swa_start": 1},
 }
-SLOW = {"adam_warmup", "gradual unfreezing", "frequent evaluation, swa"}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in TECHNIQUES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TECHNIQUES)
 def test_techniques_combine_and_train(few, name):
     inputs, split, few_settings = few
     settings = replace(few_settings, train=replace(few_settings.train, **TECHNIQUES[name]))

@@ -16,6 +16,8 @@ from jaxft.errors import InputError
 from jaxft.inference.encoder import EncoderModel
 from jaxft.models.bert import open_checkpoint
 
+OTHERS = ("roberta", "electra", "distilbert")
+
 
 @pytest.fixture(scope="module")
 def folder(tiny_checkpoint, tmp_path_factory) -> Path:
@@ -85,7 +87,7 @@ def test_saving_gives_back_the_names_and_numbers_of_transformers(kind, tiny_chec
         np.testing.assert_array_equal(ours[name], array)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert"])
+@pytest.mark.parametrize("kind", ["bert", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 @pytest.mark.parametrize("pooling", ["mean", "max"])
 def test_a_pooled_model_answers_alike_once_saved_and_is_an_encoder_of_transformers(
     kind, pooling, tiny_checkpoint, tmp_path

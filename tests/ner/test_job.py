@@ -106,12 +106,10 @@ def test_an_encoder_s_model_saves_all_that_it_needs(data, tiny_checkpoint, tmp_p
     assert [len(tags) for tags in before] == [4, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [
-        ["--model.head", "softmax", "--train.ema-decay", "0.8"],
-        pytest.param(["--model.lstm-size", "0", "--scheme", "BIOES"], marks=pytest.mark.slow),
-    ],
+    [["--model.head", "softmax", "--train.ema-decay", "0.8"], ["--model.lstm-size", "0", "--scheme", "BIOES"]],
 )
 def test_other_models_train_too(data, tmp_path, options):
     result = train(settings(data, tmp_path / "run", *options))

@@ -117,7 +117,8 @@ def test_predict_prints_label_and_probabilities(finished, capsys):
     assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("stop_at", [3, pytest.param(30, marks=pytest.mark.slow)])  # in language model and classifier
+@pytest.mark.slow
+@pytest.mark.parametrize("stop_at", [3, 30])  # in language model and classifier
 def test_stopped_and_resumed_ends_with_the_same_bits(finished, table, tmp_path, monkeypatch, stop_at):
     taken = iter(range(1, 10**6))
 
@@ -259,6 +260,7 @@ def test_a_corpus_that_is_too_small_for_a_language_model_gets_a_classifier(finis
     assert jaxft.load(tmp_path / "run").predict(["a lovely film"])[0] in ("pos", "neg")
 
 
+@pytest.mark.slow
 def test_a_language_without_spaces_is_learnt_by_subwords(tmp_path, capsys):
     rng, path = np.random.default_rng(0), tmp_path / "reviews.csv"
     words = {"好": ["好看", "精彩", "喜欢"], "坏": ["难看", "无聊", "讨厌"]}
