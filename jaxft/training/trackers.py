@@ -144,7 +144,7 @@ class _Logged:
 
 
 def _wandb(folder: Path, settings: Mapping[str, Any]) -> Sink:
-    import wandb
+    import wandb  # pyright: ignore[reportMissingImports]
 
     run = wandb.init(
         project=PROJECT, id=_identity(folder), name=folder.name, dir=folder, config=dict(settings), resume="allow"
@@ -155,7 +155,7 @@ def _wandb(folder: Path, settings: Mapping[str, Any]) -> Sink:
 
 
 def _trackio(folder: Path, settings: Mapping[str, Any]) -> Sink:
-    import trackio
+    import trackio  # pyright: ignore[reportMissingImports]
 
     name = f"{folder.name}-{_identity(folder)[:6]}"
     return _Logged(trackio, trackio.init(project=PROJECT, name=name, config=dict(settings), resume="allow"))
@@ -165,7 +165,7 @@ class MLflow:
     """A run of MLflow; `$MLFLOW_TRACKING_URI` says where it is kept."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        import mlflow
+        import mlflow  # pyright: ignore[reportMissingImports]
 
         self._client = mlflow.MlflowClient()
         experiment = self._client.get_experiment_by_name(PROJECT)

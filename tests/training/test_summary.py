@@ -22,7 +22,7 @@ def test_memory_is_in_megabytes_and_grows_with_use():
 
 def test_the_environment_names_versions_and_device():
     record = environment()
-    assert record["versions"]["jax"].count(".") == 2
+    assert record["versions"]["jax"].count(".") >= 2
     assert record["platform"] in ("cpu", "gpu", "tpu")
     assert record["cores"] >= 1
 
