@@ -9,13 +9,13 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from queue import Queue
 from threading import Thread
-from typing import IO, Annotated, Any
+from typing import IO, Annotated, Any, BinaryIO
 
 import tyro
 
@@ -46,7 +46,8 @@ class Request:
     pair: str | None = None
     """the second text, with --text, for a model that reads pairs"""
     input: Path | None = None
-    """file of texts: a CSV, TSV or JSONL table, or a .txt file with a text per line; - reads standard input"""
+    """file of texts: a table (.csv, .tsv, .jsonl, .parquet or .arrow), or a .txt file with a text per line; - reads
+    lines from standard input and answers each as it comes"""
     output: Path | None = None
     """file for the answers to --input, in the order of its texts; without it they go to standard output"""
     json_lines: bool = False
@@ -184,9 +185,7 @@ def read_texts(path: Path, *columns: str, strict: bool = False) -> Iterator[str 
     from jaxft.data.table import rows, table_suffix, text_field
 
     if path == STANDARD_INPUT or table_suffix(path) == ".txt":
-        if path == STANDARD_INPUT and sys.stdin is None:
-            raise InputError("standard input is closed, which --input - reads: open it, or name a file")
-        with decompressed(path) if path != STANDARD_INPUT else nullcontext(sys.stdin.buffer) as stream:
+        with decompressed(path) if path != STANDARD_INPUT else _standard_input() as stream:
             name = path if path != STANDARD_INPUT else Path("standard input")
             for number, line in enumerate(text_lines(stream, name), 1):
                 if strict and not line.strip():
@@ -200,6 +199,20 @@ def read_texts(path: Path, *columns: str, strict: bool = False) -> Iterator[str 
             for column, flag in zip(columns, flags, strict=False)
         ]
         yield tuple(texts) if len(columns) > 1 else texts[0]
+
+
+@contextmanager
+def _standard_input() -> Iterator[BinaryIO]:
+    """Standard input by a reader of its own: Python ends badly where a thread still reads its `sys.stdin`."""
+    if sys.stdin is None:
+        raise InputError("standard input is closed, which --input - reads: open it, or name a file")
+    try:
+        number = os.dup(sys.stdin.fileno())
+    except (OSError, ValueError):  # it is no file
+        yield sys.stdin.buffer
+        return
+    with open(number, "rb") as stream:
+        yield stream
 
 
 def _chunks(texts: Iterable[Any]) -> Iterator[list[Any]]:

@@ -36,7 +36,7 @@ class Request:
 
 
 def push(run: str | os.PathLike[str], name: str, *, private: bool = False, revision: str | None = None) -> str:
-    """Uploads the model that predicts, or the language models of a run that has none.
+    """Uploads the model that predicts, or the first language model of a run that has none.
 
     Args:
         run: the folder of a run, or of a saved model.
@@ -52,10 +52,11 @@ def push(run: str | os.PathLike[str], name: str, *, private: bool = False, revis
     """
     from huggingface_hub import HfApi
 
+    from jaxft.data.files import expanded
     from jaxft.inference.load import model_folder
     from jaxft.training.model_card import PLACE
 
-    folder = model_folder(run)
+    folder = model_folder(expanded(os.fspath(run)))
     api = HfApi()
     try:
         address = str(api.create_repo(name, private=private, exist_ok=True))
@@ -65,6 +66,7 @@ def push(run: str | os.PathLike[str], name: str, *, private: bool = False, revis
             repo_id=name,
             folder_path=folder,
             ignore_patterns=["README.md", ".*"],
+            delete_patterns=["*"],  # files of an earlier model
             revision=revision,
             commit_message="Upload a model of jaxft",
         )

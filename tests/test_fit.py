@@ -174,8 +174,11 @@ def test_a_run_is_that_of_the_command_line_and_goes_on_in_its_folder(tmp_path, t
 BAD = [
     ("ulmfit", {"clasifier": {"epochs": 1}}, TypeError, "'clasifier' is not a setting: do you mean 'classifier'"),
     ("ulmfit", {"lm": {"peak_rates": 1}}, TypeError, "'lm.peak_rates' is not a setting: do you mean 'lm.peak_rate'"),
-    ("ulmfit", {"epochs": 1}, TypeError, "'epochs' is not a setting: give lm.epochs or classifier.epochs"),
-    ("ulmfit", {"learning_rate": 1}, TypeError, "give lm.peak_rate or classifier.peak_rate"),
+    ("ulmfit", {"epochs": 1}, TypeError, "'epochs' is not a setting: give lm={'epochs': ...} or classifier={'epochs'"),
+    ("ulmfit", {"learning_rate": 1}, TypeError, "give lm={'peak_rate': ...} or classifier={'peak_rate': ...}"),
+    ("ulmfit", {"lm.epochs": 1}, TypeError, "'lm.epochs' is not a setting: give lm={'epochs': ...}"),
+    ("ulmfit", {"dry_run": True}, InputError, "dry_run trains no model to return: leave it out"),
+    ("ulmfit", {"text": {"tokens": "subwords", "max_vocab": 99}}, InputError, "text.max_vocab 99 has no room for sub"),
     ("ulmfit", {"seed": "1"}, InputError, "seed '1' has the wrong type: give a whole number"),
     ("ulmfit", {"seed": True}, InputError, "seed True has the wrong type"),
     ("ulmfit", {"lm": 3}, InputError, "lm 3 has the wrong type: give a mapping of settings"),

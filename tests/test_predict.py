@@ -167,3 +167,68 @@ def test_a_reader_that_has_enough_is_no_error(folder, tmp_path):
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.stdout.startswith("label,p(1)")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_standard_input_is_answered_as_it_comes(folder):
+    command = [sys.executable, "-m", "jaxft", "predict", str(folder), "--input", "-", "--json-lines"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for line in ("fine", "so dull", "dull"):
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["text"] == line, "an answer before there is another line"
+    process.stdin.close()
+    assert process.stdout.read() == ""
+    process.stdout.close()
+    assert process.wait() == 0
+
+
+def test_an_error_ends_a_stream_that_is_open_with_one_sentence(folder):
+    command = [sys.executable, "-m", "jaxft", "predict", str(folder), "--input", "-", "--strict"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write("fine\n\n")
+        process.stdin.flush()
+        lines = [line for line in process.stderr if line.startswith("jaxft")]
+        assert process.wait() == 2
+    assert lines == ["jaxft: standard input, line 2 is empty: remove it, or leave out --strict\n"]
+
+
+def test_what_is_no_list_of_texts_is_refused(model):
+    pandas = pytest.importorskip("pandas")
+    for table in (pandas.DataFrame({"text": ["fine"]}), {"text": ["fine"]}):
+        with pytest.raises(InputError, match=r"the texts are a table: give its column of texts"):
+            model.predict(table)
+    with pytest.raises(InputError, match=r"texts\[0\] has half a surrogate pair"):
+        model.predict(["\ud800"])
+    with pytest.warns(UserWarning, match="1 of 1 texts are empty"):
+        assert model.predict(None) in model.classes
+
+
+def test_empty_texts_are_counted_or_refused(folder, tmp_path, capsys):
+    (tmp_path / "in.csv").write_text('text\nfine\n""\ndull\n', encoding="utf-8")
+    (tmp_path / "in.txt").write_text("fine\n \n", encoding="utf-8")
+    for name, rows, place in (("in.csv", 3, "row 3"), ("in.txt", 2, "line 2")):
+        flags = [str(folder), "--input", str(tmp_path / name), "--output", str(tmp_path / "out.csv")]
+        predict.main(flags)
+        assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + rows
+        assert f"1 of {rows} texts are empty, and answered as texts without words; --strict" in capsys.readouterr().err
+        with pytest.raises(InputError, match=f"{place}.* empty"):
+            predict.main([*flags, "--strict"])
+
+
+def test_one_text_gets_one_answer_and_many_a_list(model):
+    pandas = pytest.importorskip("pandas")
+    many = texts(0, 3)
+    assert model.predict(many[0]) == model.predict(many)[0]
+    assert model.predict_proba(many[0]).shape == (3,)
+    for others in (tuple(many), np.array(many), pandas.Series(many), iter(many)):
+        assert model.predict(others) == model.predict(many)
+    with pytest.raises(InputError, match=r"the texts are of the type int: give a string or a list"):
+        model.predict(3)
+    with pytest.raises(InputError, match=r"texts\[1\] is 3: give a string"):
+        model.predict(["fine", 3])
+    assert repr(model).startswith("TextClassifier(3 classes: ")
+    assert len(repr(model).splitlines()) == 1

@@ -127,8 +127,12 @@ def _number(value: Any, column: str, where: str) -> float | None:
 
 
 def _label_set(value: Any, column: str, where: str) -> list[str]:
-    labels = value if isinstance(value, list) else str("" if value is None else value).split(SEPARATOR)
-    return sorted({str(label).strip() for label in labels} - {""})
+    if not isinstance(value, list):
+        return sorted({label.strip() for label in str("" if value is None else value).split(SEPARATOR)} - {""})
+    names = [class_label(label, column, where) for label in value]
+    if len(set(names)) < len(names) and set(names) <= {"0", "1"}:
+        raise InputError(f"{where} has {value} in {column!r}: give the names of the labels, not a row of 0 and 1")
+    return sorted({name for name in names if name is not None})
 
 
 LABEL_READERS: dict[Task, Callable[[Any, str, str], Any]] = {

@@ -25,8 +25,8 @@ def _open_zstandard(raw: BinaryIO, mode: str) -> Any:
         import pyarrow
     except ImportError as error:
         raise InputError(
-            "a file is compressed with Zstandard, which needs pyarrow: install it with pip install 'jaxft[arrow]', or "
-            "compress the file with gzip"
+            f"{raw.name} is compressed with Zstandard, which needs pyarrow: install it with "
+            "pip install 'jaxft[arrow]', or compress the file with gzip"
         ) from error
     return io.BufferedReader(pyarrow.CompressedInputStream(raw, "zstd"))
 

@@ -40,7 +40,7 @@ class Table:
     def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Each row's place, for messages, and its values as JSON knows them."""
         for number, values in enumerate(zip(*self.columns.values(), strict=True)):
-            yield f"{self.name}[{number}]", dict(zip(self.columns, map(_plain, values), strict=True))
+            yield f"{self.name}[{number}]", dict(zip(self.columns, map(plain, values), strict=True))
 
     def fingerprint(self, settings: str) -> str:
         """The hexadecimal sha256 of the rows and of the settings that they are read with."""
@@ -50,14 +50,15 @@ class Table:
         return digest.hexdigest()
 
 
-def as_table(data: Any, labels: Any = None) -> Table | str:
+def as_table(data: Any, labels: Any = None, *, pairs: bool = False) -> Table | str:
     """Data in memory as a table; a name or path as a string.
 
     Args:
-        data: a name or path; N texts, or pairs of texts, or sentences as lists of tokens; a mapping from columns to N
-            values; a data frame of pandas, polars, pyarrow or another library that narwhals knows; a `Dataset` of
-            Hugging Face; or a mapping from splits to any of the last three, such as a `DatasetDict`.
+        data: a name or path; N texts, or sentences as lists of tokens; a mapping from columns to N values; a data frame
+            of pandas, polars, pyarrow or another library that narwhals knows; a `Dataset` of Hugging Face; or a mapping
+            from splits to any of the last three, such as a `DatasetDict`.
         labels: N labels, where `data` are texts.
+        pairs: whether tuples are pairs of texts, for the columns `text` and `pair`.
 
     Raises:
         InputError: columns of different lengths, or data of another kind.
@@ -73,7 +74,7 @@ def as_table(data: Any, labels: Any = None) -> Table | str:
         return os.fspath(data)
     columns = _columns(data)
     if columns is None:
-        columns = _columns_of_texts(data, labels)
+        columns = _columns_of_texts(data, labels, pairs)
     else:
         _refuse_labels(labels, "a table")
     lengths = {name: len(values) for name, values in columns.items()}
@@ -82,37 +83,77 @@ def as_table(data: Any, labels: Any = None) -> Table | str:
     return Table(columns)
 
 
+def plain(value: Any) -> Any:
+    """The value as JSON knows it: None where it is missing, a list for a tuple, a set or an array."""
+    if type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value)):
+        return None
+    for convert in ("as_py", "tolist"):  # a scalar of Arrow; an array or scalar of NumPy
+        method = getattr(value, convert, None)
+        if callable(method):
+            return plain(method())
+    if isinstance(value, set | frozenset):
+        return sorted(map(plain, value), key=str)
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def _refuse_labels(labels: Any, kind: str) -> None:
     if labels is not None:
-        raise InputError(f"labels are given beside {kind}: name their column with label_column instead")
+        raise InputError(f"labels are given beside {kind}: leave them out, because its column of labels is read")
 
 
 def _columns(data: Any) -> dict[str, list[Any]] | None:
     """The columns of a table; None if the data are not one."""
     if isinstance(data, Mapping):
-        parts = {name: _columns(part) for name, part in data.items()}
+        parts = {name: None if isinstance(part, str) else _columns(part) for name, part in data.items()}
         if parts and set(parts) <= set(SPLIT_NAMES) and all(part is not None for part in parts.values()):
             return _joined({name: part for name, part in parts.items() if part is not None})
-        return {str(name): list(values) for name, values in data.items()}
+        return {str(name): _values(name, values) for name, values in data.items()}
     if hasattr(data, "column_names") and hasattr(data, "features"):  # a Dataset of Hugging Face
+        if not hasattr(data, "__getitem__"):
+            raise InputError("the data set is a stream: load it without streaming=True")
         return {name: _named(list(data[name]), data.features[name]) for name in data.column_names}
+    if isinstance(data, list | tuple) or type(data).__name__ == "ndarray":
+        return None
     import narwhals
 
-    frame = narwhals.from_native(data, pass_through=True)
-    if isinstance(frame, narwhals.LazyFrame):
-        frame = frame.collect()
-    return {name: frame[name].to_list() for name in frame.columns} if isinstance(frame, narwhals.DataFrame) else None
+    try:
+        frame = narwhals.from_native(data, pass_through=True)
+        if isinstance(frame, narwhals.LazyFrame):
+            frame = frame.collect()
+        if not isinstance(frame, narwhals.DataFrame):
+            return None
+        return {str(column.name): column.to_list() for column in frame.iter_columns()}
+    except narwhals.exceptions.DuplicateError as error:
+        raise InputError("the table has two columns of the same name: rename one") from error
+
+
+def _values(name: Any, values: Any) -> list[Any]:
+    """The values of a column as a list.
+
+    Raises:
+        InputError: it is a single value.
+    """
+    if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
+        raise InputError(f"{name} is {values!r}: give a list with a value for each text")
+    return list(values)
 
 
 def _joined(parts: Mapping[str, Mapping[str, list[Any]]]) -> dict[str, list[Any]]:
-    """The rows of several splits one after the other, with a column that names the split."""
-    names = dict.fromkeys(chain.from_iterable(parts.values()))
+    """The rows of several splits one after the other, with a column that names the split.
+
+    A part whose labels are all missing, as in the test split of many a benchmark, counts as unlabelled.
+    """
+    sizes = {split: len(next(iter(part.values()), [])) for split, part in parts.items()}
     columns = {}
-    for name in names:
-        rows = [part.get(name) or [None] * len(next(iter(part.values()))) for part in parts.values()]
-        columns[name] = list(chain.from_iterable(rows))
-    splits = [[split] * len(next(iter(part.values()))) for split, part in parts.items()]
-    return {**columns, SPLIT_COLUMN: list(chain.from_iterable(splits))}
+    for name in dict.fromkeys(chain.from_iterable(parts.values())):
+        columns[name] = list(chain.from_iterable(part.get(name) or [None] * sizes[s] for s, part in parts.items()))
+    names = {split: "unlabelled" if _hides_labels(part) else split for split, part in parts.items()}
+    return {**columns, SPLIT_COLUMN: [name for split, name in names.items() for _ in range(sizes[split])]}
+
+
+def _hides_labels(part: Mapping[str, list[Any]]) -> bool:
+    labels = part.get(LABEL_COLUMN)
+    return bool(labels) and all(plain(label) is None for label in labels)
 
 
 def _named(values: list[Any], feature: Any) -> list[Any]:
@@ -124,28 +165,16 @@ def _named(values: list[Any], feature: Any) -> list[Any]:
     return values if names is None else [None if value is None or value < 0 else names[value] for value in values]
 
 
-def _columns_of_texts(data: Any, labels: Any) -> dict[str, list[Any]]:
-    try:
-        rows = list(data)
-    except TypeError as error:
-        raise InputError(
-            f"the data are of the type {type(data).__name__}: give a path, texts with labels, or a table"
-        ) from error
-    first = rows[0] if rows else None
-    given = {} if labels is None else {LABEL_COLUMN: list(labels)}
-    if isinstance(first, tuple):
-        if not all(isinstance(row, tuple) and len(row) == 2 for row in rows):
-            raise InputError("some data are pairs of texts and some are not: give all or none as a tuple of two")
-        return {TEXT_COLUMN: [row[0] for row in rows], PAIR_COLUMN: [row[1] for row in rows], **given}
-    return {TEXT_COLUMN: rows, **given}
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON knows it; None where it is missing."""
-    if type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value)):
-        return None
-    to_list = getattr(value, "tolist", None)  # an array or scalar of NumPy
-    return _plain(to_list()) if callable(to_list) else value
+def _columns_of_texts(data: Any, labels: Any, pairs: bool) -> dict[str, list[Any]]:
+    if isinstance(data, bytes) or not hasattr(data, "__iter__"):
+        raise InputError(f"the data are of the type {type(data).__name__}: give a path, texts with labels, or a table")
+    rows = list(data)
+    given = {} if labels is None else {LABEL_COLUMN: _values("labels", labels)}
+    if not pairs or not any(isinstance(row, tuple) for row in rows):
+        return {TEXT_COLUMN: rows, **given}
+    if not all(isinstance(row, tuple) and len(row) == 2 for row in rows):
+        raise InputError("some data are pairs of texts and some are not: give all or none as a tuple of two")
+    return {TEXT_COLUMN: [row[0] for row in rows], PAIR_COLUMN: [row[1] for row in rows], **given}
 
 
 def _counts(lengths: Mapping[str, int]) -> str:

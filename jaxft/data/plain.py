@@ -18,7 +18,7 @@ from jaxft.data.document import Corpus, Document, Split
 from jaxft.data.download import fetch
 from jaxft.data.files import COMPRESSION_SUFFIXES, decompressed, expanded, not_text_error
 from jaxft.data.memory import TEXT_COLUMN, Table
-from jaxft.data.table import text_field
+from jaxft.data.table import split_column_of, split_of, text_field
 from jaxft.errors import InputError
 
 TEXT_SUFFIXES = (".txt", ".md", ".text")
@@ -59,15 +59,21 @@ def plain_corpus(paths: Sequence[Path]) -> Corpus:
 
 
 def table_corpus(table: Table) -> Corpus:
-    """The corpus of the column `text` of a table in memory.
+    """The corpus of the column `text` of a table in memory; rows may name their split, and empty texts are passed over.
 
     Raises:
-        InputError: there is no such column, or, while streaming, an empty text.
+        InputError: while streaming, there is no such column, or an unknown split.
     """
 
     def documents() -> Iterator[Document]:
         for where, fields in table.rows():
-            yield Document(text_field(fields, TEXT_COLUMN, "--text-column", where), None, "unlabelled")
+            if TEXT_COLUMN not in fields:
+                raise InputError(f"{where} has no column {TEXT_COLUMN!r}, only {list(fields)}: rename the one of texts")
+            text = text_field(fields, TEXT_COLUMN, "text", where, may_be_empty=True)
+            column = split_column_of(fields)
+            split = split_of(fields, column, where) if column in fields else "unlabelled"
+            if text.strip():
+                yield Document(text, None, split if split in ("dev", "test") else "unlabelled")
 
     return Corpus(table.name, table.fingerprint("plain texts"), documents)
 

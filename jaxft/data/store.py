@@ -139,9 +139,7 @@ def build_store(
         numbered, finished = Path(temporary) / "numbered", Path(temporary) / "finished"
         counting: set[Split] = set(SPLITS) if transductive else {"train", "unlabelled"}
         if subwords and vocabulary is None:
-            documents = tqdm(corpus.documents(), desc="learning subwords", unit=" texts", disable=not progress)
-            texts = (document.text for document in documents if document.split in counting)
-            vocabulary = Vocabulary.of_subwords(texts, max_vocab, min_count)
+            vocabulary = Vocabulary.of_subwords(_Texts(corpus, counting, progress), max_vocab, min_count)
         number = partial(number_texts, workers=workers, pretokenized=corpus.pretokenized)
         if vocabulary is not None and vocabulary.merges is not None:
             number = partial(number_subwords, vocabulary=vocabulary)
@@ -164,6 +162,19 @@ def build_store(
     if store is None:
         raise InputError(f"the tokenized corpus in {folder} cannot be read back: free some space on the disk")
     return store
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """The texts of some splits of a corpus, which can be read several times."""
+
+    corpus: Corpus
+    splits: Set[Split]
+    progress: bool
+
+    def __iter__(self) -> Iterator[str]:
+        documents = tqdm(self.corpus.documents(), desc="learning subwords", unit=" texts", disable=not self.progress)
+        return (document.text for document in documents if document.split in self.splits)
 
 
 @contextmanager

@@ -11,8 +11,10 @@ References:
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import reduce
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from jaxft.data.text import RULES, SPACE, SPECIALS
@@ -32,7 +34,7 @@ def learn_subwords(texts: Iterable[str], max_size: int, min_count: int) -> tuple
     """Learns a vocabulary of at most `max_size` pieces from raw texts.
 
     Args:
-        texts: raw texts, read once.
+        texts: raw texts, which are read twice.
         max_size: the largest number of pieces, with the nine special tokens and 256 bytes among them; characters take
             at most half.
         min_count: occurrences that a pair needs to become a piece.
@@ -49,11 +51,16 @@ def learn_subwords(texts: Iterable[str], max_size: int, min_count: int) -> tuple
     from tokenizers.trainers import BpeTrainer
 
     tokenizer = _tokenizer(BPE(byte_fallback=True))
+    counts = Counter(chain.from_iterable(map(apply_rules, texts)))
+    counts.pop(" ", None)
+    # The trainer would choose among characters of equal counts by chance.
+    alphabet = [SPACE, *sorted(counts, key=lambda c: (-counts[c], c))][: max(1, max_size // 2)]
     trainer = BpeTrainer(
         vocab_size=max_size,
         min_frequency=min_count,
         special_tokens=[*SPECIALS, *BYTES],
-        limit_alphabet=max(1, max_size // 2),
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
         max_token_length=LONGEST_PIECE,
         show_progress=False,
     )

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -26,7 +26,10 @@ TABLE_SUFFIXES = (*DELIMITERS, ".jsonl", *ARROW_SUFFIXES)
 FORMATS = "a .csv, .tsv or .jsonl file, plain or compressed (.gz, .xz, .bz2, .zst), or a .parquet or .arrow file"
 TEST_EVERY = 5  # without a split column, one labelled row in five is test
 IS_VALID = "is_valid"
-IS_VALID_NAMES: dict[str, Split] = {"true": "dev", "1": "dev", "false": "train", "0": "train"}
+IS_VALID_NAMES: dict[str, Split] = {
+    **dict.fromkeys(("true", "1", "1.0"), "dev"),
+    **dict.fromkeys(("false", "0", "0.0"), "train"),
+}
 SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can spell these, UTF-8 cannot
 LONGEST_FIELD = 2**31 - 1  # characters; the largest limit that a C long holds on every platform
 
@@ -102,12 +105,21 @@ def text_field(fields: dict[str, Any], column: str, flag: str, where: str, may_b
     if text is None and may_be_empty:
         return ""
     if not isinstance(text, str):
-        raise InputError(f"{where} has {json.dumps(text)} in {column!r}, which needs a text: write it as a string")
+        raise InputError(f"{where} has {text!r} in {column!r}, which needs a text: write it as a string")
     if not text.strip() and not may_be_empty:
         raise InputError(f"{where} has an empty text: remove the row or fill in {column!r}")
-    if SURROGATE.search(text):
-        raise InputError(f"{where} has half a surrogate pair in {column!r}: write the whole character")
+    refuse_surrogates(text, f"{where}, column {column!r}")
     return text
+
+
+def refuse_surrogates(text: str, where: str) -> None:
+    """Refuses a text with half a surrogate pair, which JSON can spell and UTF-8 cannot.
+
+    Raises:
+        InputError: naming the place.
+    """
+    if SURROGATE.search(text):
+        raise InputError(f"{where} has half a surrogate pair: write the whole character")
 
 
 def labelled_rows(
@@ -138,13 +150,12 @@ def labelled_rows(
     has_split = None
     for where, fields in rows(source):
         if has_split is None:
-            is_fastai = split_column == "split" and IS_VALID in fields and split_column not in fields
-            split_column = IS_VALID if is_fastai else split_column
+            split_column = split_column_of(fields, split_column)
             has_split = split_column in fields or split_column != "split"
         elif not has_split and split_column in fields:
             raise InputError(f"{where} is the first row with {split_column!r}: give it in all rows or in none")
         texts = tuple(text_field(fields, column, flag, where) for column, flag in text_columns)
-        split = _split(fields, split_column, where) if has_split else None
+        split = split_of(fields, split_column, where) if has_split else None
         if split == "unlabelled":
             yield texts, None, split
             continue
@@ -167,7 +178,7 @@ def class_label(value: Any, column: str, where: str, remedy: str = "give one lab
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a column of whole numbers with gaps holds floats
     if isinstance(value, dict | list):
-        raise InputError(f"{where} has {json.dumps(value)} in {column!r}: {remedy}")
+        raise InputError(f"{where} has {value!r} in {column!r}: {remedy}")
     label = "" if value is None else str(value).strip()
     return label or None
 
@@ -238,7 +249,7 @@ def _json_rows(path: Path, stream: BinaryIO) -> Iterator[tuple[str, dict[str, An
         yield where, cast(dict[str, Any], fields)
 
 
-def _field(fields: dict[str, Any], column: str, flag: str, where: str) -> Any:
+def _field(fields: Mapping[str, Any], column: str, flag: str, where: str) -> Any:
     if column not in fields:
         raise InputError(f"{where} has no column {column!r}, only {_listed(fields)}: name the right one with {flag}")
     return fields[column]
@@ -248,7 +259,17 @@ def _listed(names: Any) -> str:
     return ", ".join(repr(name) for name in names)
 
 
-def _split(fields: dict[str, Any], column: str, where: str) -> Split:
+def split_column_of(fields: Mapping[str, Any], column: str = "split") -> str:
+    """The column of splits, given a row: fastai's `is_valid` where there is no `split`."""
+    return IS_VALID if column == "split" and column not in fields and IS_VALID in fields else column
+
+
+def split_of(fields: Mapping[str, Any], column: str, where: str) -> Split:
+    """The split that a row names in a column.
+
+    Raises:
+        InputError: there is no such column, or no such split.
+    """
     value = _field(fields, column, "--split-column", where)
     name = str(value).strip().lower()
     split = IS_VALID_NAMES.get(name) if column == IS_VALID else SPLIT_NAMES.get(name)

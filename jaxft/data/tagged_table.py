@@ -5,9 +5,10 @@ from typing import Any
 
 import regex
 
-from jaxft.data.document import SPLIT_NAMES, Split
-from jaxft.data.memory import SPLIT_COLUMN, Table
+from jaxft.data.document import Split
+from jaxft.data.memory import Table
 from jaxft.data.spans import Span, split_tag, write_tags
+from jaxft.data.table import split_column_of, split_of
 from jaxft.data.tag_pieces import Unit, split_text
 from jaxft.data.tagged import Sentence, in_order
 from jaxft.errors import InputError
@@ -19,13 +20,14 @@ UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khm
 
 
 def read_tagged_table(table: Table) -> tuple[dict[Split, list[Sentence]], int]:
-    """The sentences of each split, and the number of spans that begin or end within a token.
+    """The sentences of each split, and the number of spans that do not begin and end where tokens do.
 
     A row has its tokens in `tokens` (or `words` or `text`) and a tag for each in `tags` (or `ner_tags`, `labels` or
     `label`); or its text in `text` and in one of these columns, or in `spans` or `entities`, mappings with `start`,
     `end` and `type`, or triples of the three, in characters, the end excluded. A text is split into words and marks, or
-    into characters where its script puts no spaces between words. A span that cuts a token takes the whole token. The
-    column `split`, if there is one, names the split of each row; without it all are train.
+    into characters where its script puts no spaces between words. A span that cuts a token takes the whole token, and
+    one without a token of its own is left out. The column `split` or `is_valid`, if there is one, names the split of
+    each row; without it all are train.
 
     Raises:
         InputError: at the first bad row.
@@ -35,13 +37,12 @@ def read_tagged_table(table: Table) -> tuple[dict[Split, list[Sentence]], int]:
         raise InputError(f"{table.name} has no rows: give some sentences")
     token_column = _column(rows[0], TOKEN_COLUMNS, "tokens")
     tag_column = _column(rows[0], TAG_COLUMNS, "tags")
+    split_column = split_column_of(rows[0][1])
     unit = _unit(fields.get(token_column) for _, fields in rows)
     sentences: dict[Split, list[Sentence]] = {}
     cut = 0
     for where, fields in rows:
-        split = SPLIT_NAMES.get(str(fields.get(SPLIT_COLUMN, "train")).strip().lower())
-        if split is None:
-            raise InputError(f"{where} has the unknown split {fields[SPLIT_COLUMN]!r}: use train, dev or test")
+        split = split_of(fields, split_column, where) if split_column in fields else "train"
         if split == "unlabelled":
             continue
         sentence, cut_here = _sentence(fields.get(token_column), fields.get(tag_column), unit, where)
@@ -103,6 +104,7 @@ def _from_spans(text: str, spans: Sequence[Span], unit: Unit, where: str) -> tup
     token_spans, cut, free = [], 0, 0
     for name, start, end in ordered:
         inside = [i for i, (a, b) in enumerate(places) if a < end and b > start and i >= free]
+        cut += not inside
         if inside:
             first, last = inside[0], inside[-1]
             cut += places[first][0] < start or places[last][1] > end

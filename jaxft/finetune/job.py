@@ -330,7 +330,7 @@ def fit(
         Traceback (most recent call last):
         TypeError: 'train.epoch' is not a setting: do you mean 'train.epochs'?
     """
-    source = as_table(data, labels)
+    source = as_table(data, labels, pairs=True)
     if isinstance(source, Table) and PAIR_COLUMN in source.columns:
         settings.setdefault("pair_column", PAIR_COLUMN)
     return fit_job(JOB, COMMAND, load, source, out=out, resume=resume, settings={"preset": preset, **settings})

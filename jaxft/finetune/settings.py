@@ -112,7 +112,8 @@ class Settings(RunSettings):
     model: str = ""
     """folder of a Hugging Face checkpoint, or its name on the hub"""
     data: str = ""
-    """CSV, TSV or JSONL file; for classification also imdb, demo, or an aclImdb folder or its tar"""
+    """a table (.csv, .tsv, .jsonl, .parquet or .arrow), or a folder with train.csv and test.csv; for classification
+    also imdb, demo, a folder of .txt files for each class, or an aclImdb folder or its tar"""
     task: Task = "classification"
     """what a label is: one of several classes, a number (regression), or a set of labels with | between them"""
     text_column: str = "text"

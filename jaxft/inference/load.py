@@ -65,6 +65,8 @@ def load(run: str | os.PathLike[str], revision: str | None = None) -> Any:
     path = expanded(os.fspath(run))
     if not path.is_dir() and HUB_NAME.fullmatch(os.fspath(run)):
         path = downloaded_model(os.fspath(run), revision)
+    elif revision is not None:
+        raise InputError(f"{run} is a folder, which has no --revision: leave it out")
     folder = model_folder(path)
     description = read_json(folder / "model.json")
     try:

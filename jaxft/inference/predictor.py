@@ -1,17 +1,41 @@
 """What every finished model that predicts can do, whatever it predicts."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from jaxft.data.memory import plain
+from jaxft.data.table import refuse_surrogates
 from jaxft.errors import InputError
 from jaxft.inference.answers import predictions
 
 
-class Predictor(Protocol):
+class Answering(Protocol):
+    """What every finished model tells of itself, and its answers for JSON."""
+
+    @property
+    def task(self) -> str: ...  # noqa: D102
+
+    @property
+    def pairs(self) -> bool: ...  # noqa: D102
+
+    def answers(self, texts: Sequence[Any]) -> list[dict[str, Any]]:
+        """Each answer as a mapping for JSON: the prediction and what belongs to it."""
+        ...
+
+
+class Scorer(Answering, Protocol):
+    """A model that scores classes, labels or a number."""
+
+    def scores(self, texts: Sequence[Any]) -> np.ndarray:
+        """Probabilities (N, C) of classes or labels, or numbers (N, 1), float32."""
+        ...
+
+
+class Predictor(Answering, Protocol):
     """A finished model, as `jaxft.load` and every `fit` return it.
 
     A text is a string, or a pair of strings where `pairs` is True. A single text in place of a sequence gives a single
@@ -24,13 +48,7 @@ class Predictor(Protocol):
     """
 
     @property
-    def task(self) -> str: ...  # noqa: D102
-
-    @property
     def classes(self) -> tuple[str, ...]: ...  # noqa: D102
-
-    @property
-    def pairs(self) -> bool: ...  # noqa: D102
 
     def predict(self, texts: Any) -> Any:
         """The prediction for each of N texts, a list of N, or for one text.
@@ -48,30 +66,8 @@ class Predictor(Protocol):
         """
         ...
 
-    def answers(self, texts: Sequence[Any]) -> list[dict[str, Any]]:
-        """Each answer as a mapping for JSON: the prediction and what belongs to it."""
-        ...
-
     def save(self, folder: Path) -> None:
         """Writes the model's folder, which `jaxft.load` loads."""
-        ...
-
-
-class Scorer(Protocol):
-    """A predictor that scores classes, labels or a number."""
-
-    @property
-    def task(self) -> str: ...  # noqa: D102
-
-    @property
-    def pairs(self) -> bool: ...  # noqa: D102
-
-    def answers(self, texts: Sequence[Any]) -> list[dict[str, Any]]:
-        """As `Predictor.answers`."""
-        ...
-
-    def scores(self, texts: Sequence[Any]) -> np.ndarray:
-        """Probabilities (N, C) of classes or labels, or numbers (N, 1), float32."""
         ...
 
 
@@ -94,17 +90,21 @@ def predict_proba(model: Scorer, texts: Any) -> np.ndarray:
 def as_rows(texts: Any, pairs: bool = False) -> tuple[list[Any], bool]:
     """The texts as a list, and whether one text was given by itself.
 
+    Raises:
+        InputError: a table, or what is no text.
+
     Examples:
         >>> as_rows("lovely"), as_rows(["lovely", "dull"])
         ((['lovely'], True), (['lovely', 'dull'], False))
         >>> as_rows(("a man", "a woman"), pairs=True)
         ([('a man', 'a woman')], True)
     """
-    single = isinstance(texts, str) or (pairs and isinstance(texts, tuple) and all(isinstance(t, str) for t in texts))
-    rows = [texts] if single else [_as_text(row, number) for number, row in enumerate(_listed(texts))]
+    is_pair = pairs and isinstance(texts, tuple) and all(isinstance(part, str) for part in texts)
+    single = texts is None or isinstance(texts, str) or is_pair
+    rows = [_as_text(plain(row), number) for number, row in enumerate([texts] if single else _listed(texts))]
     empty = count_empty(rows)
     if empty:
-        warnings.warn(f"{empty:,} of {len(rows):,} texts are empty, and answered as texts without words", stacklevel=3)
+        warnings.warn(f"{empty:,} of {len(rows):,} texts are empty, and answered as texts without words", stacklevel=4)
     return rows, single
 
 
@@ -114,6 +114,8 @@ def count_empty(rows: Iterable[Any]) -> int:
 
 
 def _listed(texts: Any) -> list[Any]:
+    if isinstance(texts, Mapping) or hasattr(texts, "columns"):
+        raise InputError("the texts are a table: give its column of texts, such as table['text']")
     try:
         return list(texts)
     except TypeError as error:
@@ -121,10 +123,11 @@ def _listed(texts: Any) -> list[Any]:
 
 
 def _as_text(row: Any, number: int) -> Any:
-    if isinstance(row, str | tuple):
-        return row
-    if isinstance(row, list) and all(isinstance(part, str) for part in row):
-        return tuple(row)
-    if row is None or (isinstance(row, float) and np.isnan(row)) or type(row).__name__ == "NAType":
+    if row is None:
         return ""
-    raise InputError(f"texts[{number}] is {row!r}: give a string")
+    parts = ["" if part is None else part for part in (row if isinstance(row, list) else [row])]
+    if not all(isinstance(part, str) for part in parts):
+        raise InputError(f"texts[{number}] is {row!r}: give a string")
+    for part in parts:
+        refuse_surrogates(part, f"texts[{number}]")
+    return tuple(parts) if isinstance(row, list) else row

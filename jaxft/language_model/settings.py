@@ -132,6 +132,20 @@ LANGUAGE_MODEL_RANGES: dict[str, Range] = {
 """ranges of `LanguageModelSettings`"""
 
 
+MIN_SUBWORDS = 300
+"""least --text.max-vocab with subwords: the special tokens, the bytes and some pieces"""
+
+
+def check_text(text: Text) -> None:
+    """Refuses a vocabulary without room for subwords.
+
+    Raises:
+        InputError: naming the flag.
+    """
+    if text.tokens == "subwords" and text.max_vocab < MIN_SUBWORDS:
+        raise InputError(f"--text.max-vocab {text.max_vocab} has no room for subwords: give at least {MIN_SUBWORDS}")
+
+
 def check_dropouts(stage: str, settings: Any) -> None:
     """Refuses dropouts that are no probabilities below 1, alone or times their multiplier.
 

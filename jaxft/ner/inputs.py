@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxft.data.document import SPLIT_NAMES
 from jaxft.data.files import COMPRESSION_SUFFIXES, expanded, file_hash
 from jaxft.data.hub import checkpoint_folder
 from jaxft.data.memory import Table
@@ -79,7 +80,8 @@ def find_files(settings: Settings) -> dict[str, Path]:
     starts = [f"{path}/"] if path.is_dir() else [f"{path}."]
     files = {}
     for part in PARTS:
-        candidates = (Path(f"{start}{part}{suffix}") for start in starts for suffix in SUFFIXES)
+        names = [part, *(name for name, split in SPLIT_NAMES.items() if split == part)]
+        candidates = (Path(f"{start}{name}{suffix}") for start in starts for name in names for suffix in SUFFIXES)
         file = named.get(part) or next((candidate for candidate in candidates if candidate.is_file()), None)
         if file is not None:
             files[part] = file
@@ -132,7 +134,7 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
         for part, part_sentences in sentences.items()
     }
     return Inputs(
-        name=settings.data if table is None else table.name,
+        name=expanded(settings.data).resolve().name if table is None else table.name,
         fingerprint=fingerprint,
         lines=lines,
         sentences=sentences,
@@ -153,7 +155,8 @@ def _read_table(table: Table) -> tuple[dict[str, tuple[Sentence, ...]], str, lis
     parts, cut = read_tagged_table(table)
     if "train" not in parts:
         raise InputError(f"{table.name} has no row of the split train: mark some as train")
-    lines = [f"{cut:,} spans begin or end within a token and take the whole of it"] * bool(cut)
+    told = f"{cut:,} spans begin or end within a token and take the whole of it, or have no token and are left out"
+    lines = [told] * bool(cut)
     return {part: tuple(sentences) for part, sentences in parts.items()}, table.fingerprint("tagged"), lines
 
 

@@ -169,7 +169,7 @@ def fit(
     Examples:
         >>> fit([["Ada", "left"]], [["B-PER", "O"]], epochs=4)
         Traceback (most recent call last):
-        TypeError: 'epochs' is not a setting: give train.epochs
+        TypeError: 'epochs' is not a setting: give train={'epochs': ...}
     """
     source = as_table(data, labels)
     return fit_job(JOB, COMMAND, load, source, out=out, resume=resume, settings={"preset": preset, **settings})

@@ -159,7 +159,6 @@ train = JOB.run
 
 def fit(
     data: Any,
-    labels: Any = None,
     *,
     out: str | Path | None = None,
     resume: bool = False,
@@ -173,7 +172,6 @@ def fit(
     Args:
         data: "wikitext-2"; the path of a text file, a tar or a folder; N texts; or a table with the column `text`, as a
             mapping, a data frame, or a `Dataset` or `DatasetDict` of Hugging Face.
-        labels: none: a language model has no labels.
         out: folder of the run; None keeps nothing on the disk.
         resume: whether to go on with the run in `out` where it stopped.
         preset: name of the settings to start from.
@@ -193,7 +191,7 @@ def fit(
         Traceback (most recent call last):
         TypeError: 'lm.epoch' is not a setting: do you mean 'lm.epochs'?
     """
-    source = as_table(data, labels)
+    source = as_table(data)
     if source != WIKITEXT:
         files = (source if isinstance(source, str) else source.name,)
         settings = {"files": files, "data": None, **settings}

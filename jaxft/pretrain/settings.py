@@ -8,7 +8,7 @@ import tyro
 
 from jaxft.errors import InputError
 from jaxft.language_model import presets
-from jaxft.language_model.settings import LANGUAGE_MODEL_RANGES, LanguageModelSettings, check_dropouts
+from jaxft.language_model.settings import LANGUAGE_MODEL_RANGES, LanguageModelSettings, check_dropouts, check_text
 from jaxft.training import command_line
 
 WIKITEXT = "wikitext-2"
@@ -42,6 +42,7 @@ def check(settings: Settings) -> None:
     Raises:
         InputError: no text or two sources of it, nothing to train, or dropouts that are no probabilities.
     """
+    check_text(settings.text)
     check_dropouts("lm", settings.lm)
     if settings.files and settings.data is not None:
         raise InputError("--text and --data are both given: leave one out")

@@ -92,13 +92,26 @@ def _suggestion(command: Command[Any], name: str) -> str:
     *stages, last = name.split(".")
     usual = command.usual_flags.get(last.replace("_", "-"))
     if usual and not stages:
-        return f": give {' or '.join([usual] if isinstance(usual, str) else usual)}"
+        return f": give {' or '.join(map(_nested, [usual] if isinstance(usual, str) else usual))}"
     settings = next(iter(command.presets.values()))
     names = list(flatten(asdict(settings)))
+    if name in names:
+        return f": give {_nested(name)}"
     names += {name.rpartition(".")[0] for name in names} - {""}
     by_last = {full.rpartition(".")[2]: full for full in reversed(names)}
     near = get_close_matches(name, names, 1) or [by_last[n] for n in get_close_matches(last, by_last, 1)]
     return f": do you mean {near[0]!r}?" if near else ""
+
+
+def _nested(name: str) -> str:
+    """A dotted name as an argument.
+
+    Examples:
+        >>> _nested("train.epochs"), _nested("seed")
+        ("train={'epochs': ...}", 'seed=...')
+    """
+    stage, _, last = name.rpartition(".")
+    return f"{stage}={{{last!r}: ...}}" if stage else f"{last}=..."
 
 
 def _converted(value: Any, hint: Any, name: str) -> Any:
@@ -124,7 +137,7 @@ def _converted(value: Any, hint: Any, name: str) -> Any:
     if hint is float and isinstance(value, Real) and not isinstance(value, bool):
         return float(value)
     if hint is str and isinstance(value, Mapping):  # a JSON object on the command line
-        return json.dumps(value)
+        return json.dumps({str(name): item for name, item in value.items()}, default=float)
     if hint in (str, Path) and isinstance(value, str | os.PathLike):
         return hint(os.fspath(value))
     if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, hint):  # of a stage

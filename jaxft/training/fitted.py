@@ -66,10 +66,8 @@ class Fitted:
 
         Each is a mapping with `text`, `label`, `prediction`, `loss` and the probability of each class.
         """
-        return [{name: value for name, value in row.items() if name != "mistakes"} for row in self._top(n)]
-
-    def _top(self, n: int) -> list[Row]:
-        return top_losses(self.test_rows, n)
+        rows = top_losses(self.test_rows, n)
+        return [{name: value for name, value in row.items() if name != "mistakes"} for row in rows]
 
     def plot_training(self) -> "Figure":
         """Losses and scores over the steps of every stage; a notebook shows the figure."""
@@ -135,6 +133,10 @@ def fit_job(
             raise InputError("resume=True needs the folder of the run: give out")
         named = {"data": source} if isinstance(source, str) else {"data": source.name}
         chosen = settings_from(command, {**named, **settings, "out": folder, "resume": resume})
+        if chosen.dry_run:
+            raise InputError("--dry-run trains no model to return: leave it out, or use the command line")
+        if getattr(chosen, "ladder", False):
+            raise InputError("--ladder compares and keeps no model to return: leave it out, or use the command line")
         set_up()
         rows: list[Row] = []
         summary = job.run(chosen, report, None if isinstance(source, str) else source, rows.extend)

@@ -102,12 +102,12 @@ class Job:
             prepared = self.prepare(settings, data)
             text_row = summary.stage_row("text", time.monotonic() - started, prepared.tokens)
             config = run_config(prepared.settings, prepared.fingerprints)
+            trackers = open_trackers(settings.track, folder, config)
             record_config(folder, settings.resume, config)
             for name, write in prepared.files.items():
                 if not (folder / name).exists():
                     write(folder / name)
         on_prepared(prepared)
-        trackers = open_trackers(settings.track, folder, config)
         with Run(
             folder,
             log_every=settings.log_every,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxft.files import write_text
+from jaxft.training.run_folder import without_folders
 
 PLACE = "PATH-OR-NAME"
 """stands in a card for the folder or the name on the hub; `jaxft.push` fills it in"""
@@ -127,10 +128,5 @@ def _score_section(result: Mapping[str, Any], scores: Mapping[str, Any], kind: s
 
 
 def _settings_section(config: Mapping[str, Any]) -> str:
-    told = {name: _without_folder(value) for name, value in config.items() if name not in FINGERPRINTS}
+    told = without_folders({name: value for name, value in config.items() if name not in FINGERPRINTS})
     return f"## Settings\n\n```json\n{json.dumps(told, indent=2, ensure_ascii=False)}\n```"
-
-
-def _without_folder(value: Any) -> Any:
-    """The value, or the last name of an absolute path, whose folders are nobody else's business."""
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value

@@ -17,6 +17,8 @@ Entity = tuple[str, int, int]
 """type, first token, and the token after the last"""
 SHOWN = 20
 """texts in errors.md"""
+MISTAKES = 50
+"""kinds of mistakes in errors.md, the most frequent first"""
 LONGEST = 1000
 """characters of a text in errors.md"""
 SMALLEST = 1e-12
@@ -141,7 +143,7 @@ def write_predictions(folder: Path, rows: Sequence[Row]) -> None:
     with replacing(folder / "predictions.csv", newline="") as file:
         writer = csv.DictWriter(file, [name for name in rows[0] if name != "mistakes"], extrasaction="ignore")
         writer.writeheader()
-        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+        writer.writerows(rows)
     write_text(folder / "errors.md", errors_page(rows))
 
 
@@ -151,12 +153,12 @@ def top_losses(rows: Sequence[Row], count: int) -> list[Row]:
 
 
 def errors_page(rows: Sequence[Row]) -> str:
-    """The page of errors.md: how often each mistake was made, and the texts with the largest losses."""
+    """The page of errors.md: how often each kind of mistake was made, and the texts with the largest losses."""
     mistakes = Counter(mistake for row in rows for mistake in row["mistakes"])
-    lines = [f"# What the model got wrong on {len(rows):,} test texts", ""]
+    lines = [f"# What the model answered on {len(rows):,} test texts", ""]
     if mistakes:
         lines += ["| mistake | times |", "|---|---|"]
-        lines += [f"| {_escaped(name)} | {count:,} |" for name, count in mistakes.most_common()]
+        lines += [f"| {_escaped(name)} | {count:,} |" for name, count in mistakes.most_common(MISTAKES)]
         lines.append("")
     lines += [f"## The largest losses ({min(SHOWN, len(rows))} texts)", ""]
     for number, row in enumerate(top_losses(rows, SHOWN), 1):

@@ -175,8 +175,8 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: object, *_: object) -> None:
         if self._log is not None:
             self._log.close()
         for tracker in self._trackers:
-            tracker.close()
+            tracker.close(failed=error is not None)

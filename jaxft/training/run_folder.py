@@ -78,6 +78,21 @@ def run_config(settings: Any, fingerprints: Mapping[str, str]) -> dict[str, Any]
     return to_json({**fields, **fingerprints})
 
 
+def without_folders(value: Any) -> Any:
+    """Settings with the last name alone of every path, whose folders are nobody else's business.
+
+    Examples:
+        >>> without_folders({"data": "/home/ada/reviews.csv", "files": ["~/a.txt"], "model": "user/name"})
+        {'data': 'reviews.csv', 'files': ['a.txt'], 'model': 'user/name'}
+    """
+    if isinstance(value, Mapping):
+        return {name: without_folders(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(item) for item in value]
+    is_path = isinstance(value, str) and (Path(value).is_absolute() or value.startswith(("~", ".")))
+    return Path(value).name if is_path else value
+
+
 def record_config(folder: Path, resume: bool, config: Mapping[str, Any]) -> None:
     """Writes config.json, or on `resume` compares the one that is there.
 

@@ -5,6 +5,8 @@ A run hands each line of its metrics to every tracker, and its result at the end
 """
 
 import hashlib
+import html
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jaxft.errors import InputError
+from jaxft.training.run_folder import without_folders
 from jaxft.training.settings import Tracker, flatten
 
 if TYPE_CHECKING:
@@ -39,8 +42,8 @@ class Sink(Protocol):
         """Takes the result of the run: scores, texts in Markdown, and figures, by name."""
         ...
 
-    def close(self) -> None:
-        """Ends the run, finished or not."""
+    def close(self, failed: bool) -> None:
+        """Ends the run, which an error or a stop may have ended early."""
         ...
 
 
@@ -68,8 +71,17 @@ def open_trackers(names: Sequence[Tracker], folder: Path, config: Mapping[str, A
     Raises:
         InputError: a tracker cannot be reached.
     """
-    settings = {name: value for name, value in flatten(config).items() if isinstance(value, str | int | float)}
-    return [_open(name, folder.resolve(), settings) for name in names]
+    told = flatten(without_folders(config))
+    settings = {name: value for name, value in told.items() if isinstance(value, str | int | float)}
+    sinks: list[Sink] = []
+    try:
+        for name in sorted(names, key="tensorboard".__eq__):  # which leaves a folder behind
+            sinks.append(_Guarded(name, _open(name, folder.resolve(), settings)))
+    except InputError:
+        for sink in sinks:
+            sink.close(failed=True)
+        raise
+    return sinks
 
 
 def tracked_numbers(stage: str, values: Mapping[str, Any]) -> dict[str, float]:
@@ -95,6 +107,37 @@ def _open(name: Tracker, folder: Path, settings: Mapping[str, Any]) -> Sink:
         raise InputError(f"--track {name} cannot be opened ({reason}): log in to it, or leave it out") from error
 
 
+class _Guarded:
+    """A tracker whose failure is told once and ends no training."""
+
+    def __init__(self, name: Tracker, sink: Sink) -> None:
+        self._name, self._sink = name, sink
+        self._lost = False
+
+    def _call(self, method: Callable[..., None], *arguments: Any) -> None:
+        if self._lost:
+            return
+        try:
+            method(*arguments)
+        except Exception as error:  # of the tracker, of the network or of the disk
+            self._lost = True
+            reason = " ".join(str(error).split())[:200]
+            told = f"--track {self._name} takes no more metrics ({reason}); metrics.jsonl has them all"
+            print(f"jaxft: {told}", file=sys.stderr)
+
+    def write(self, numbers: Mapping[str, float], step: int) -> None:
+        """As `Sink.write`."""
+        self._call(self._sink.write, numbers, step)
+
+    def finish(self, scores: Mapping[str, float], texts: Mapping[str, str], figures: Mapping[str, "Figure"]) -> None:
+        """As `Sink.finish`."""
+        self._call(self._sink.finish, scores, texts, figures)
+
+    def close(self, failed: bool) -> None:
+        """As `Sink.close`."""
+        self._call(self._sink.close, failed)
+
+
 class TensorBoard:
     """Event files in `RUN/tensorboard`, by tensorboardX."""
 
@@ -117,7 +160,7 @@ class TensorBoard:
             self._writer.add_figure(name, figure, close=False)
         self._writer.add_hparams(dict(self._settings), dict(scores), name="settings")
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         """Closes the file."""
         self._writer.close()
 
@@ -125,20 +168,27 @@ class TensorBoard:
 class _Logged:
     """A run of Weights & Biases, or of Trackio, which has the same functions."""
 
-    def __init__(self, library: ModuleType, run: Any) -> None:
-        self._library, self._run = library, run
+    def __init__(self, library: ModuleType, run: Any, define_steps: Callable[[str], None] = lambda stage: None) -> None:
+        self._library, self._run, self._define_steps = library, run, define_steps
+        self._stages: set[str] = set()
 
     def write(self, numbers: Mapping[str, float], step: int) -> None:
         """As `Sink.write`; the step is logged as a number of its stage."""
         stage = next(iter(numbers), "run/").partition("/")[0]
+        if stage not in self._stages:
+            self._stages.add(stage)
+            self._define_steps(stage)
         self._run.log({**numbers, f"{stage}/step": step})
 
     def finish(self, scores: Mapping[str, float], texts: Mapping[str, str], figures: Mapping[str, "Figure"]) -> None:
         """As `Sink.finish`."""
         images = {name: self._library.Image(_pixels(figure)) for name, figure in figures.items()}
-        self._run.log({**{f"test/{name}": value for name, value in scores.items()}, **images})
+        pages = {}
+        if hasattr(self._library, "Html"):
+            pages = {name: self._library.Html(f"<pre>{html.escape(text)}</pre>") for name, text in texts.items()}
+        self._run.log({**{f"test/{name}": value for name, value in scores.items()}, **images, **pages})
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         """Ends the run."""
         self._run.finish()
 
@@ -149,9 +199,7 @@ def _wandb(folder: Path, settings: Mapping[str, Any]) -> Sink:
     run = wandb.init(
         project=PROJECT, id=_identity(folder), name=folder.name, dir=folder, config=dict(settings), resume="allow"
     )
-    for stage in ("language_model", "classifier", "train"):
-        run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
-    return _Logged(wandb, run)
+    return _Logged(wandb, run, lambda stage: run.define_metric(f"{stage}/*", step_metric=f"{stage}/step"))
 
 
 def _trackio(folder: Path, settings: Mapping[str, Any]) -> Sink:
@@ -192,9 +240,9 @@ class MLflow:
         for name, figure in figures.items():
             self._client.log_figure(self._id, figure, f"{name}.png")
 
-    def close(self) -> None:
-        """Marks the run as ended."""
-        self._client.set_terminated(self._id)
+    def close(self, failed: bool) -> None:
+        """Marks the run as finished or failed."""
+        self._client.set_terminated(self._id, "FAILED" if failed else "FINISHED")
 
 
 SINKS: dict[Tracker, Callable[[Path, Mapping[str, Any]], Sink]] = {

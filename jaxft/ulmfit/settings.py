@@ -10,6 +10,7 @@ from jaxft.language_model.settings import (
     LanguageModelSettings,
     ScheduleName,
     check_dropouts,
+    check_text,
 )
 from jaxft.models.options import Dropouts
 from jaxft.training.settings import AT_LEAST_0, AT_LEAST_1, BELOW_1, FRACTION, POSITIVE, Metric, Range, ranges_of
@@ -73,14 +74,15 @@ class Settings(LanguageModelSettings):
     """Trains ULMFiT: a language model on raw texts, then a classifier on labelled ones."""
 
     data: str = "imdb"
-    """imdb (downloaded once), demo (generated), or a path: an aclImdb folder or its tar, or a CSV, TSV or JSONL file
-    with the columns text, label and split"""
+    """imdb (downloaded once), demo (generated), or a path: a table (.csv, .tsv, .jsonl, .parquet or .arrow) with the
+    columns text, label and split, a folder with train.csv and test.csv, a folder of .txt files for each class, or an
+    aclImdb folder or its tar"""
     text_column: str = "text"
     """column of the texts in a table"""
     label_column: str = "label"
     """column of the labels in a table"""
     split_column: str = "split"
-    """column of a table that says train, test or unlabelled"""
+    """column of a table that says train, dev, test or unlabelled"""
     preset: Literal["auto", "small", "fastai", "paper", "demo"] = "auto"
     """settings to start from; auto is demo for the demo corpus and small for all others"""
     out: Path = Path("runs/ulmfit")
@@ -121,10 +123,11 @@ RANGES: dict[str, Range] = {
 
 
 def check(settings: Settings) -> None:
-    """Refuses dropouts that are no probabilities.
+    """Refuses dropouts that are no probabilities, and a vocabulary without room for subwords.
 
     Raises:
         InputError: naming the flags.
     """
+    check_text(settings.text)
     check_dropouts("lm", settings.lm)
     check_dropouts("classifier", settings.classifier)

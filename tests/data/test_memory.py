@@ -78,7 +78,7 @@ def test_every_table_gives_the_same_documents_and_examples(make):
 
 def test_texts_and_labels_are_a_table():
     assert as_table(np.array(TEXTS), tuple(LABELS)) == Table({"text": TEXTS, "label": LABELS})
-    pairs = as_table([("a", "b"), ("c", "d")], [0, 1])
+    pairs = as_table([("a", "b"), ("c", "d")], [0, 1], pairs=True)
     assert isinstance(pairs, Table)
     assert pairs.columns == {"text": ["a", "c"], "pair": ["b", "d"], "label": [0, 1]}
     assert as_table("reviews.csv") == "reviews.csv"
@@ -132,12 +132,66 @@ def test_other_data_have_another_fingerprint():
     ("data", "labels", "message"),
     [
         (TEXTS, LABELS[:2], r"the columns differ in length \(text 4, label 2\)"),
-        (COLUMNS, LABELS, "labels are given beside a table: name their column with label_column"),
+        (COLUMNS, LABELS, "labels are given beside a table: leave them out"),
         ("reviews.csv", LABELS, "labels are given beside a path"),
         (3, None, "the data are of the type int: give a path, texts with labels, or a table"),
         ([("a", "b"), "c"], [0, 1], "some data are pairs of texts and some are not"),
+        (TEXTS, 3, "labels is 3: give a list with a value for each text"),
+        (TEXTS, "abcd", "labels is 'abcd': give a list"),
+        ({"text": "abc"}, None, "text is 'abc': give a list"),
+        (b"abc", None, "the data are of the type bytes"),
     ],
 )
 def test_data_that_are_no_table_are_refused(data, labels, message):
     with pytest.raises(InputError, match=message):
-        as_table(data, labels)
+        as_table(data, labels, pairs=True)
+
+
+def test_odd_tables_of_pandas_are_read_or_refused():
+    pandas = pytest.importorskip("pandas")
+    numbered = as_table(pandas.DataFrame([["fine", "pos"], ["dull", "neg"]]))
+    assert numbered == Table({"0": ["fine", "dull"], "1": ["pos", "neg"]})
+    with pytest.raises(InputError, match="two columns of the same name"):
+        as_table(pandas.DataFrame([["fine", "pos"]], columns=["text", "text"]))
+    empty = as_table({"train": pandas.DataFrame(COLUMNS), "test": pandas.DataFrame()})
+    assert isinstance(empty, Table)
+    assert len(empty.columns["text"]) == 4
+    kinds = pandas.DataFrame({"text": TEXTS, "label": pandas.Categorical(LABELS)})
+    assert [d.label for d in open_corpus(as_table(kinds)).documents()] == LABELS
+
+
+def test_a_split_that_hides_its_labels_is_unlabelled():
+    data = {"train": {"text": TEXTS, "label": LABELS}, "test": {"text": ["odd"], "label": [None]}}
+    table = as_table(data)
+    assert isinstance(table, Table)
+    assert table.columns["split"] == ["train"] * 4 + ["unlabelled"]
+
+
+def test_texts_of_held_out_splits_are_not_learnt_from():
+    from jaxft.data.plain import table_corpus
+    from jaxft.data.tagged_table import read_tagged_table
+
+    table = as_table({"train": {"text": ["a", ""]}, "validation": {"text": ["b"]}, "test": {"text": ["c"]}})
+    assert isinstance(table, Table)
+    splits = [(d.text, d.split) for d in table_corpus(table).documents()]
+    assert splits == [("a", "unlabelled"), ("b", "dev"), ("c", "test")]
+    tagged = Table({"tokens": [["a"], ["b"]], "tags": [["O"], ["O"]], "is_valid": [0.0, 1.0]})
+    assert {split: len(rows) for split, rows in read_tagged_table(tagged)[0].items()} == {"train": 1, "dev": 1}
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([("a", "b"), {"b"}, ["a"], "a|b"], [["a", "b"], ["b"], ["a"], ["a", "b"]]),
+        ([[1, 2.0], [2], [1.0, None], "1|2"], [["1", "2"], ["2"], ["1"], ["1", "2"]]),
+    ],
+)
+def test_sets_of_labels_are_read_whatever_holds_them(labels, names):
+    examples = read_examples(as_table(TEXTS, labels), "multilabel")
+    found = [[examples.classes[i] for i in np.flatnonzero(row)] for row in examples.targets]
+    assert found == names
+
+
+def test_rows_of_0_and_1_are_no_names_of_labels():
+    with pytest.raises(InputError, match=r"data\[0\] has \[1, 0, 1\] in 'label': give the names of the labels"):
+        read_examples(as_table(TEXTS, np.array([[1, 0, 1]] * 4)), "multilabel")

@@ -82,3 +82,10 @@ def test_a_store_of_subwords_knows_every_character(tmp_path):
         assert subwords[i].tolist() == subwords.vocabulary.encode_texts([document.text])[0].tolist()
     again = build_store(corpus, tmp_path, vocabulary=subwords.vocabulary, progress=False)
     np.testing.assert_array_equal(again.ids, subwords.ids)
+
+
+def test_many_characters_of_one_count_are_chosen_among_in_a_fixed_order():
+    texts = ["".join(chr(0x4E00 + i) for i in range(start, start + 50)) for start in range(0, 3000, 50)]
+    first, again = (Vocabulary.of_subwords(texts, max_size=1500, min_count=2) for _ in range(2))
+    assert first == again
+    assert len(first) <= 1500

@@ -153,3 +153,18 @@ def test_the_memory_of_a_gradient_grows_linearly_with_the_length():
         return memory.temp_size_in_bytes
 
     assert size(800) < 2.2 * size(400)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10**6), length=st.integers(1, 5), padding=st.integers(0, 2))
+def test_marginals_are_the_shares_of_all_sequences(seed, length, padding):
+    rng = np.random.default_rng(seed)
+    crf, emissions = random_crf(rng, 3), rng.normal(size=(length, 3))
+    scores = enumerate_scores(crf, emissions)
+    weights = np.exp(np.array(list(scores.values())))
+    wanted = np.zeros((length + padding, 3))
+    for path, weight in zip(scores, weights / weights.sum(), strict=True):
+        wanted[np.arange(length), path] += weight
+    padded = np.concatenate([emissions, rng.normal(size=(padding, 3))])[None].astype(np.float32)
+    mask = (np.arange(length + padding) < length)[None]
+    np.testing.assert_allclose(jax.jit(crf_functions.marginals)(crf, padded, mask)[0], wanted, atol=1e-5)

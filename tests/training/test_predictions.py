@@ -32,7 +32,7 @@ def test_every_text_has_a_row_in_order(tmp_path):
         "text": "poor",
         "label": "neg",
         "prediction": "pos",
-        "loss": "1.38629",
+        "loss": "1.3862943611198906",
         "p(neg)": "0.25",
         "p(pos)": "0.75",
     }

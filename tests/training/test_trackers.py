@@ -28,7 +28,7 @@ class Recorder:
     def finish(self, scores, texts, figures):
         raise AssertionError("the job calls it, not the run")
 
-    def close(self):
+    def close(self, failed):
         self.closed = True
 
 
@@ -130,3 +130,24 @@ def test_a_tracker_that_cannot_be_reached_is_refused_in_one_sentence(tmp_path, m
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=refuse))
     with pytest.raises(InputError, match=r"--track wandb cannot be opened \(no key\): log in to it, or leave it out"):
         open_trackers(["wandb"], tmp_path, {})
+
+
+def test_a_tracker_that_fails_ends_no_training(tmp_path, monkeypatch, capsys):
+    def fail(numbers):
+        raise RuntimeError("no route")
+
+    run = SimpleNamespace(log=fail, define_metric=lambda *_, **__: None, finish=lambda: None)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **_: run, Image=lambda pixels: None))
+    monkeypatch.setattr("jaxft.training.trackers.find_spec", lambda package: package)
+    result = Job("ulmfit", prepare, train).run(RunSettings(out=tmp_path / "run", track=("wandb",)))
+    assert result["test"]["accuracy"] == 1.0
+    told = capsys.readouterr().err
+    assert told == "jaxft: --track wandb takes no more metrics (no route); metrics.jsonl has them all\n"
+
+
+def test_no_folder_of_this_machine_is_told(tmp_path, monkeypatch):
+    library = Library()
+    monkeypatch.setitem(sys.modules, "wandb", library)
+    open_trackers(["wandb"], tmp_path, {"data": "/home/ada/reviews.csv", "train": {"model": "~/bert"}})
+    assert library.options is not None
+    assert library.options["config"] == {"data": "reviews.csv", "train.model": "bert"}
