@@ -67,11 +67,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         name = re.match(r"/(?:api/models/)?([\w-]+/[\w-]+)", self.path)
-        files = self.hub.repositories.get(name[1], {}) if name else {}
-        if self.path.startswith("/api/models/") and files and "/tree/" in self.path:
+        known = name is not None and name[1] in self.hub.repositories
+        files = self.hub.repositories[name[1]] if name is not None and known else {}
+        if self.path.startswith("/api/models/") and known and "/tree/" in self.path:
             tree = [{"type": "file", "path": n, "size": len(c), "oid": COMMIT} for n, c in files.items()]
             self.reply(tree)
-        elif self.path.startswith("/api/models/") and files:
+        elif self.path.startswith("/api/models/") and known:
             self.reply({"sha": COMMIT, "id": name and name[1], "siblings": [{"rfilename": n} for n in files]})
         elif "/resolve/" in self.path and (content := files.get(self.path.split(f"/{COMMIT}/")[-1])) is not None:
             self.reply(content)
