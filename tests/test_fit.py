@@ -206,6 +206,13 @@ def test_settings_that_will_not_do_are_refused_as_arguments(job, settings, error
     assert not list(Path(tmp_path).iterdir())
 
 
+def test_a_language_model_has_no_labels():
+    from jaxft import pretrain
+
+    with pytest.raises(InputError, match="labels are given, and a language model has none"):
+        pretrain.fit(["a text"], ["a label"])  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.slow
 def test_pairs_numbers_and_sets_of_labels_are_given_as_they_are(tmp_path, tiny_checkpoint):
     from jaxft import finetune

@@ -159,6 +159,7 @@ train = JOB.run
 
 def fit(
     data: Any,
+    labels: None = None,
     *,
     out: str | Path | None = None,
     resume: bool = False,
@@ -172,6 +173,7 @@ def fit(
     Args:
         data: "wikitext-2"; the path of a text file, a tar or a folder; N texts; or a table with the column `text`, as a
             mapping, a data frame, or a `Dataset` or `DatasetDict` of Hugging Face.
+        labels: refused, because a language model has none; here so that all jobs have the same arguments.
         out: folder of the run; None keeps nothing on the disk.
         resume: whether to go on with the run in `out` where it stopped.
         preset: name of the settings to start from.
@@ -191,6 +193,8 @@ def fit(
         Traceback (most recent call last):
         TypeError: 'lm.epoch' is not a setting: do you mean 'lm.epochs'?
     """
+    if labels is not None:
+        raise InputError("labels are given, and a language model has none: leave them out")
     source = as_table(data)
     if source != WIKITEXT:
         files = (source if isinstance(source, str) else source.name,)
