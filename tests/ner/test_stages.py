@@ -79,6 +79,10 @@ class Counting(TaggerFns):
         TRACED["decode", True, batch["tokens"].shape] += 1
         return super().decode(params, batch)
 
+    def decode_scored(self, params, batch):
+        TRACED["decode_scored", True, batch["tokens"].shape] += 1
+        return super().decode_scored(params, batch)
+
 
 TRACED: Counter[tuple[str, bool, tuple[int, ...]]] = Counter()
 
@@ -98,6 +102,6 @@ def test_each_of_few_shapes_is_compiled_once(tmp_path):
     model = as_model(counting, many, result.params)
     for _ in range(3):
         model.entities([" ".join(["ada"] * words) for words in (1, 3, 17, 20, 33)])
-    assert TRACED == {("decode", True, (8, 64)): 1}
+    assert TRACED == {("decode_scored", True, (8, 64)): 1}
     model.entities(["ada"])
     assert set(TRACED.values()) == {1}
