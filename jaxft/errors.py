@@ -13,6 +13,16 @@ class Stopped(Exception):
     """The run was asked to stop and has saved itself; the message says how to go on."""
 
 
+def reason_of(error: Exception) -> str:
+    """What another library's error says, on one line of at most 200 characters.
+
+    Examples:
+        >>> reason_of(ValueError("no such\\n  host"))
+        'no such host'
+    """
+    return " ".join(str(error).split())[:200]
+
+
 def run_job(job: Callable[[], None]) -> None:
     """Runs `job`; `InputError` ends it with one line on standard error and status 2, a stop with status 130.
 

@@ -137,6 +137,7 @@ def write_answers(model: Any, request: Request, file: IO[Any]) -> None:
     Raises:
         InputError: a text cannot be read, or the model refuses it.
     """
+    from jaxft.inference.predictor import describe_empty
     from jaxft.inference.tagger import EntityTagger
 
     columns = [name for name in (request.text_column, request.pair_column) if name is not None]
@@ -151,8 +152,7 @@ def write_answers(model: Any, request: Request, file: IO[Any]) -> None:
     else:
         _write_table((answer for _, answer in answered), file)
     if texts.empty:
-        told = f"{texts.empty:,} of {texts.count:,} texts are empty, and answered as texts without words"
-        print(f"jaxft: {told}; --strict refuses them", file=sys.stderr)
+        print(f"jaxft: {describe_empty(texts.empty, texts.count)}; --strict refuses them", file=sys.stderr)
 
 
 class Texts:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from jaxft.errors import InputError, run_job
+from jaxft.errors import InputError, reason_of, run_job
 
 HELP = """Uploads the finished model of a run to the Hugging Face hub, with its model card.
 
@@ -75,9 +75,9 @@ def push(run: str | os.PathLike[str], name: str, *, private: bool = False, revis
             content = card.read_text(encoding="utf-8").replace(PLACE, name).encode()
             api.upload_file(path_or_fileobj=content, path_in_repo="README.md", repo_id=name, revision=revision)
     except Exception as error:  # of the hub, of HTTP or of the network
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{name} could not be uploaded ({reason}): log in with `hf auth login`, and check the name and the network"
+            f"{name} could not be uploaded ({reason_of(error)}): log in with `hf auth login`, and check the name and "
+            "the network"
         ) from error
     return address
 

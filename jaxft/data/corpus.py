@@ -4,16 +4,17 @@ The modules `imdb`, `table` and `demo` read the formats.
 """
 
 from functools import partial
+from pathlib import Path
 
 from jaxft.data.archive import is_archive
 from jaxft.data.demo import demo_corpus
 from jaxft.data.document import Corpus
 from jaxft.data.download import fetch
 from jaxft.data.files import expanded, file_hash
-from jaxft.data.folders import as_documents, class_folders, folder_fingerprint, read_class_folders
+from jaxft.data.folders import class_folders, folder_fingerprint, read_class_folders
 from jaxft.data.imdb import folder_hash, folder_root, is_imdb, read_archive, read_folder
 from jaxft.data.memory import Table
-from jaxft.data.table import FORMATS, carved_split, is_table, read_table, table_hash, table_suffix
+from jaxft.data.table import FORMATS, carved_documents, is_table, read_table, table_hash, table_suffix
 from jaxft.errors import InputError
 
 IMDB_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
@@ -58,12 +59,8 @@ def open_corpus(
         archive = fetch(IMDB_URL, IMDB_MD5, name="aclImdb_v1.tar.gz", instead=instead)
         return _checked(Corpus("imdb", file_hash(archive, "aclImdb tar"), partial(read_archive, archive)))
     path = expanded(data)
-    if path.is_dir() and not is_table(path) and not is_imdb(path) and class_folders(path):
-        stream = lambda: as_documents(read_class_folders(path), carved_split)  # noqa: E731
-        return Corpus(path.resolve().name, folder_fingerprint(path), stream)
     if path.is_dir() and not is_table(path):
-        root = folder_root(path)
-        return _checked(Corpus(root.resolve().name, folder_hash(root), partial(read_folder, root)))
+        return _open_folder(path)
     if not path.exists():
         raise InputError(f"{data} does not exist: give imdb, demo, or the path of a file or folder")
     if is_archive(path):
@@ -72,6 +69,15 @@ def open_corpus(
         raise InputError(f"{path} has an unknown suffix: give {FORMATS}, or an aclImdb folder or its .tar")
     settings = repr((table_suffix(path), columns))
     return _checked(Corpus(path.name, table_hash(path, settings), partial(read_table, path, *columns)))
+
+
+def _open_folder(path: Path) -> Corpus:
+    """The corpus of a folder of text files: in the layout of `aclImdb`, or with a folder for each class."""
+    if not is_imdb(path) and class_folders(path):
+        documents = lambda: carved_documents(read_class_folders(path))  # noqa: E731
+        return Corpus(path.resolve().name, folder_fingerprint(path), documents)
+    root = folder_root(path)
+    return _checked(Corpus(root.resolve().name, folder_hash(root), partial(read_folder, root)))
 
 
 def _checked(corpus: Corpus) -> Corpus:

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from jaxft.data.document import SPLIT_NAMES, Document, Split
+from jaxft.data.document import SPLIT_NAMES, Split
 from jaxft.data.files import decompressed, text_lines
 from jaxft.errors import InputError
 
@@ -55,32 +55,27 @@ def read_class_folders(folder: Path) -> Iterator[tuple[str, str | None, Split | 
     Raises:
         InputError: a text is empty, is not UTF-8 or cannot be read.
     """
-    for inner, label, split in class_folders(folder):
-        for path in sorted(inner.glob("*.txt")):
-            with decompressed(path) as stream:
-                text = "".join(text_lines(stream, path))
-            if not text.strip():
-                raise InputError(f"{path} is an empty text: remove the file or fill it in")
-            yield text, label, split
+    for path, label, split in _files(folder):
+        with decompressed(path) as stream:
+            text = "".join(text_lines(stream, path))
+        if not text.strip():
+            raise InputError(f"{path} is an empty text: remove the file or fill it in")
+        yield text, label, split
 
 
 def folder_fingerprint(folder: Path) -> str:
     """The hexadecimal sha256 of the names, sizes and modification times of all files of `class_folders`."""
     digest = hashlib.sha256(b"class folders")
-    for inner, label, split in class_folders(folder):
-        for path in sorted(inner.glob("*.txt")):
-            stat = path.stat()
-            digest.update(f"\n{split}/{label}/{path.name} {stat.st_size} {stat.st_mtime_ns}".encode())
+    for path, label, split in _files(folder):
+        stat = path.stat()
+        digest.update(f"\n{split}/{label}/{path.name} {stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()
 
 
-def as_documents(
-    rows: Iterator[tuple[str, str | None, Split | None]], carve: Callable[[str, dict[str, int]], Split]
-) -> Iterator[Document]:
-    """Documents of `read_class_folders`; `carve` gives the split of the next text of a class where none is named."""
-    counts: dict[str, int] = {}
-    for text, label, split in rows:
-        yield Document(text, label, split or carve(label or "", counts))
+def _files(folder: Path) -> Iterator[tuple[Path, str | None, Split | None]]:
+    for inner, label, split in class_folders(folder):
+        for path in sorted(inner.glob("*.txt")):
+            yield path, label, split
 
 
 def _folders(folder: Path) -> list[Path]:

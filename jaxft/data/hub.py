@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jaxft.data.files import expanded, file_hash
 from jaxft.data.pieces import TOKENIZER_FILES
-from jaxft.errors import InputError
+from jaxft.errors import InputError, reason_of
 
 MODEL_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -47,9 +47,8 @@ def checkpoint_folder(model: str, flag: str = "--model") -> Path:
         folder = download("model*.safetensors")
         return folder if any(folder.glob("model*.safetensors")) else download("pytorch_model.bin")
     except Exception as error:  # of the hub, of HTTP, of the network or of the disk
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{flag} {model} is not a folder and could not be downloaded ({reason}): check the name and the "
+            f"{flag} {model} is not a folder and could not be downloaded ({reason_of(error)}): check the name and the "
             "network, or name a folder with a checkpoint"
         ) from error
 
@@ -70,10 +69,9 @@ def downloaded_model(name: str, revision: str | None = None) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except Exception as error:  # of the hub, of HTTP, of the network or of the disk
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"there is no folder {name}, and no model of this name could be downloaded ({reason}): check the name and "
-            "the network"
+            f"there is no folder {name}, and no model of this name could be downloaded ({reason_of(error)}): check the "
+            "name and the network"
         ) from error
 
 

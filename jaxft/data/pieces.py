@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxft.data.length_batches import quantile_widths
-from jaxft.errors import InputError
+from jaxft.errors import InputError, reason_of
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
 """a folder with none of these has no tokenizer; transformers would make one that knows no word"""
@@ -86,8 +86,9 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # each format raises its own
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{folder} holds no tokenizer that can be read ({reason}): download it again") from error
+        raise InputError(
+            f"{folder} holds no tokenizer that can be read ({reason_of(error)}): download it again"
+        ) from error
 
 
 def encode(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int, long_texts: LongTexts = "cut") -> Pieces:

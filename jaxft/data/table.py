@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -195,10 +195,16 @@ def read_table(
     Raises:
         InputError: at the first bad row, as `labelled_rows`.
     """
-    rows_of_class: dict[str, int] = {}
     columns: list[tuple[str, str]] = [(text_column, "--text-column")]
-    for (text,), label, split in labelled_rows(source, columns, label_column, split_column, class_label):
-        yield Document(text, label, carved_split(label, rows_of_class, seed) if split is None else split)
+    stream = labelled_rows(source, columns, label_column, split_column, class_label)
+    yield from carved_documents(((text, label, split) for (text,), label, split in stream), seed)
+
+
+def carved_documents(rows: Iterable[tuple[str, Any, Split | None]], seed: int = 0) -> Iterator[Document]:
+    """Documents of texts, labels and splits; a split of None is drawn as `read_table` says."""
+    rows_of_class: dict[str, int] = {}
+    for text, label, split in rows:
+        yield Document(text, label, _carved_split(label, rows_of_class, seed) if split is None else split)
 
 
 def _csv_rows(path: Path, stream: BinaryIO) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -283,7 +289,7 @@ def _name(source: Path | Table) -> str:
     return source.name if isinstance(source, Table) else str(source)
 
 
-def carved_split(label: str, rows_of_class: dict[str, int], seed: int = 0) -> Split:
+def _carved_split(label: str, rows_of_class: dict[str, int], seed: int) -> Split:
     """The split of the next row of a class; counts the rows of each class."""
     count = rows_of_class.get(label, 0)
     rows_of_class[label] = count + 1

@@ -104,13 +104,18 @@ def as_rows(texts: Any, pairs: bool = False) -> tuple[list[Any], bool]:
     rows = [_as_text(plain(row), number) for number, row in enumerate([texts] if single else _listed(texts))]
     empty = count_empty(rows)
     if empty:
-        warnings.warn(f"{empty:,} of {len(rows):,} texts are empty, and answered as texts without words", stacklevel=4)
+        warnings.warn(describe_empty(empty, len(rows)), stacklevel=4)
     return rows, single
 
 
 def count_empty(rows: Iterable[Any]) -> int:
     """How many of the texts, or of the pairs, have nothing to read in a text."""
     return sum(not all(part.strip() for part in ([row] if isinstance(row, str) else row)) for row in rows)
+
+
+def describe_empty(empty: int, count: int) -> str:
+    """What becomes of empty texts, in words."""
+    return f"{empty:,} of {count:,} texts are empty, and answered as texts without words"
 
 
 def _listed(texts: Any) -> list[Any]:

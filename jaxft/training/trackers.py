@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from jaxft.errors import InputError
+from jaxft.errors import InputError, reason_of
 from jaxft.training.run_folder import without_folders
 from jaxft.training.settings import Tracker, flatten
 
@@ -103,8 +103,9 @@ def _open(name: Tracker, folder: Path, settings: Mapping[str, Any]) -> Sink:
     try:
         return SINKS[name](folder, settings)
     except Exception as error:  # of the tracker, of the network or of the disk
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"--track {name} cannot be opened ({reason}): log in to it, or leave it out") from error
+        raise InputError(
+            f"--track {name} cannot be opened ({reason_of(error)}): log in to it, or leave it out"
+        ) from error
 
 
 class _Guarded:
@@ -121,8 +122,7 @@ class _Guarded:
             method(*arguments)
         except Exception as error:  # of the tracker, of the network or of the disk
             self._lost = True
-            reason = " ".join(str(error).split())[:200]
-            told = f"--track {self._name} takes no more metrics ({reason}); metrics.jsonl has them all"
+            told = f"--track {self._name} takes no more metrics ({reason_of(error)}); metrics.jsonl has them all"
             print(f"jaxft: {told}", file=sys.stderr)
 
     def write(self, numbers: Mapping[str, float], step: int) -> None:

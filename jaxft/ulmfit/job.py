@@ -141,10 +141,12 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
     rows = _stage_rows(language_models, classifiers)
     if not len(texts.test):
         return {**scores, "stages": rows}
+    labelled = np.concatenate([texts.train, texts.dev]) if settings.baseline else texts.train[:0]
+    words = raw_texts(inputs.corpus, np.concatenate([labelled, texts.test]))
     started = time.monotonic()
-    tested = _test(list(models.values()), inputs, settings)
+    tested = _test(list(models.values()), texts, words[len(labelled) :], settings)
     rows.append(stage_row("test", time.monotonic() - started, int(texts.store.lengths[texts.test].sum())))
-    baseline = {"baseline": _baseline(inputs)} if settings.baseline else {}
+    baseline = {"baseline": _baseline(texts, labelled, words)} if settings.baseline else {}
     return {**scores, **tested, **baseline, "stages": rows}
 
 
@@ -163,9 +165,8 @@ def _describe_data(texts: Texts, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _test(models: Sequence[TextClassifier], inputs: Inputs, settings: Settings) -> dict[str, Any]:
-    """Scores and predictions of the test texts; with two directions of each, and of their averaged probabilities."""
-    texts = inputs.texts
+def _test(models: Sequence[TextClassifier], texts: Texts, words: Sequence[str], settings: Settings) -> dict[str, Any]:
+    """Scores and predictions of the test texts, which `words` are; with two directions of each and of their mean."""
     labels, classes = texts.store.labels[texts.test].tolist(), texts.store.classes
     probabilities = [test_probabilities(model, texts, settings) for model in models]
     scores: dict[str, Any] = {}
@@ -178,17 +179,14 @@ def _test(models: Sequence[TextClassifier], inputs: Inputs, settings: Settings) 
     scores["test"] = classification_scores(labels, mean.argmax(axis=1).tolist(), classes)
     if settings.metric:
         scores["test"][score_name(settings.metric)] = metric_score(settings.metric, np.array(labels), mean)
-    test = raw_texts(inputs.corpus, texts.test)
-    return {**scores, "predictions": classified_rows(test, np.array(labels), mean, classes)}
+    return {**scores, "predictions": classified_rows(words, np.array(labels), mean, classes)}
 
 
-def _baseline(inputs: Inputs) -> dict[str, Any]:
-    """The scores of a linear model on the words of the same texts."""
-    texts = inputs.texts
-    train = np.concatenate([texts.train, texts.dev])
-    words = raw_texts(inputs.corpus, np.concatenate([train, texts.test]))
-    labels, test_labels = (texts.store.labels[documents].tolist() for documents in (train, texts.test))
-    return linear_baseline(words[: len(train)], labels, words[len(train) :], test_labels, texts.store.classes)
+def _baseline(texts: Texts, labelled: np.ndarray, words: Sequence[str]) -> dict[str, Any]:
+    """The scores of a linear model on the words of the labelled texts and, after them, of the test texts."""
+    count = len(labelled)
+    labels, test_labels = (texts.store.labels[documents].tolist() for documents in (labelled, texts.test))
+    return linear_baseline(words[:count], labels, words[count:], test_labels, texts.store.classes)
 
 
 def _describe_weights(texts: Texts) -> str:

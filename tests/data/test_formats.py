@@ -26,20 +26,21 @@ def parquet(folder):
     return folder / "rows.parquet"
 
 
-def arrow_file(folder):
+def write_arrow(folder, new_writer):
     pyarrow = pytest.importorskip("pyarrow")
     table = pyarrow.table(COLUMNS)
-    with pyarrow.OSFile(str(folder / "rows.arrow"), "wb") as sink, pyarrow.ipc.new_file(sink, table.schema) as writer:
+    write = getattr(pyarrow.ipc, new_writer)
+    with pyarrow.OSFile(str(folder / "rows.arrow"), "wb") as sink, write(sink, table.schema) as writer:
         writer.write_table(table)
     return folder / "rows.arrow"
+
+
+def arrow_file(folder):
+    return write_arrow(folder, "new_file")
 
 
 def arrow_stream(folder):
-    pyarrow = pytest.importorskip("pyarrow")
-    table = pyarrow.table(COLUMNS)
-    with pyarrow.OSFile(str(folder / "rows.arrow"), "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return folder / "rows.arrow"
+    return write_arrow(folder, "new_stream")
 
 
 def zstandard(folder):
