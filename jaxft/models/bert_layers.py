@@ -15,7 +15,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxft.models.bert_config import ACTIVATIONS, BertConfig, Kind
 from jaxft.models.dropout import dropout
 from jaxft.models.options import Pooling
-from jaxft.models.products import matmul
+from jaxft.models.products import between, matmul
 
 HEAD_ACTIVATIONS: dict[Kind, Callable[[jax.Array], jax.Array]] = {
     "roberta": jnp.tanh,
@@ -63,13 +63,14 @@ class Attention(nnx.Module):
 
     def __call__(self, x: jax.Array, valid: jax.Array, key: jax.Array | None) -> jax.Array:
         """(B, T, H) -> (B, T, H); tokens where `valid` (B, T) is False are not attended to."""
-        projected = _saved(linear(self.config, x, self.query, self.key, self.value))  # (B, T, 3H)
+        dtype = between(self.config.precision)
+        projected = _saved(linear(self.config, x, self.query, self.key, self.value, dtype=dtype))  # (B, T, 3H)
         if key is None:
             mask = valid[:, None, None, :]
             attended = jax.nn.dot_product_attention(*_heads(projected, self.config.num_heads), mask=mask)
         else:  # JAX's function has no dropout
             attended = _attend(projected, valid, self.config.num_heads, self.config.attention_dropout, key)
-        return linear(self.config, _saved(attended.reshape(x.shape)), self.output)
+        return linear(self.config, _saved(attended.reshape(x.shape)), self.output, dtype=dtype)
 
 
 class Layer(nnx.Module):
@@ -85,12 +86,13 @@ class Layer(nnx.Module):
 
     def __call__(self, x: jax.Array, valid: jax.Array, key: jax.Array | None) -> jax.Array:
         """(B, T, H) -> (B, T, H)."""
-        keys = split_key(key, 3)
+        keys, dtype = split_key(key, 3), between(self.config.precision)
         attended = dropout(self.attention(x, valid, keys[0]), self.config.hidden_dropout, keys[1])
-        x = self.attention_norm(_saved(x + attended))
-        hidden = ACTIVATIONS[self.config.activation](_saved(linear(self.config, x, self.intermediate)))
-        hidden = linear(self.config, hidden, self.output)
-        return self.output_norm(_saved(x + dropout(hidden, self.config.hidden_dropout, keys[2])))
+        x = self.attention_norm(_saved(x + attended.astype(x.dtype)))
+        hidden = _saved(linear(self.config, x, self.intermediate, dtype=dtype))
+        hidden = ACTIVATIONS[self.config.activation](hidden.astype(x.dtype)).astype(dtype)
+        hidden = dropout(linear(self.config, hidden, self.output, dtype=dtype), self.config.hidden_dropout, keys[2])
+        return self.output_norm(_saved(x + hidden.astype(x.dtype)))
 
 
 class Head(nnx.Module):
@@ -154,11 +156,13 @@ def recomputed(layer: Callable[..., Any]) -> Callable[..., Any]:
     return jax.checkpoint(layer, policy=jax.checkpoint_policies.save_only_these_names("saved"), prevent_cse=False)
 
 
-def linear(config: BertConfig, x: jax.Array, *layers: nnx.Linear) -> jax.Array:
-    """The outputs of linear layers side by side, by one product in the configuration's precision."""
+def linear(
+    config: BertConfig, x: jax.Array, *layers: nnx.Linear, dtype: jax.typing.DTypeLike = jnp.float32
+) -> jax.Array:
+    """The outputs of linear layers side by side, in `dtype`, by one product in the configuration's precision."""
     kernel = jnp.concatenate([layer.kernel[...] for layer in layers], axis=1)
     bias = jnp.concatenate([layer.bias[...] for layer in layers if layer.bias is not None])
-    return matmul(x, kernel, config.precision) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+    return matmul(x, kernel, config.precision, dtype) + bias.astype(dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def _heads(projected: jax.Array, heads: int) -> list[jax.Array]:
@@ -177,9 +181,9 @@ def _attend(projected: jax.Array, valid: jax.Array, heads: int, p: float, key: j
     def attend(text: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         projected, valid, key = text
         q, k, v = _heads(projected, heads)
-        scores = jnp.einsum("qnh,knh->nqk", q * q.shape[-1] ** -0.5, k)
+        scores = jnp.einsum("qnh,knh->nqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
         weights = jax.nn.softmax(jnp.where(valid[None, None, :], scores, jnp.finfo(scores.dtype).min))
-        return jnp.einsum("nqk,knh->qnh", dropout(weights, p, key), v)
+        return jnp.einsum("nqk,knh->qnh", dropout(weights, p, key).astype(v.dtype), v)
 
     texts = (projected, valid, jax.random.split(key, len(projected)))
     return jax.lax.platform_dependent(texts, cpu=partial(jax.lax.map, attend), default=jax.vmap(attend))

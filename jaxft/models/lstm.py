@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.models.options import Precision
-from jaxft.models.products import matmul, matmul_nt, matmul_nt_few, matmul_tn, operand, transposed
+from jaxft.models.products import matmul, matmul_nt, matmul_nt_few, matmul_tn, operand, stored, transposed
 
 Carry = tuple[jax.Array, jax.Array]
 
@@ -125,7 +125,7 @@ def _cell(
         gate = jnp.where(valid[:, None], gate, jnp.asarray(CLOSED, gate.dtype))
     # One pass over all four gates, tanh(x) as 2 sigmoid(2x) - 1, exact to 1e-7: XLA does not vectorize over quarters.
     slope = 1 + (jnp.arange(gate.shape[1]) // h.shape[1] == 2).astype(gate.dtype)[None, :]
-    activations = jax.lax.optimization_barrier(slope * jax.nn.sigmoid(slope * gate) + (1 - slope))
+    activations = stored(slope * jax.nn.sigmoid(slope * gate) + (1 - slope))
     i, f, g, o = jnp.split(activations, 4, axis=1)  # (B, H) each
     c = f * c + i * g
     return o * jnp.tanh(c), c, activations
@@ -160,7 +160,7 @@ def _backward(precision: Precision, residuals: tuple, cotangents: tuple[jax.Arra
         # A closed gate is exactly at an end of its range, where its derivative is 0: padding needs no mask here.
         d_i, d_f = dc * g * i * (1 - i), dc * previous * f * (1 - f)
         d_g, d_o = dc * i * (1 - g * g), dh * tanh_cell * o * (1 - o)
-        d_gate = jnp.concatenate(jax.lax.optimization_barrier([d_i, d_f, d_g, d_o]), axis=1)
+        d_gate = jnp.concatenate(stored([d_i, d_f, d_g, d_o]), axis=1)
         return (matmul_nt_few(d_gate, recurrent, precision), dc * f, d_bias + d_gate.sum(axis=0)), d_gate
 
     start = (jnp.zeros_like(h0), d_cell, jnp.zeros(recurrent.shape[1], d_cell.dtype))

@@ -1,11 +1,15 @@
 """Matrix products of float32 arrays, whose operands may be rounded to bfloat16 for hardware that multiplies it faster.
 
-Sums and results are float32 either way, and so are parameters, states and everything between two products. `matmul` has
-a reverse-mode derivative; layers with hand-written derivatives use the products `matmul_nn`, `matmul_nt` and
-`matmul_tn`. On a GPU or TPU, JAX's default precision decides how exact a float32 product is.
+Sums are float32 either way, and so are parameters, states and, but for encoders on an accelerator (`between`), all that
+lies between two products. `matmul` has a reverse-mode derivative; layers with hand-written derivatives use the products
+`matmul_nn`, `matmul_nt` and `matmul_tn`. On a GPU or TPU, JAX's default precision decides how exact a float32 product
+is.
+
+What this module does for XLA's compiler of CPU code is left out for other platforms, where it would cost copies.
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +18,19 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from jaxft.models.options import Precision
 
 
-def matmul(x: jax.Array, weight: jax.Array, precision: Precision = "f32") -> jax.Array:
+def matmul(
+    x: jax.Array, weight: jax.Array, precision: Precision = "f32", dtype: jax.typing.DTypeLike = jnp.float32
+) -> jax.Array:
     """`x @ weight`, with a derivative whose products have the same precision.
 
     Args:
-        x: (..., K) float32.
+        x: (..., K) float32 or bfloat16, which its gradient will be too.
         weight: (K, N) float32, or the result of `operand` where no gradient is taken.
         precision: "bf16" rounds both operands to 8 significant bits.
+        dtype: of the result.
 
     Returns:
-        (..., N) float32.
+        (..., N).
 
     Examples:
         >>> third = jnp.full((1, 1), 1 / 3)
@@ -34,7 +41,16 @@ def matmul(x: jax.Array, weight: jax.Array, precision: Precision = "f32") -> jax
     References:
         Micikevicius et al., Mixed Precision Training, ICLR 2018.
     """
-    return _matmul(x, weight, precision)
+    return _matmul(x, weight, precision, jnp.dtype(dtype))
+
+
+def between(precision: Precision) -> jax.typing.DTypeLike:
+    """The dtype of an encoder's arrays between two products of a layer.
+
+    On an accelerator it is that of the operands, since reading and writing them takes longer than the products. A CPU
+    multiplies bfloat16 faster into float32.
+    """
+    return jnp.bfloat16 if precision == "bf16" and jax.default_backend() != "cpu" else jnp.float32
 
 
 def operand(x: jax.Array, precision: Precision) -> jax.Array:
@@ -67,38 +83,54 @@ def matmul_nt_few(x: jax.Array, weight: jax.Array, precision: Precision) -> jax.
     XLA's product on a CPU copies its second operand into blocks, which is much of the work where `x` has few rows. The
     transpose copies those few rows instead.
     """
-    return transposed(jax.lax.optimization_barrier(matmul_nt(weight, x, precision)))
+
+    def columns(x: jax.Array, weight: jax.Array) -> jax.Array:
+        return _copied(jax.lax.optimization_barrier(matmul_nt(weight, x, precision)))
+
+    return jax.lax.platform_dependent(x, weight, cpu=columns, default=partial(matmul_nt, precision=precision))
 
 
 def matmul_tn(x: jax.Array, y: jax.Array, precision: Precision) -> jax.Array:
     """(..., K).T @ (..., N) -> (K, N) float32, over all rows: a weight's gradient, of inputs and output gradients."""
     x, y = operand(_rows(x), precision), operand(_rows(y), precision)
     # XLA would merge a transpose that follows into the product, and its fast product on a CPU cannot write one.
-    return jax.lax.optimization_barrier(_dot(transposed(x), y, 1, 0))
+    return stored(_dot(transposed(x), y, 1, 0))
 
 
 def transposed(x: jax.Array) -> jax.Array:
-    """(M, N) -> (N, M), copied into this order, because XLA's fast product on a CPU reads rows."""
-    return jax.lax.optimization_barrier(with_layout_constraint(jnp.asarray(x).T, Layout((0, 1))))
+    """(M, N) -> (N, M), on a CPU copied into this order, because XLA's fast product there reads rows."""
+    return jax.lax.platform_dependent(jnp.asarray(x), cpu=_copied, default=jnp.transpose)
 
 
-def _dot(x: jax.Array, y: jax.Array, x_axis: int, y_axis: int) -> jax.Array:
-    return jax.lax.dot_general(x, y, (((x_axis,), (y_axis,)), ((), ())), preferred_element_type=jnp.float32)
+def _copied(x: jax.Array) -> jax.Array:
+    return jax.lax.optimization_barrier(with_layout_constraint(x.T, Layout((0, 1))))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _matmul(x: jax.Array, weight: jax.Array, precision: Precision) -> jax.Array:
-    return matmul_nn(_rows(x), weight, precision).reshape(*x.shape[:-1], weight.shape[1])
+def stored(x: Any) -> Any:
+    """`x`, which a CPU computes before what reads it, and not once more in every loop that does."""
+    return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
 
 
-def _forward(x: jax.Array, weight: jax.Array, precision: Precision) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _matmul(x, weight, precision), (x, weight)
+def _dot(x: jax.Array, y: jax.Array, x_axis: int, y_axis: int, dtype: Any = jnp.float32) -> jax.Array:
+    return jax.lax.dot_general(x, y, (((x_axis,), (y_axis,)), ((), ())), preferred_element_type=dtype)
 
 
-def _backward(precision: Precision, operands: tuple[jax.Array, jax.Array], d_result: jax.Array) -> tuple:
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _matmul(x: jax.Array, weight: jax.Array, precision: Precision, dtype: Any) -> jax.Array:
+    result = _dot(operand(_rows(x), precision), operand(weight, precision), 1, 0, dtype)
+    return result.reshape(*x.shape[:-1], weight.shape[1])
+
+
+def _forward(
+    x: jax.Array, weight: jax.Array, precision: Precision, dtype: Any
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _matmul(x, weight, precision, dtype), (x, weight)
+
+
+def _backward(precision: Precision, dtype: Any, operands: tuple[jax.Array, jax.Array], d_result: jax.Array) -> tuple:
     x, weight = operands
     d_result = operand(d_result, precision)
-    d_x = matmul_nt(_rows(d_result), weight, precision).reshape(x.shape)
+    d_x = _dot(_rows(d_result), operand(weight, precision), 1, 1, x.dtype).reshape(x.shape)
     return d_x, matmul_tn(x, d_result, precision)
 
 

@@ -14,16 +14,13 @@ import jax.numpy as jnp
 from jaxft.models.options import Precision
 from jaxft.models.products import matmul_nn, matmul_nt, matmul_tn, operand
 
-ROWS = 512
-"""of a block: enough for a fast product, few enough that R x V logits are a small part of the memory"""
-
 
 def tied_cross_entropy(
     hidden: jax.Array,
     embedding: jax.Array,
     bias: jax.Array,
     targets: jax.Array,
-    rows: int = ROWS,
+    rows: int | None = None,
     precision: Precision = "f32",
 ) -> jax.Array:
     """Mean negative log-likelihood in nats of `targets` under `softmax(hidden @ embedding.T + bias)`.
@@ -33,7 +30,8 @@ def tied_cross_entropy(
         embedding: (V, H), the weight that also embeds the inputs.
         bias: (V,).
         targets: (N,) int; negative targets are ignored.
-        rows: rows of a block; affects memory and speed only.
+        rows: rows of a block; affects memory and speed only. None takes 512 on a CPU and 4,096 elsewhere, enough for a
+            fast product and few enough that the logits are a small part of the memory.
         precision: of the matrix products; see `jaxft.models.products`.
 
     Returns:
@@ -47,6 +45,7 @@ def tied_cross_entropy(
     References:
         Press & Wolf, Using the Output Embedding to Improve Language Models, EACL 2017.
     """
+    rows = rows or (512 if jax.default_backend() == "cpu" else 4096)
     return _cross_entropy(hidden, embedding, bias, targets, rows, precision)
 
 

@@ -14,7 +14,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from jaxft.errors import InputError
-from jaxft.models import bert
+from jaxft.models import bert, bert_layers
 from jaxft.models.bert_config import BertConfig
 from jaxft.models.bert_layers import Attention
 from jaxft.models.torch_writer import write_state
@@ -230,7 +230,7 @@ def test_a_gpu_trains_as_a_cpu_does(monkeypatch):
         return jax.jit(jax.grad(loss))(params)
 
     text_after_text = gradient()
-    monkeypatch.setattr(jax.lax, "platform_dependent", lambda texts, cpu, default: default(texts))
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arrays, cpu, default: default(*arrays))
     for ours, theirs in zip(jax.tree.leaves(text_after_text), jax.tree.leaves(gradient()), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
@@ -242,6 +242,29 @@ def test_bfloat16_stays_near_and_keeps_float32_parameters():
     assert {state.dtype.name for state in outputs["hidden_states"]} == {"float32"}
     assert not np.allclose(outputs["logits"], expected("bert")["logits"], atol=1e-5)
     np.testing.assert_allclose(outputs["logits"], expected("bert")["logits"], atol=0.15)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_between_products_as_on_an_accelerator_stays_near(monkeypatch, name):
+    def logits_and_gradient():
+        apply, params = bert.load(GOLDEN / name, precision="bf16")
+
+        def loss(params, key):
+            outputs = apply(params, *inputs(name), key=key)
+            assert {output.dtype.name for output in jax.tree.leaves(outputs)} == {"float32"}
+            return jnp.sum(outputs["logits"] ** 2), outputs["logits"]
+
+        gradient, _ = jax.jit(jax.grad(loss, has_aux=True))(params, jax.random.key(0))
+        with jax.numpy_dtype_promotion("standard"):  # JAX's own attention needs it
+            logits = loss(params, None)[1]
+        return logits, np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(gradient)])
+
+    _, gradient = logits_and_gradient()
+    monkeypatch.setattr(bert_layers, "between", lambda precision: jnp.bfloat16)
+    logits, rounded = logits_and_gradient()
+    np.testing.assert_allclose(logits, expected(name)["logits"], atol=0.15)
+    assert 0 < np.linalg.norm(rounded - gradient) < 0.05 * np.linalg.norm(gradient)
 
 
 @pytest.fixture
