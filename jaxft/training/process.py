@@ -14,15 +14,18 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 def set_up() -> None:
     """Sets up the process of a job; call it before anything is computed.
 
-    Compiled programs are kept in the cache folder, so a second run starts at once. With the GNU C library, freed memory
-    stays with the process: XLA allocates all of a step's memory at every step, and the kernel would clear each page of
-    it every time, which takes a tenth of a step on a CPU. A CPU also computes a step in the thread that asks for it:
-    with another thread, the memory of a step is freed only after the next step has allocated its memory, and the job
-    holds twice as much.
+    Compiled programs are kept in the cache folder, so a second run starts at once. A CPU computes a step in the thread
+    that asks for it: with another thread, the memory of a step is freed only after the next step has allocated its
+    memory, and the job holds twice as much. With the GNU C library, memory that a CPU has freed stays with the process:
+    XLA allocates all of a step's memory at every step, and the kernel would clear each page of it every time, which
+    takes a tenth of a step. An accelerator has memory of its own, and its compiler many threads, which would wait for
+    one another at a single heap.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if jax.default_backend() != "cpu":
+        return
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(M_MMAP_MAX, 0)
         library.mallopt(M_TRIM_THRESHOLD, -1)

@@ -96,7 +96,8 @@ def measure(name: str, bf16: bool, model: Any, loss: Callable[[], Any], tokens: 
             value.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
             optimizer.step()
-        value.item()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
 
     seconds = seconds_per_step(run, timed)
     needed = torch.cuda.max_memory_allocated() if DEVICE == "cuda" else 0
