@@ -11,7 +11,7 @@ References:
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -145,12 +145,14 @@ class Encoder:
         frozen_layers: int = 0,
     ) -> dict[str, Any]:
         """The results of `Bert.__call__`, as a pure function of the parameters."""
-        model = nnx.merge(self._graphdef, params)
+        model = nnx.merge(_skeleton(self.config)[0], params)
         return model(input_ids, attention_mask, token_type_ids, key, frozen_layers=frozen_layers)
 
-    @cached_property
-    def _graphdef(self) -> nnx.GraphDef:
-        return nnx.graphdef(nnx.eval_shape(lambda: Bert(self.config, nnx.Rngs(0))))
+
+@lru_cache(maxsize=8)  # a job opens the same encoder several times
+def _skeleton(config: BertConfig) -> tuple[nnx.GraphDef, nnx.State]:
+    """What an encoder is made of, without its parameters, and their shapes."""
+    return nnx.split(nnx.eval_shape(lambda: Bert(config, nnx.Rngs(0))))
 
 
 def load(
@@ -218,7 +220,7 @@ def open_checkpoint(
     config = replace(config, pooling=pooling)
     if dropout is not None:
         config = replace(config, hidden_dropout=dropout, attention_dropout=dropout, head_dropout=dropout)
-    template = nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: Bert(config, nnx.Rngs(0)))))
+    template = nnx.to_pure_dict(_skeleton(config)[1])
     absent = {"pooler", "head"} & set(template) - {path.split("/")[0] for path in arrays}
     if absent and num_labels is not None:
         drawn = _drawn(config, seed)
