@@ -1,14 +1,18 @@
 """Tagged sentences of a table: lists of tokens with lists of tags, or texts with spans of characters."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import regex
 
+from jaxft.data.arrow import ARROW_SUFFIXES
 from jaxft.data.document import Split
+from jaxft.data.files import decompressed
 from jaxft.data.memory import Table
 from jaxft.data.spans import Span, split_tag, write_tags
-from jaxft.data.table import split_column_of, split_of
+from jaxft.data.table import rows, split_column_of, split_of, table_suffix
 from jaxft.data.tag_pieces import Unit, split_text
 from jaxft.data.tagged import Sentence, in_order
 from jaxft.errors import InputError
@@ -19,7 +23,21 @@ TYPE_KEYS = ("type", "label", "entity_group", "entity")
 UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
 
 
-def read_tagged_table(table: Table) -> tuple[dict[Split, list[Sentence]], int]:
+def is_tagged_table(path: Path) -> bool:
+    """Whether a file is read by `read_tagged_table`: Parquet, Arrow, or JSON lines in another form than CLUENER's."""
+    suffix = table_suffix(path)
+    if suffix != ".jsonl":
+        return suffix in ARROW_SUFFIXES
+    with decompressed(path) as stream:
+        first = next((line for line in stream if line.strip()), b"")
+    try:
+        fields = json.loads(first)
+    except ValueError:
+        return False  # the reader of CLUENER's form names the line
+    return isinstance(fields, dict) and not isinstance(fields.get("label"), dict)
+
+
+def read_tagged_table(source: Path | Table) -> tuple[dict[Split, list[Sentence]], int]:
     """The sentences of each split, and the number of spans that do not begin and end where tokens do.
 
     A row has its tokens in `tokens` (or `words` or `text`) and a tag for each in `tags` (or `ner_tags`, `labels` or
@@ -32,16 +50,16 @@ def read_tagged_table(table: Table) -> tuple[dict[Split, list[Sentence]], int]:
     Raises:
         InputError: at the first bad row.
     """
-    rows = list(table.rows())
-    if not rows:
-        raise InputError(f"{table.name} has no rows: give some sentences")
-    token_column = _column(rows[0], TOKEN_COLUMNS, "tokens")
-    tag_column = _column(rows[0], TAG_COLUMNS, "tags")
-    split_column = split_column_of(rows[0][1])
-    unit = _unit(fields.get(token_column) for _, fields in rows)
+    found = list(rows(source))
+    if not found:
+        raise InputError(f"{source.name if isinstance(source, Table) else source} has no rows: give some sentences")
+    token_column = _column(found[0], TOKEN_COLUMNS, "tokens")
+    tag_column = _column(found[0], TAG_COLUMNS, "tags")
+    split_column = split_column_of(found[0][1])
+    unit = _unit(fields.get(token_column) for _, fields in found)
     sentences: dict[Split, list[Sentence]] = {}
     cut = 0
-    for where, fields in rows:
+    for where, fields in found:
         split = split_of(fields, split_column, where) if split_column in fields else "train"
         if split == "unlabelled":
             continue

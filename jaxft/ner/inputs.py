@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxft.data.arrow import ARROW_SUFFIXES
 from jaxft.data.document import SPLIT_NAMES
 from jaxft.data.files import COMPRESSION_SUFFIXES, expanded, file_hash
 from jaxft.data.hub import checkpoint_folder
@@ -17,7 +18,7 @@ from jaxft.data.pieces import load_tokenizer
 from jaxft.data.spans import count_orphans, read_spans
 from jaxft.data.tag_pieces import TagPieces, TokenIds, Unit, guess_unit, tag_pieces
 from jaxft.data.tagged import Sentence, read_tagged
-from jaxft.data.tagged_table import read_tagged_table
+from jaxft.data.tagged_table import is_tagged_table, read_tagged_table
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
 from jaxft.models.bert import Encoder, open_checkpoint
@@ -28,7 +29,7 @@ PARTS = ("train", "dev", "test")
 SUFFIXES = tuple(
     f"{kind}{packed}"
     for packed in ("", *COMPRESSION_SUFFIXES)
-    for kind in ("", ".txt", ".tsv", ".conll", ".json", ".jsonl")
+    for kind in ("", ".txt", ".tsv", ".conll", ".json", ".jsonl", *ARROW_SUFFIXES)
 )
 
 
@@ -147,17 +148,32 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
 
 def _read_files(settings: Settings) -> tuple[dict[str, tuple[Sentence, ...]], str, list[str]]:
     files = find_files(settings)
-    sentences = {part: tuple(read_tagged(file, settings.tag_column)) for part, file in files.items()}
-    return sentences, " ".join(file_hash(file, part) for part, file in files.items()), []
+    sentences: dict[str, tuple[Sentence, ...]] = {}
+    lines = []
+    for part, file in files.items():
+        if not is_tagged_table(file):
+            sentences[part] = tuple(read_tagged(file, settings.tag_column))
+            continue
+        splits, told = _read_parts(file, str(file))
+        lines += told
+        sentences |= splits if len(files) == 1 else {part: tuple(chain.from_iterable(splits.values()))}
+    return sentences, " ".join(file_hash(file, part) for part, file in files.items()), lines
 
 
 def _read_table(table: Table) -> tuple[dict[str, tuple[Sentence, ...]], str, list[str]]:
-    parts, cut = read_tagged_table(table)
+    sentences, lines = _read_parts(table, table.name)
+    return sentences, table.fingerprint("tagged"), lines
+
+
+def _read_parts(source: Path | Table, name: str) -> tuple[dict[str, tuple[Sentence, ...]], list[str]]:
+    """The sentences of each split of a table, and what the user should know of them."""
+    parts, cut = read_tagged_table(source)
     if "train" not in parts:
-        raise InputError(f"{table.name} has no row of the split train: mark some as train")
-    told = f"{cut:,} spans begin or end within a token and take the whole of it, or have no token and are left out"
-    lines = [told] * bool(cut)
-    return {part: tuple(sentences) for part, sentences in parts.items()}, table.fingerprint("tagged"), lines
+        raise InputError(f"{name} has no row of the split train: mark some as train")
+    told = (
+        f"{name}: {cut:,} spans begin or end within a token and take the whole of it, or have no token and are left out"
+    )
+    return {part: tuple(sentences) for part, sentences in parts.items()}, [told] * bool(cut)
 
 
 def _held_out(train: tuple[Sentence, ...], settings: Settings) -> dict[str, tuple[Sentence, ...]]:

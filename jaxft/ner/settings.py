@@ -86,7 +86,7 @@ class Settings(RunSettings):
     data: str = ""
     """the training file; or PREFIX, where the files are PREFIX.train, PREFIX.dev and PREFIX.test; or a folder with the
     files train, dev and test; names may end in .txt, .tsv, .conll, .json or .jsonl; columns as in CoNLL, or JSON lines
-    as in CLUENER"""
+    as in CLUENER; or tables (.parquet, .arrow or .jsonl) with tokens and tags, or a text and its spans, in each row"""
     dev: Path | None = None
     """file of dev sentences; without one, some training sentences are held out"""
     test: Path | None = None

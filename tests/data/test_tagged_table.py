@@ -1,9 +1,11 @@
 """Tagged sentences of tables: tokens with tags and texts with spans are the same sentences."""
 
+import json
+
 import pytest
 
 from jaxft.data.memory import Table
-from jaxft.data.tagged_table import read_tagged_table
+from jaxft.data.tagged_table import is_tagged_table, read_tagged_table
 from jaxft.errors import InputError
 
 TOKENS = ["Ada", "Byron", "left", "Paris", "."]
@@ -77,3 +79,17 @@ def test_rows_name_their_splits():
 def test_bad_rows_are_refused(columns, message):
     with pytest.raises(InputError, match=message):
         read_tagged_table(Table(columns))
+
+
+def test_files_of_rows_are_told_from_the_other_forms(tmp_path):
+    rows = [{"tokens": TOKENS, "ner_tags": TAGS}, {"text": TEXT, "spans": SPANS}]
+    cluener = {"text": "Ada", "label": {"PER": {"Ada": [[0, 2]]}}}
+    for name, row, expected in (("rows", rows[0], True), ("spans", rows[1], True), ("cluener", cluener, False)):
+        (tmp_path / f"{name}.jsonl").write_text("\n" + json.dumps(row) + "\n")
+        assert is_tagged_table(tmp_path / f"{name}.jsonl") is expected
+    (tmp_path / "columns.txt").write_text("Ada B-PER\n")
+    (tmp_path / "bad.jsonl").write_text("{\n")
+    assert not is_tagged_table(tmp_path / "columns.txt")
+    assert not is_tagged_table(tmp_path / "bad.jsonl")
+    sentences, _ = read_tagged_table(tmp_path / "rows.jsonl")
+    assert [(list(s.tokens), list(s.tags)) for s in sentences["train"]] == [(TOKENS, TAGS)]

@@ -1,5 +1,6 @@
 """The files of a tagging job: where they are, what is held out, and what is refused by file and line."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,40 @@ def test_without_a_dev_file_some_of_train_is_held_out(tmp_path):
     assert [len(inputs.sentences[part]) for part in ("train", "dev", "test")] == [60, 20, 24]
     same = read_inputs(settings(data, tmp_path / "run", "--dev-fraction", "0.25"))
     assert same.sentences == inputs.sentences
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow", "jsonl", "one parquet"])
+def test_tables_of_sentences_are_read_as_columns_are(data, tmp_path, form):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import feather, parquet
+
+    expected = read_inputs(settings(data, tmp_path / "run")).sentences
+    parts = {
+        part: {"tokens": [list(s.tokens) for s in sentences], "tags": [list(s.tags) for s in sentences]}
+        for part, sentences in expected.items()
+    }
+    (tmp_path / "table").mkdir()
+    source = tmp_path / "table"
+    for part, columns in parts.items():
+        file = source / f"{part}.{form}"
+        if form == "parquet":
+            parquet.write_table(pyarrow.table(columns), file)
+        elif form == "arrow":
+            feather.write_feather(pyarrow.table(columns), file)
+        elif form == "jsonl":
+            rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if form == "one parquet":
+        source = source / "all.parquet"
+        tables = [pyarrow.table({**columns, "split": [part] * len(columns["tags"])}) for part, columns in parts.items()]
+        parquet.write_table(pyarrow.concat_tables(tables), source)
+    assert read_inputs(settings(str(source), tmp_path / "run")).sentences == expected
+
+
+def test_a_bad_row_of_a_table_is_refused_by_its_number(tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"tokens": ["Ada"], "tags": ["B-PER"]}\n{"tokens": ["a"], "tags": [3]}\n')
+    with pytest.raises(InputError, match=r"train.jsonl, line 2 has the tag '3', which is neither O nor"):
+        read_inputs(settings(str(tmp_path), tmp_path / "run"))
 
 
 def test_files_by_prefix_by_folder_and_by_name(data, tmp_path):
