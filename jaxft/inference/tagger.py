@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxft.data.pieces import load_tokenizer
-from jaxft.data.spans import Scheme, read_spans, write_tags
+from jaxft.data.spans import Scheme, Span, read_spans, write_tags
 from jaxft.data.tag_pieces import TagPieces, TokenIds, Unit, split_text, tag_pieces
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
@@ -68,6 +68,10 @@ class EntityTagger:
     def _decode(self) -> Any:
         return jax.jit(self.fns.decode_scored)
 
+    @cached_property
+    def _decode_with_losses(self) -> Any:
+        return jax.jit(self.fns.decode_with_losses)
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The types of entities."""
@@ -75,22 +79,43 @@ class EntityTagger:
 
     def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
         """Predicts the tags of the tokens of sentences, in their order; a sentence may be empty."""
-        return [write_tags(read_spans(tags), len(tags), self.scheme) for tags, _ in self._tags_and_scores(sentences)]
+        decoded = self._decoded(self._decode, sentences)
+        return [write_tags(read_spans(tags), len(tags), self.scheme) for tags, _ in decoded]
 
-    def _tags_and_scores(self, sentences: Sequence[Sequence[str]]) -> list[tuple[list[str], list[float]]]:
-        """The tags in BIO of each sentence, and the probability of each."""
+    def judge(
+        self, sentences: Sequence[Sequence[str]], true: Sequence[Sequence[str]]
+    ) -> list[tuple[dict[Span, float], float]]:
+        """Predicts the entities of sentences with their scores, and measures the loss of the true tags.
+
+        The loss of a sentence, in nats, is the negative log-likelihood of its true tags; without a random field it is
+        the sum of the cross-entropies. Of a sentence in several windows each token counts once, in the window that also
+        predicts its tag, and with a random field given the tags after it in that window. A type of entity that the
+        model does not know counts as O.
+
+        Args:
+            sentences: tokens of each.
+            true: the true tags of each, in any scheme.
+        """
+        decoded = self._decoded(self._decode_with_losses, sentences, true)
+        return [(_scored_spans(tags, values), float(values[:, 1].sum())) for tags, values in decoded]
+
+    def _decoded(
+        self, decode: Any, sentences: Sequence[Sequence[str]], true: Sequence[Sequence[str]] | None = None
+    ) -> list[tuple[list[str], np.ndarray]]:
+        """The tags in BIO of each sentence, and (T, ...) what `decode` gives with each: first its probability."""
         numbers = [number for number, tokens in enumerate(sentences) if tokens]
-        result: list[tuple[list[str], list[float]]] = [([], []) for _ in sentences]
+        result: list[tuple[list[str], np.ndarray]] = [([], np.zeros((0, 2))) for _ in sentences]
         if not numbers:
             return result
         nonempty, names = [sentences[number] for number in numbers], self.fns.config.tags
-        pieces = tag_pieces(nonempty, None, names, self.scheme, self._token_ids, self.max_length)
+        true = None if true is None else [true[number] for number in numbers]
+        pieces = tag_pieces(nonempty, true, names, self.scheme, self._token_ids, self.max_length)
         widths = sorted({min(width, self.max_length) for width in (*WIDTHS, self.max_length)})
-        decoded = map_windows(self._decode, self.params, pieces, self.batch_size, widths)
+        decoded = map_windows(decode, self.params, pieces, self.batch_size, widths)
         tags = pieces.merge_windows([window[:, 0] for window in decoded], names)
-        scores = pieces.merge([window[window[:, 0] >= 0, 1].tolist() for window in decoded], 0.0)
-        for number, sentence_tags, sentence_scores in zip(numbers, tags, scores, strict=True):
-            result[number] = (sentence_tags, sentence_scores)
+        values = pieces.merge([window[window[:, 0] >= 0, 1:].tolist() for window in decoded], [0.0])
+        for number, sentence_tags, sentence_values in zip(numbers, tags, values, strict=True):
+            result[number] = (sentence_tags, np.array(sentence_values))
         return result
 
     def entities(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
@@ -102,11 +127,11 @@ class EntityTagger:
         token_places = [split_text(text, self.unit) for text in texts]
         sentences = [[text[a:b] for a, b in places] for text, places in zip(texts, token_places, strict=True)]
         entities = []
-        for text, places, (tags, scores) in zip(texts, token_places, self._tags_and_scores(sentences), strict=True):
+        decoded = self._decoded(self._decode, sentences)
+        for text, places, (tags, values) in zip(texts, token_places, decoded, strict=True):
             found = []
-            for name, first, last in read_spans(tags):
+            for (name, first, last), score in _scored_spans(tags, values).items():
                 start, end = places[first][0], places[last - 1][1]
-                score = round(min(scores[first:last]), 6)
                 found.append({"type": name, "start": start, "end": end, "text": text[start:end], "score": score})
             entities.append(found)
         return entities
@@ -191,6 +216,11 @@ class EntityTagger:
             scheme=description["scheme"],
             max_length=int(description["max_length"]),
         )
+
+
+def _scored_spans(tags: Sequence[str], values: np.ndarray) -> dict[Span, float]:
+    """The entities that tags mark, each with the least probability of its tags, the first column of `values`."""
+    return {span: round(float(values[span[1] : span[2], 0].min()), 6) for span in read_spans(tags)}
 
 
 def decode_tags(

@@ -59,6 +59,35 @@ def log_likelihood(crf: CRF, emissions: ArrayLike, tags: ArrayLike, mask: ArrayL
     return score - _log_partition(crf, emissions, mask)
 
 
+def tag_log_likelihoods(crf: CRF, emissions: ArrayLike, tags: ArrayLike, mask: ArrayLike) -> jax.Array:
+    """The log-probability (B, T) float32, in nats, of each tag given those after it; 0 on padding.
+
+    Those of a sequence sum to its log-likelihood.
+
+    Args:
+        crf, emissions, tags, mask: as for `log_likelihood`.
+
+    Examples:
+        >>> crf = {"transitions": jnp.zeros((2, 2)), "start": jnp.zeros(2), "end": jnp.zeros(2)}
+        >>> emissions = jnp.log(jnp.array([[[0.25, 0.75], [0.5, 0.5], [0.5, 0.5]]]))
+        >>> mask = jnp.array([[True, True, False]])
+        >>> jnp.exp(tag_log_likelihoods(crf, emissions, jnp.array([[0, 1, -1]]), mask)).round(4).tolist()
+        [[0.25, 0.5, 1.0]]
+    """
+    crf, emissions, mask = _float32(crf), _time_first(emissions).astype(jnp.float32), _time_first(mask)
+    tags = jnp.where(mask, _time_first(tags), 0)
+    (alpha, _), alphas = _forward(crf, emissions, mask)
+
+    def step(after: jax.Array, x: tuple) -> tuple[jax.Array, jax.Array]:
+        alpha, tag, valid = x  # after (B, K): the score from each tag to what follows
+        logs = jnp.take_along_axis(jax.nn.log_softmax(alpha + after, axis=1), tag[:, None], axis=1)[:, 0]
+        after = jnp.where(valid[:, None], crf["transitions"].T[tag], after)
+        return after, jnp.where(valid, logs, jnp.zeros_like(logs))
+
+    end = jnp.broadcast_to(crf["end"][None, :], alpha.shape)
+    return _time_first(jax.lax.scan(step, end, (alphas, tags, mask), reverse=True)[1])
+
+
 def viterbi(crf: CRF, emissions: ArrayLike, mask: ArrayLike) -> jax.Array:
     """The tags (B, T) int32 of the best sequence; -1 where `mask` is False.
 
@@ -170,18 +199,27 @@ def _score(crf: CRF, emissions: jax.Array, tags: jax.Array, mask: jax.Array) -> 
 
 def _log_partition(crf: CRF, emissions: jax.Array, mask: jax.Array) -> jax.Array:
     """The logarithm of the sum of exp(score) over all sequences, (B,)."""
+    (alpha, begun), _ = _forward(crf, emissions, mask)
+    total = jax.nn.logsumexp(alpha + crf["end"][None, :], axis=1)
+    return jnp.where(begun, total, jnp.zeros_like(total))
 
-    def step(carry: tuple, x: tuple) -> tuple[tuple, None]:
-        alpha, begun = carry  # (B, K): the same sum over the sequences that end in each tag
+
+def _forward(crf: CRF, emissions: jax.Array, mask: jax.Array) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+    """The logarithm of the sum of exp(score) over the sequences that end in each tag.
+
+    Returns:
+        Those of the whole sequences (B, K) with whether there is a step (B,), and those up to each step (T, B, K).
+    """
+
+    def step(carry: tuple, x: tuple) -> tuple[tuple, jax.Array]:
+        alpha, begun = carry
         emission, valid = x
         through = jax.nn.logsumexp(alpha[:, :, None] + crf["transitions"][None], axis=1)
         moved = jnp.where(begun[:, None], through, crf["start"][None, :]) + emission
-        return (jnp.where(valid[:, None], moved, alpha), begun | valid), None
+        alpha = jnp.where(valid[:, None], moved, alpha)
+        return (alpha, begun | valid), alpha
 
-    start = (jnp.zeros_like(emissions[0]), jnp.zeros_like(mask[0]))
-    (alpha, begun), _ = jax.lax.scan(step, start, (emissions, mask))
-    total = jax.nn.logsumexp(alpha + crf["end"][None, :], axis=1)
-    return jnp.where(begun, total, jnp.zeros_like(total))
+    return jax.lax.scan(step, (jnp.zeros_like(emissions[0]), jnp.zeros_like(mask[0])), (emissions, mask))
 
 
 def _float32(crf: CRF) -> dict[str, jax.Array]:

@@ -17,7 +17,7 @@ import optax
 from flax import nnx
 
 from jaxft.models.bert import Encoder
-from jaxft.models.crf import constrain, init_crf, log_likelihood, marginals, viterbi
+from jaxft.models.crf import constrain, init_crf, log_likelihood, marginals, tag_log_likelihoods, viterbi
 from jaxft.models.dropout import dropout
 from jaxft.models.hashing import mixed
 from jaxft.models.lstm import lstm
@@ -164,8 +164,7 @@ class TaggerFns:
         mask = tags >= 0
         scores, crf = self._scores_and_crf(params, batch, key)
         if crf is None:
-            losses = optax.softmax_cross_entropy_with_integer_labels(scores, jnp.where(mask, tags, 0))
-            total = jnp.where(mask, losses, jnp.zeros_like(losses)).sum()
+            total = _tag_losses(scores, crf, tags, mask).sum()
         else:
             total = -log_likelihood(crf, scores, tags, mask).sum()
         count = mask.sum().astype(jnp.float32)
@@ -183,12 +182,17 @@ class TaggerFns:
         """The best tags and their probabilities, (B, T, 2) float32; the tag is -1 where those of the batch are."""
         mask = jnp.asarray(batch["tags"]) >= 0
         scores, crf = self._scores_and_crf(params, batch, None)
-        if crf is None:
-            tags, probabilities = scores.argmax(axis=2).astype(jnp.int32), jax.nn.softmax(scores, axis=2)
-        else:
-            tags, probabilities = viterbi(crf, scores, mask), marginals(crf, scores, mask)
-        chosen = jnp.take_along_axis(probabilities, jnp.maximum(tags, 0)[:, :, None], axis=2)[:, :, 0]
-        return jnp.stack([jnp.where(mask, tags, jnp.int32(-1)).astype(jnp.float32), chosen], axis=2)
+        return _best_tags(scores, crf, mask)
+
+    def decode_with_losses(self, params: Any, batch: Batch) -> jax.Array:
+        """As `decode_scored`, and the losses of the batch's own tags in nats, (B, T, 3) float32.
+
+        Those of a row sum to the negative log-likelihood of its tags.
+        """
+        tags = jnp.asarray(batch["tags"])
+        scores, crf = self._scores_and_crf(params, batch, None)
+        losses = _tag_losses(scores, crf, tags, tags >= 0)
+        return jnp.concatenate([_best_tags(scores, crf, tags >= 0), losses[:, :, None]], axis=2)
 
     def _scores_and_crf(self, params: Any, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, Any]:
         """The scores (B, T, K), and the constrained random field or None."""
@@ -201,3 +205,21 @@ class TaggerFns:
         graphdef = nnx.graphdef(nnx.eval_shape(lambda: Tagger(self.config, nnx.Rngs(0))))
         scores = nnx.merge(graphdef, params["tagger"])(tokens, valid, keys[1])
         return scores, constrain(params["tagger"]["crf"], self.config.tags) if self.config.crf else None
+
+
+def _best_tags(scores: jax.Array, crf: Any, mask: jax.Array) -> jax.Array:
+    """The best tags, -1 where `mask` is False, and their probabilities, (B, T, 2) float32."""
+    if crf is None:
+        tags, probabilities = scores.argmax(axis=2).astype(jnp.int32), jax.nn.softmax(scores, axis=2)
+    else:
+        tags, probabilities = viterbi(crf, scores, mask), marginals(crf, scores, mask)
+    chosen = jnp.take_along_axis(probabilities, jnp.maximum(tags, 0)[:, :, None], axis=2)[:, :, 0]
+    return jnp.stack([jnp.where(mask, tags, jnp.int32(-1)).astype(jnp.float32), chosen], axis=2)
+
+
+def _tag_losses(scores: jax.Array, crf: Any, tags: jax.Array, mask: jax.Array) -> jax.Array:
+    """The loss (B, T) of each tag: with a random field given the tags after it, without one alone; 0 on padding."""
+    if crf is not None:
+        return -tag_log_likelihoods(crf, scores, tags, mask)
+    losses = optax.softmax_cross_entropy_with_integer_labels(scores, jnp.where(mask, tags, 0))
+    return jnp.where(mask, losses, jnp.zeros_like(losses))

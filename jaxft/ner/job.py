@@ -97,13 +97,14 @@ def _train_once(inputs: Inputs, settings: Settings, run: Run, stage: str, seed: 
 
 
 def _predictions(inputs: Inputs, settings: Settings) -> list[Row]:
-    """The entities that the kept model finds in each test sentence."""
+    """The entities that the kept model finds in each test sentence, and its loss; see `EntityTagger.judge`."""
     sentences = inputs.sentences["test"]
-    predicted = load(settings.out / MODEL).tag([sentence.tokens for sentence in sentences])
+    model = load(settings.out / MODEL)
+    judged = model.judge([sentence.tokens for sentence in sentences], [sentence.tags for sentence in sentences])
     space = "" if inputs.unit == "characters" else " "
     return [
-        entity_row(sentence.tokens, read_spans(sentence.tags), read_spans(tags), space)
-        for sentence, tags in zip(sentences, predicted, strict=True)
+        entity_row(sentence.tokens, read_spans(sentence.tags), entities, loss, space)
+        for sentence, (entities, loss) in zip(sentences, judged, strict=True)
     ]
 
 

@@ -3,7 +3,7 @@
 import csv
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,25 +97,38 @@ def label_set_rows(
     return rows
 
 
-def entity_row(tokens: Sequence[str], true: Sequence[Entity], predicted: Sequence[Entity], space: str = " ") -> Row:
-    """A row for a tagged sentence; the loss is the number of entities that are missed or added.
+def entity_row(
+    tokens: Sequence[str], true: Sequence[Entity], predicted: Mapping[Entity, float], loss: float, space: str = " "
+) -> Row:
+    """A row for a tagged sentence, whose prediction tells the score of each entity after its words.
 
     Args:
         tokens: of the sentence.
         true: its entities: type, first token, and the token after the last.
-        predicted: those that were found.
+        predicted: those that were found, with their scores.
+        loss: the negative log-likelihood of the true tags, in nats.
         space: what joins tokens to a text.
 
     Examples:
-        >>> row = entity_row(["Ada", "Byron", "left"], [("PER", 0, 2)], [("PER", 0, 1), ("LOC", 2, 3)])
-        >>> row["label"], row["loss"], row["mistakes"]
-        ('PER: Ada Byron', 3.0, ['PER with other ends', 'LOC added'])
+        >>> row = entity_row(["Ada", "Byron", "left"], [("PER", 0, 2)], {("PER", 0, 1): 0.9, ("LOC", 2, 3): 0.5}, 4.2)
+        >>> row["label"], row["prediction"]
+        ('PER: Ada Byron', 'PER: Ada (0.9000); LOC: left (0.5000)')
+        >>> row["mistakes"]
+        ['PER with other ends', 'LOC added']
     """
-    missed, added = set(true) - set(predicted), set(predicted) - set(true)
+    mistakes = _entity_mistakes(set(true) - predicted.keys(), predicted.keys() - set(true))
+    words = {entity: f"{entity[0]}: {space.join(tokens[entity[1] : entity[2]])}" for entity in (*true, *predicted)}
+    return {
+        "text": space.join(tokens),
+        "label": "; ".join(words[entity] for entity in true),
+        "prediction": "; ".join(f"{words[entity]} ({score:.4f})" for entity, score in predicted.items()),
+        "loss": loss,
+        "mistakes": mistakes,
+    }
 
-    def words(entities: Sequence[Entity]) -> str:
-        return "; ".join(f"{name}: {space.join(tokens[a:b])}" for name, a, b in entities)
 
+def _entity_mistakes(missed: Iterable[Entity], added: Iterable[Entity]) -> list[str]:
+    """Entities that were missed or added, in words; a missed one is paired with an added one that overlaps it."""
     mistakes = []
     unpaired = sorted(added, key=lambda entity: entity[1:])
     for name, start, end in sorted(missed, key=lambda entity: entity[1:]):
@@ -125,13 +138,7 @@ def entity_row(tokens: Sequence[str], true: Sequence[Entity], predicted: Sequenc
             continue
         unpaired.remove(other)
         mistakes.append(f"{name} with other ends" if other[0] == name else f"{name} taken for {other[0]}")
-    return {
-        "text": space.join(tokens),
-        "label": words(true),
-        "prediction": words(predicted),
-        "loss": float(len(missed) + len(added)),
-        "mistakes": [*mistakes, *(f"{name} added" for name, _, _ in unpaired)],
-    }
+    return [*mistakes, *(f"{name} added" for name, _, _ in unpaired)]
 
 
 def write_predictions(folder: Path, rows: Sequence[Row]) -> None:

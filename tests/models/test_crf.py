@@ -58,6 +58,19 @@ def test_equals_an_enumeration_of_all_sequences(seed: int, lengths: list[int], l
         assert (best[i][~mask[i]] == -1).all()
 
 
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_the_likelihoods_of_tags_sum_to_that_of_their_sequence(seed: int):
+    rng = np.random.default_rng(seed)
+    crf, emissions = random_crf(rng, 3), rng.normal(size=(2, 6, 3)).astype(np.float32)
+    mask = rng.random((2, 6)) < 0.6
+    tags = np.where(mask, rng.integers(0, 3, (2, 6)), -1)
+    each = np.asarray(jax.jit(crf_functions.tag_log_likelihoods)(crf, emissions, tags, mask))
+    np.testing.assert_allclose(each.sum(axis=1), log_likelihood(crf, emissions, tags, mask), rtol=1e-4, atol=1e-5)
+    assert not each[~mask].any()
+    assert (each <= 0).all()
+
+
 def test_equals_torchcrf():
     golden = json.loads(GOLDEN.read_text())
     crf = {name: jnp.array(golden[name], jnp.float32) for name in ("transitions", "start", "end")}

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 import jaxft
 from jaxft import predict
+from jaxft.data.tagged import read_tagged
 from jaxft.errors import InputError
 from jaxft.files import read_json
 from jaxft.inference.tagger import EntityTagger
@@ -47,6 +49,41 @@ def test_a_run_learns_and_its_model_finds_entities_in_raw_text(finished):
     assert all(0.5 < entity["score"] <= 1 for entity in predicted)
     assert model.predict([text]) == [predicted]
     assert model.tag([[], ["in", "rome"]]) == [[], ["O", "B-LOC"]]
+
+
+def test_predictions_tell_scores_of_entities_and_losses_of_sentences(finished):
+    model = jaxft.load(finished)
+    with open(finished / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    sentences = list(read_tagged(Path(read_json(finished / "config.json")["data"] + ".test")))
+    assert [row["text"] for row in rows] == [" ".join(sentence.tokens) for sentence in sentences]
+    for row, sentence in zip(rows, sentences, strict=True):
+        found = [f"{one['type']}: {one['text']} ({one['score']:.4f})" for one in model.predict(row["text"])]
+        assert row["prediction"].split("; ") == (found or [""])
+        tokens = len(sentence.tokens)
+        assert float(row["loss"]) == pytest.approx(tokens * mean_loss(model, sentence), rel=1e-3, abs=1e-5)
+
+
+def mean_loss(model, sentence) -> float:
+    """The loss per token of a sentence, as training measures it."""
+    tags = [model.fns.config.tags.index(tag) for tag in sentence.tags]
+    ids = [model.tokenizer.encode(sentence.tokens)]
+    batch = {"tokens": np.array(ids), "lengths": np.array([len(tags)]), "tags": np.array([tags])}
+    return float(model.fns.loss(model.params, (), batch, None)[0])
+
+
+def test_each_token_of_a_sentence_in_windows_counts_once(data, tmp_path):
+    alone = ["--model.head", "softmax", "--model.lstm-size", "0", "--model.bigrams", "0"]  # no token sees another
+    plain = settings(data, tmp_path, *alone)
+    inputs = read_inputs(plain)
+    model = as_model(inputs, plain, inputs.fns.init(0))
+    sentences = [["so", "ada", "byron", "in", "rome", "today"] * 4, []]
+    tags = [["O", "B-PER", "I-PER", "O", "B-LOC", "O"] * 4, []]
+    (_, whole), (_, empty) = model.judge(sentences, tags)
+    (_, cut), _ = replace(model, max_length=5).judge(sentences, tags)
+    assert cut == pytest.approx(whole, rel=1e-5)
+    assert whole > 0
+    assert empty == 0
 
 
 def test_files_and_standard_input_are_answered_in_order(finished, tmp_path, monkeypatch, capfd):

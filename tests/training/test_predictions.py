@@ -71,6 +71,8 @@ def test_losses_are_those_of_their_task():
     ],
 )
 def test_mistakes_of_a_tagger_are_told_in_words(predicted, mistakes):
-    row = entity_row(["Ada", "Byron", "in", "Rome"], [("PER", 0, 2)], predicted)
+    scores = dict.fromkeys(predicted, 0.75)
+    row = entity_row(["Ada", "Byron", "in", "Rome"], [("PER", 0, 2)], scores, 1.5)
     assert row["mistakes"] == mistakes
-    assert (row["loss"] == 0) == (not mistakes)
+    assert row["loss"] == 1.5
+    assert row["prediction"].count("(0.7500)") == len(predicted)
