@@ -13,6 +13,7 @@ from jaxft.language_model.settings import Directions, LanguageModelSettings
 from jaxft.language_model.stage import (
     LANGUAGE_MODEL,
     adapted_params,
+    as_language_model,
     directions,
     fine_tune_lm,
     lm_result,
@@ -29,18 +30,24 @@ BOTH = stage_name(LANGUAGE_MODEL, "both")
 
 
 def train_lms(
-    texts: Texts, settings: LanguageModelSettings, wanted: Directions, starts: dict[Direction, Any], run: Run
+    texts: Texts,
+    settings: LanguageModelSettings,
+    wanted: Directions,
+    starts: dict[Direction, Any],
+    run: Run,
+    pretokenized: bool = False,
 ) -> dict[Direction, StageResult]:
     """The language models of the wanted directions; those that the run has finished are read from it.
 
     Two models train in one program, as their windows have the same shapes, unless the average of each has to begin at
-    its own step (nt-asgd).
+    its own step (nt-asgd). Trackers get a text that each model writes when it has been trained.
 
     Args:
         texts, settings, run: as in `pretrain_lm`.
         wanted: forward, backward or both.
         starts: what `fine_tune_lm` starts from, by direction; an entry is removed when it is used, which frees its
             memory. A direction without an entry starts from random weights.
+        pretokenized: whether spaces alone separate the tokens of the texts; see `TextLanguageModel`.
 
     Raises:
         InputError, Stopped: as `pretrain_lm`.
@@ -55,12 +62,29 @@ def train_lms(
     if len(missing) > 1 and settings.lm.average != "nt-asgd":
         results = _train_together(texts, settings, missing, starts, run)
         run.finish({names[direction]: result for direction, result in results.items()})
+        _write_samples(texts, settings, results, run, pretokenized)
         return results
     for direction in missing:
         start = _take_start(starts, direction, texts, settings)
         results[direction] = fine_tune_lm(texts, settings, start, run, direction)
         run.finish({names[direction]: results[direction]})
+        _write_samples(texts, settings, {direction: results[direction]}, run, pretokenized)
     return results
+
+
+def _write_samples(
+    texts: Texts,
+    settings: LanguageModelSettings,
+    trained: Mapping[Direction, StageResult],
+    run: Run,
+    pretokenized: bool,
+) -> None:
+    """Hands a text of each model to the trackers of the run, if it has any."""
+    if not run.is_tracked:
+        return
+    for direction, result in trained.items():
+        sample = as_language_model(texts, settings, result.params, direction, pretokenized).generate("")
+        run.write_text(stage_name(LANGUAGE_MODEL, direction), result.report["steps"], "sample", sample)
 
 
 def _take_start(starts: dict[Direction, Any], direction: Direction, texts: Texts, settings: Any) -> Any:

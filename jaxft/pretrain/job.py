@@ -127,9 +127,9 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
     settings, texts = prepared.settings, prepared.inputs
     entries: dict[str, Any] = {}
     rows = []
-    for direction, trained in train_lms(texts, settings, settings.direction, {}, run).items():
+    pretokenized = settings.data is not None
+    for direction, trained in train_lms(texts, settings, settings.direction, {}, run, pretokenized).items():
         stage = stage_name(LANGUAGE_MODEL, direction)
-        pretokenized = settings.data is not None
         model = as_language_model(texts, settings, trained.params, direction, pretokenized)
         model.save(settings.out / LANGUAGE_MODELS[direction])
         entries[stage] = _scores(texts, settings, trained, direction)

@@ -138,6 +138,16 @@ class Run:
         for tracker in self._trackers:
             tracker.write(tracked_numbers(stage, values), step)
 
+    @property
+    def is_tracked(self) -> bool:
+        """Whether trackers take what the run writes."""
+        return bool(self._trackers)
+
+    def write_text(self, stage: str, step: int, name: str, text: str) -> None:
+        """Hands a text to the trackers; the metrics log has no place for it."""
+        for tracker in self._trackers:
+            tracker.write_texts({f"{stage}/{name}": text}, step)
+
     def _log_bytes(self) -> int:
         return 0 if self._log is None else self._log.size()
 

@@ -1,7 +1,7 @@
 """Trackers of experiments beside metrics.jsonl: TensorBoard, Weights & Biases, Trackio and MLflow.
 
-A run hands each line of its metrics to every tracker, and its result at the end. Each needs a package of its own, which
-`pip install 'jaxft[tensorboard]'` and the like install.
+A run hands each line of its metrics to every tracker, the texts that its stages write, and its result at the end. Each
+needs a package of its own, which `pip install 'jaxft[tensorboard]'` and the like install.
 """
 
 import hashlib
@@ -36,6 +36,10 @@ class Sink(Protocol):
 
     def write(self, numbers: Mapping[str, float], step: int) -> None:
         """Takes the numbers of a step, by names such as `classifier/loss`; steps are counted in their stage."""
+        ...
+
+    def write_texts(self, texts: Mapping[str, str], step: int) -> None:
+        """Takes the texts of a step, by names such as `language_model/sample`."""
         ...
 
     def finish(self, scores: Mapping[str, float], texts: Mapping[str, str], figures: Mapping[str, "Figure"]) -> None:
@@ -129,6 +133,10 @@ class _Guarded:
         """As `Sink.write`."""
         self._call(self._sink.write, numbers, step)
 
+    def write_texts(self, texts: Mapping[str, str], step: int) -> None:
+        """As `Sink.write_texts`."""
+        self._call(self._sink.write_texts, texts, step)
+
     def finish(self, scores: Mapping[str, float], texts: Mapping[str, str], figures: Mapping[str, "Figure"]) -> None:
         """As `Sink.finish`."""
         self._call(self._sink.finish, scores, texts, figures)
@@ -150,6 +158,12 @@ class TensorBoard:
         """As `Sink.write`; the numbers are on the disk when this returns."""
         for name, value in numbers.items():
             self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def write_texts(self, texts: Mapping[str, str], step: int) -> None:
+        """As `Sink.write_texts`."""
+        for name, text in texts.items():
+            self._writer.add_text(name, text, step)
         self._writer.flush()
 
     def finish(self, scores: Mapping[str, float], texts: Mapping[str, str], figures: Mapping[str, "Figure"]) -> None:
@@ -180,13 +194,20 @@ class _Logged:
             self._define_steps(stage)
         self._run.log({**numbers, f"{stage}/step": step})
 
+    def write_texts(self, texts: Mapping[str, str], step: int) -> None:
+        """As `Sink.write_texts`; a library without pages of HTML takes none."""
+        if pages := self._pages(texts):
+            self.write(pages, step)
+
+    def _pages(self, texts: Mapping[str, str]) -> dict[str, Any]:
+        if not hasattr(self._library, "Html"):
+            return {}
+        return {name: self._library.Html(f"<pre>{html.escape(text)}</pre>") for name, text in texts.items()}
+
     def finish(self, scores: Mapping[str, float], texts: Mapping[str, str], figures: Mapping[str, "Figure"]) -> None:
         """As `Sink.finish`."""
         images = {name: self._library.Image(_pixels(figure)) for name, figure in figures.items()}
-        pages = {}
-        if hasattr(self._library, "Html"):
-            pages = {name: self._library.Html(f"<pre>{html.escape(text)}</pre>") for name, text in texts.items()}
-        self._run.log({**{f"test/{name}": value for name, value in scores.items()}, **images, **pages})
+        self._run.log({**{f"test/{name}": value for name, value in scores.items()}, **images, **self._pages(texts)})
 
     def close(self, failed: bool) -> None:
         """Ends the run."""
@@ -231,12 +252,16 @@ class MLflow:
         for name, value in numbers.items():
             self._client.log_metric(self._id, name, value, step=step)
 
+    def write_texts(self, texts: Mapping[str, str], step: int) -> None:
+        """As `Sink.write_texts`; a later text of the same name replaces the earlier one."""
+        for name, text in texts.items():
+            self._client.log_text(self._id, text, f"{name}.md")
+
     def finish(self, scores: Mapping[str, float], texts: Mapping[str, str], figures: Mapping[str, "Figure"]) -> None:
         """As `Sink.finish`."""
         for name, value in scores.items():
             self._client.log_metric(self._id, f"test/{name}", value)
-        for name, text in texts.items():
-            self._client.log_text(self._id, text, f"{name}.md")
+        self.write_texts(texts, 0)
         for name, figure in figures.items():
             self._client.log_figure(self._id, figure, f"{name}.png")
 

@@ -60,6 +60,21 @@ def test_a_run_leaves_everything_behind(finished):
         assert held_out[-1][f"loss_{kind}"] == pytest.approx(summary[name]["valid_loss"])
 
 
+@pytest.mark.filterwarnings("default")
+def test_trackers_get_a_text_of_each_language_model_once(book, tmp_path):
+    pytest.importorskip("tensorboardX")
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    flags = ["--text", str(book), "--out", str(tmp_path / "run"), "--direction", "both", "--track", "tensorboard"]
+    for resume in ([], ["--resume"]):
+        main([*flags, *resume, *SMALL])
+    events = accumulator.EventAccumulator(str(tmp_path / "run/tensorboard")).Reload()
+    steps = {line["step"] for line in read_metrics(tmp_path / "run/metrics.jsonl")}
+    for name in ("language_model", "language_model_backward"):
+        (sample,) = events.Tensors(f"{name}/sample/text_summary")
+        assert sample.step == max(steps)
+        assert sample.tensor_proto.string_val[0].decode() == jaxft.load(tmp_path / "run" / name).generate("")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_each_of_two_in_one_program_ends_as_it_does_alone(finished, book, tmp_path, direction):

@@ -25,6 +25,9 @@ class Recorder:
     def write(self, numbers, step):
         self.lines.append((step, numbers))
 
+    def write_texts(self, texts, step):
+        raise AssertionError("no stage writes a text")
+
     def finish(self, scores, texts, figures):
         raise AssertionError("the job calls it, not the run")
 
@@ -62,6 +65,7 @@ def train(prepared, run):
     for step in range(3):
         run.write("classifier", step, loss=0.5 - 0.1 * step, **{"lr/head": 0.01})
     run.write("classifier", 2, split="dev", accuracy=0.75)
+    run.write_text("language_model", 2, "sample", "a <fine> film")
     return {
         "test": classification_scores([0, 1], [0, 1], ["neg", "pos"]),
         "predictions": classified_rows(["dull", "fine"], np.array([0, 1]), np.eye(2), ["neg", "pos"]),
@@ -80,6 +84,8 @@ def test_tensorboard_reads_rates_losses_scores_texts_the_picture_and_the_setting
     assert [event.value for event in events.Scalars("classifier/dev/accuracy")] == [0.75]
     assert events.Tags()["images"] == ["confusion"]
     assert {"data/text_summary", "errors/text_summary"} <= set(events.Tags()["tensors"])
+    (sample,) = events.Tensors("language_model/sample/text_summary")
+    assert (sample.step, sample.tensor_proto.string_val[0]) == (2, b"a <fine> film")
     (inner,) = (path for path in (tmp_path / "run/tensorboard").iterdir() if path.is_dir())
     settings = accumulator.EventAccumulator(str(inner)).Reload()
     assert settings.Scalars("accuracy")[0].value == 1.0
@@ -91,7 +97,7 @@ class Library:
 
     def __init__(self):
         self.logged, self.options = [], None
-        self.Image = lambda pixels: pixels.shape
+        self.Image, self.Html = lambda pixels: pixels.shape, str
 
     def init(self, **options):
         self.options = options
@@ -106,6 +112,7 @@ def test_wandb_and_trackio_go_on_in_the_same_run(name, tmp_path, monkeypatch):
     Job("ulmfit", prepare, train).run(RunSettings(out=tmp_path / "run", track=(name,)))
     assert library.logged[0] == {"classifier/loss": 0.5, "classifier/lr/head": 0.01, "classifier/step": 0}
     assert library.logged[3] == {"classifier/dev/accuracy": 0.75, "classifier/step": 2}
+    assert library.logged[4] == {"language_model/sample": "<pre>a &lt;fine&gt; film</pre>", "language_model/step": 2}
     assert library.logged[-1]["test/accuracy"] == 1.0
     assert library.logged[-1]["confusion"][2] == 3
     first = library.options
@@ -114,6 +121,28 @@ def test_wandb_and_trackio_go_on_in_the_same_run(name, tmp_path, monkeypatch):
     assert library.options is not None
     assert first["resume"] == "allow"
     assert {key: first.get(key) for key in ("id", "name")} == {key: library.options.get(key) for key in ("id", "name")}
+
+
+class Client:
+    """What is used of the client of MLflow."""
+
+    def __init__(self):
+        self.texts = {}
+        self.create_run = lambda number, run_name, tags: SimpleNamespace(info=SimpleNamespace(run_id="r"))
+        self.get_experiment_by_name = self.search_runs = self.log_param = self.log_metric = lambda *_, **__: None
+        self.create_experiment = self.log_figure = self.set_terminated = lambda *_: None
+
+    def log_text(self, run, text, name):
+        self.texts[name] = text
+
+
+def test_mlflow_keeps_texts_as_files(tmp_path, monkeypatch):
+    client = Client()
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=lambda: client))
+    monkeypatch.setattr("jaxft.training.trackers.find_spec", lambda package: package)
+    Job("ulmfit", prepare, train).run(RunSettings(out=tmp_path / "run", track=("mlflow",)))
+    assert client.texts["language_model/sample.md"] == "a <fine> film"
+    assert {"data.md", "errors.md"} <= client.texts.keys()
 
 
 def test_a_tracker_that_is_not_installed_is_refused_before_there_is_a_folder(tmp_path, monkeypatch):
