@@ -13,7 +13,8 @@ import tyro
 
 from jaxft.errors import InputError, reason_of, run_job
 
-HELP = """Uploads the finished model of a run to the Hugging Face hub, with its model card.
+HELP = """Uploads the finished model of a run to the Hugging Face hub, with its model card. Of a run that only trained
+language models it uploads those of both directions.
 
 Examples:
   python -m jaxft.push runs/imdb USER/imdb-ulmfit
@@ -36,7 +37,10 @@ class Request:
 
 
 def push(run: str | os.PathLike[str], name: str, *, private: bool = False, revision: str | None = None) -> str:
-    """Uploads the model that predicts, or the first language model of a run that has none.
+    """Uploads the model that predicts, or the language models of a run that has none.
+
+    Those of two directions keep their folders, `language_model` and `language_model_backward`, and `jaxft.load` loads
+    the forward one.
 
     Args:
         run: the folder of a run, or of a saved model.
@@ -56,7 +60,8 @@ def push(run: str | os.PathLike[str], name: str, *, private: bool = False, revis
     from jaxft.inference.load import model_folder
     from jaxft.training.model_card import PLACE
 
-    folder = model_folder(expanded(os.fspath(run)))
+    path = expanded(os.fspath(run))
+    model, pair = model_folder(path), _both_language_models(path)
     api = HfApi()
     try:
         address = str(api.create_repo(name, private=private, exist_ok=True))
@@ -64,13 +69,14 @@ def push(run: str | os.PathLike[str], name: str, *, private: bool = False, revis
             api.create_branch(name, branch=revision, exist_ok=True)
         api.upload_folder(
             repo_id=name,
-            folder_path=folder,
-            ignore_patterns=["README.md", ".*"],
+            folder_path=path if pair else model,
+            allow_patterns=[f"{folder.name}/*" for folder in pair] or None,
+            ignore_patterns=["README.md", "*/README.md", ".*"],
             delete_patterns=["*"],  # files of an earlier model
             revision=revision,
             commit_message="Upload a model of jaxft",
         )
-        card = folder / "README.md"
+        card = model / "README.md"
         if card.is_file():
             content = card.read_text(encoding="utf-8").replace(PLACE, name).encode()
             api.upload_file(path_or_fileobj=content, path_in_repo="README.md", repo_id=name, revision=revision)
@@ -80,6 +86,15 @@ def push(run: str | os.PathLike[str], name: str, *, private: bool = False, revis
             "the network"
         ) from error
     return address
+
+
+def _both_language_models(run: Path) -> list[Path]:
+    """The language models of a run that has one of each direction and no model that predicts."""
+    from jaxft.inference.load import LANGUAGE_MODELS, MODEL
+
+    folders = [run / name for name in LANGUAGE_MODELS.values()]
+    both = all((folder / "model.json").exists() for folder in folders)
+    return folders if both and not (run / MODEL).is_dir() else []
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -14,7 +14,9 @@ import pytest
 import yaml
 
 import jaxft
-from jaxft import finetune
+from jaxft import finetune, pretrain
+from jaxft.inference.language_model import TextLanguageModel
+from jaxft.language_model.pretrained import open_pretrained
 
 COMMIT = "1" * 40
 
@@ -109,15 +111,21 @@ def run(tmp_path_factory, tiny_checkpoint):
     return out
 
 
-@pytest.mark.slow
-def test_a_model_is_pushed_with_its_card_and_loaded_back(hub, run, tmp_path):
+@pytest.fixture
+def ask(hub, tmp_path):
+    """Runs a command of jaxft with the hub of the test."""
     variables = {**os.environ, "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": str(tmp_path)}
     variables |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
-    def ask(*arguments, token="hf_test"):
+    def run(*arguments, token="hf_test"):
         command = [sys.executable, "-m", "jaxft", *arguments]
         return subprocess.run(command, env={**variables, "HF_TOKEN": token}, capture_output=True, text=True)
 
+    return run
+
+
+@pytest.mark.slow
+def test_a_model_is_pushed_with_its_card_and_loaded_back(hub, run, ask):
     refused = ask("push", str(run), "someone/new", token="hf_wrong")
     assert refused.returncode == 2
     assert re.search(
@@ -137,6 +145,26 @@ def test_a_model_is_pushed_with_its_card_and_loaded_back(hub, run, tmp_path):
     missing = ask("predict", "someone/else", "--text", "fine")
     assert missing.returncode == 2
     assert "there is no folder someone/else, and no model of this name could be downloaded" in missing.stderr
+
+
+@pytest.mark.slow
+def test_language_models_of_both_directions_are_pushed_and_loaded_back(hub, ask, tmp_path):
+    book, out = [f"the film was {word} {i}" for i in range(20) for word in ("fine", "dull")], tmp_path / "run"
+    sizes = {"embedding_size": 8, "hidden_size": 12, "num_layers": 1}
+    stage = {"epochs": 1, "batch_size": 2, "bptt": 7}
+    model = pretrain.fit(book, out=out, direction="both", model=sizes, lm=stage, text={"min_count": 1})
+    assert ask("push", str(out), "someone/pair").returncode == 0
+    folders = ("language_model", "language_model_backward")
+    wanted = {f"{folder}/{name}" for folder in folders for name in ("model.json", "model.safetensors")}
+    wanted |= {f"{folder}/vocabulary.json" for folder in folders}
+    assert hub.repositories["someone/pair"].keys() == {"README.md", *wanted}
+    assert "jaxft.load('someone/pair')" in hub.repositories["someone/pair"]["README.md"].decode()
+    generated = ask("predict", "someone/pair", "--generate", "the film", "--words", "5")
+    assert generated.stdout == model.generate("the film", words=5) + "\n", generated.stderr
+    (snapshot,) = (tmp_path / "hub").glob("models--someone--pair/snapshots/*")
+    assert isinstance(open_pretrained(str(snapshot), "backward"), TextLanguageModel)
+    assert ask("push", str(out / folders[1]), "someone/one").returncode == 0
+    assert {"README.md", "model.json"} < hub.repositories["someone/one"].keys()
 
 
 @pytest.mark.slow
