@@ -4,7 +4,7 @@ References:
     Huang, Xu & Yu, Bidirectional LSTM-CRF Models for Sequence Tagging, 2015.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from jaxft.training.fitted import Fitted, fit_job
 from jaxft.training.predictions import Row, entity_row
 from jaxft.training.run import Run, StageResult
 from jaxft.training.summary import stage_row
+
+TAGGER = "tagger"
+"""the stage of a run that trains once, in logs and file names"""
 
 
 def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
@@ -54,9 +57,14 @@ def plans(inputs: Inputs, settings: Settings) -> dict[str, tuple[Plan, int]]:
     """The phases of the first run of every row, and its steps per epoch."""
     steps_per_epoch = max(1, len(inputs.pieces["train"].lengths) // settings.train.batch_size)
     return {
-        stage_of(number, "run_1"): (ner_plan(row, inputs.fns.encoder, steps_per_epoch), steps_per_epoch)
+        _stage_names(settings)(number, "run_1"): (ner_plan(row, inputs.fns.encoder, steps_per_epoch), steps_per_epoch)
         for number, row in enumerate(comparison_settings(settings).values())
     }
+
+
+def _stage_names(settings: Settings) -> Callable[[int, str], str]:
+    """The names of the stages by row and repeat."""
+    return stage_of if settings.compare or settings.repeats > 1 else lambda row, repeat: TAGGER
 
 
 def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
@@ -73,7 +81,9 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
         best = max((one["dev"][SCORE] for one in runs), default=-1.0)
         return _train_once(inputs, row, run, stage, seeds[repeat], best)
 
-    for name, repeat, stage, report in train_rows(run, rows, list(seeds), train):
+    first = stage_of(0, "run_1")  # earlier versions name the stage of a run that trains once so, too
+    name_stage = stage_of if run.position(first) or run.finished(first) else _stage_names(settings)
+    for name, repeat, stage, report in train_rows(run, rows, list(seeds), train, name_stage):
         runs.append({"name": name, "stage": stage, "seed": seeds[repeat], **report})
     best = max(runs, key=lambda one: one["dev"][SCORE])
     entries = {"runs": runs, "kept": best["stage"], "dev": best["dev"]}

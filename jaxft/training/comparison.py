@@ -31,6 +31,7 @@ def train_rows(
     rows: Mapping[str, Row],
     repeats: Sequence[str],
     train: Callable[[Row, str, str], StageResult],
+    name_stage: Callable[[int, str], str] = stage_of,
 ) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
     """Trains every row as often as there are repeats; finished stages are read from the run.
 
@@ -39,13 +40,14 @@ def train_rows(
         rows: what is compared, by name.
         repeats: names of the repeats, such as folds or seeds.
         train: makes the result of a row, a repeat and a stage.
+        name_stage: the name of the stage of a row, by its number, and a repeat.
 
     Yields:
         The name of the row, the repeat, the name of the stage, and the report of its result.
     """
     for number, (name, row) in enumerate(rows.items()):
         for repeat in repeats:
-            stage = stage_of(number, repeat)
+            stage = name_stage(number, repeat)
             result = run.run_once(stage, lambda row=row, repeat=repeat, stage=stage: train(row, repeat, stage))
             yield name, repeat, stage, result.report
 

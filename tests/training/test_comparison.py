@@ -26,6 +26,8 @@ def test_every_row_and_repeat_is_trained_once_and_read_back_on_resume(tmp_path):
     with Run(tmp_path) as run:
         assert list(train_rows(run, rows, repeats, train)) == first
     assert len(trained) == 4
+    (named,) = train_rows(Run(None), {"slow": 1}, ["run_1"], train, lambda row, repeat: f"{repeat} of {row}")
+    assert named[2] == trained[-1][2] == "run_1 of 0"
 
 
 def test_a_row_has_the_sample_deviation_of_its_scores():
