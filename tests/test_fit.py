@@ -55,7 +55,7 @@ def ner_case(folder, checkpoint):
         chosen = [i for i, name in enumerate(table["split"]) if name == split]
         blocks = ["\n".join(map(" ".join, zip(table["tokens"][i], table["tags"][i], strict=True))) for i in chosen]
         (folder / f"conll.{split}").write_text("\n\n".join(blocks) + "\n")
-    return folder / "conll", table, {"train": {"epochs": 2}, "model": {"lstm_size": 8, "bigrams": 0}}
+    return folder / "conll", table, {"train": {"epochs": 2, "min_steps": 0}, "model": {"lstm_size": 8, "bigrams": 0}}
 
 
 def pretrain_case(folder, checkpoint):

@@ -47,6 +47,8 @@ class Training:
 
     epochs: int = 10
     """passes over the training sentences"""
+    min_steps: int = 100
+    """fewest steps of training; with few sentences more epochs are trained to reach it, and 0 is no minimum"""
     batch_size: int = 32
     """sentences per step"""
     eval_batch_size: int = 128
@@ -62,7 +64,7 @@ class Training:
     plateau_factor: float = 0.1
     """multiplier of the rate when the dev F1 does not improve, with --schedule plateau"""
     plateau_patience: int = 2
-    """epochs without a better dev F1 before the rate is lowered"""
+    """evaluations without a better dev F1 before the rate is lowered"""
     plateau_min_delta: float = 4e-4
     """smallest gain in F1 that counts as better"""
     plateau_min_rate: float = 1e-6
@@ -76,7 +78,7 @@ class Training:
     ema_decay: float | None = None
     """decay per step of an exponential moving average of the weights, which is evaluated and kept"""
     patience: int | None = None
-    """epochs without a better dev F1 after which training stops; by default it never stops early"""
+    """evaluations without a better dev F1 after which training stops; by default it never stops early"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +132,7 @@ RANGES: dict[str, Range] = {
     "max_length": (lambda x: x >= 16, "at least 16"),
     "dev_fraction": FRACTION,
     **ranges_of("model", dict.fromkeys(("embedding_size", "min_count"), AT_LEAST_1)),
+    **ranges_of("train", {"min_steps": AT_LEAST_0}),
     **ranges_of("model", {"bigrams": AT_LEAST_0, "lstm_size": AT_LEAST_0, "dropout": BELOW_1}),
     **ranges_of(
         "train",

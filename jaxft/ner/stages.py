@@ -43,14 +43,21 @@ def ner_plan(settings: Settings, encoder: Encoder | None, steps_per_epoch: int) 
     if encoder is not None:
         rates = {ENCODER_GROUP: train.peak_rate, **rates}
         rates = {UNUSED_GROUP: None, **rates} if encoder.config.pooler else rates
-    total = train.epochs * steps_per_epoch
+    epochs = max(train.epochs, -(-train.min_steps // steps_per_epoch))
+    total = epochs * steps_per_epoch
     options: dict[str, float | str] = {}
     if settings.schedule in ("keras_bert", "linear", "cosine"):
         options["warmup_steps"] = int(train.warmup * total)
     if settings.schedule == "keras_bert":
         options["min_value"] = train.min_rate / train.peak_rate
     schedule = "constant" if settings.schedule == "plateau" else settings.schedule
-    return (Phase(settings.schedule, rates, train.epochs, schedule, options),)
+    return (Phase(settings.schedule, rates, epochs, schedule, options),)
+
+
+def _evaluate_every(train: Training, plan: Plan, steps_per_epoch: int) -> int | None:
+    """Steps between two evaluations: an epoch, or longer where epochs are more than asked for and therefore short."""
+    epochs = plan[0].epochs
+    return None if epochs == train.epochs else -(-epochs // train.epochs) * steps_per_epoch
 
 
 def train_tagger(
@@ -72,12 +79,13 @@ def train_tagger(
     train, fns, pieces = settings.train, inputs.fns, inputs.pieces["train"]
     params, count = fns.init(seed), len(pieces.lengths)
     batches = window_batches(pieces, np.arange(count), train.batch_size, quantile_widths(pieces.lengths))
+    plan = ner_plan(settings, fns.encoder, batches.steps_per_epoch)
     tokens_per_step = int((pieces.tags >= 0).mean() * pieces.lengths.mean() * batches.steps_per_epoch)
     return run_stage(
         run or Run(None),
         Stage(
             name=stage,
-            plan=ner_plan(settings, fns.encoder, batches.steps_per_epoch),
+            plan=plan,
             make_loss_fn=lambda phase: fns.loss,
             optimizer=optax.adamw(1.0, weight_decay=train.weight_decay, mask=decay_mask(("bias", "norm", "crf"))),
             labels=label_params(params, RULES),
@@ -91,6 +99,7 @@ def train_tagger(
                 tokens_per_epoch=tokens_per_step * min(train.batch_size, count),
             ),
             evaluate=_evaluation(inputs, train.eval_batch_size),
+            evaluate_every=_evaluate_every(train, plan, batches.steps_per_epoch),
             selection=Selection(
                 is_best=best_score(SCORE),
                 is_over=out_of_patience(SCORE, train.patience),

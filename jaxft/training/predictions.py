@@ -100,7 +100,7 @@ def label_set_rows(
 def entity_row(
     tokens: Sequence[str], true: Sequence[Entity], predicted: Mapping[Entity, float], loss: float, space: str = " "
 ) -> Row:
-    """A row for a tagged sentence, whose prediction tells the score of each entity after its words.
+    """A row for a tagged sentence, with the scores of the predicted entities in their order.
 
     Args:
         tokens: of the sentence.
@@ -111,8 +111,8 @@ def entity_row(
 
     Examples:
         >>> row = entity_row(["Ada", "Byron", "left"], [("PER", 0, 2)], {("PER", 0, 1): 0.9, ("LOC", 2, 3): 0.5}, 4.2)
-        >>> row["label"], row["prediction"]
-        ('PER: Ada Byron', 'PER: Ada (0.9000); LOC: left (0.5000)')
+        >>> row["label"], row["prediction"], row["scores"]
+        ('PER: Ada Byron', 'PER: Ada; LOC: left', '0.9000; 0.5000')
         >>> row["mistakes"]
         ['PER with other ends', 'LOC added']
     """
@@ -121,8 +121,9 @@ def entity_row(
     return {
         "text": space.join(tokens),
         "label": "; ".join(words[entity] for entity in true),
-        "prediction": "; ".join(f"{words[entity]} ({score:.4f})" for entity, score in predicted.items()),
+        "prediction": "; ".join(words[entity] for entity in predicted),
         "loss": loss,
+        "scores": "; ".join(f"{score:.4f}" for score in predicted.values()),
         "mistakes": mistakes,
     }
 

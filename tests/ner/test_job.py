@@ -97,8 +97,9 @@ def test_predictions_tell_scores_of_entities_and_losses_of_sentences(finished):
     sentences = list(read_tagged(Path(read_json(finished / "config.json")["data"] + ".test")))
     assert [row["text"] for row in rows] == [" ".join(sentence.tokens) for sentence in sentences]
     for row, sentence in zip(rows, sentences, strict=True):
-        found = [f"{one['type']}: {one['text']} ({one['score']:.4f})" for one in model.predict(row["text"])]
-        assert row["prediction"].split("; ") == (found or [""])
+        entities = model.predict(row["text"])
+        assert row["prediction"] == "; ".join(f"{entity['type']}: {entity['text']}" for entity in entities)
+        assert row["scores"] == "; ".join(f"{entity['score']:.4f}" for entity in entities)
         tokens = len(sentence.tokens)
         assert float(row["loss"]) == pytest.approx(tokens * mean_loss(model, sentence), rel=1e-3, abs=1e-5)
 

@@ -36,6 +36,14 @@ class StoppedAfter37(Run):
         super().write(stage, step, **values)
 
 
+def test_few_sentences_are_read_until_there_are_enough_steps(data, tmp_path):
+    flags = ("--train.epochs", "3", "--train.batch-size", "32", "--train.min-steps", "21")
+    chosen = settings(data, tmp_path / "run", *flags)
+    report = train_tagger(read_inputs(chosen), chosen).report
+    assert [evaluation["step"] for evaluation in report["evaluations"]] == [8, 16, 22]  # of 2 steps each
+    assert report["steps"] == 22
+
+
 @pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_bits(data, tmp_path):
     plateau = settings(data, tmp_path, *PLATEAU, "--train.fgm", "0.1", "--train.ema-decay", "0.9")

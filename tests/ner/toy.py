@@ -8,7 +8,7 @@ from jaxft.ner.settings import Settings, parse
 
 NAMES, CITIES = ["ada", "grace", "alan"], ["london", "paris", "rome"]
 QUICK = ["--train.epochs", "6", "--train.batch-size", "8", "--model.lstm-size", "8", "--model.embedding-size", "16"]
-QUICK += ["--train.peak-rate", "0.03", "--model.dropout", "0.1", "--model.min-count", "1"]
+QUICK += ["--train.peak-rate", "0.03", "--model.dropout", "0.1", "--model.min-count", "1", "--train.min-steps", "0"]
 
 
 def write(path: Path, count: int, seed: int, joined: str = " ") -> None:
