@@ -60,6 +60,7 @@ def test_a_run_leaves_everything_behind(finished):
         assert held_out[-1][f"loss_{kind}"] == pytest.approx(summary[name]["valid_loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_trackers_get_a_text_of_each_language_model_once(book, tmp_path):
     pytest.importorskip("tensorboardX")
