@@ -13,8 +13,8 @@ import tyro
 
 from jaxft.errors import InputError, reason_of, run_job
 
-HELP = """Uploads the finished model of a run to the Hugging Face hub, with its model card. Of a run that only trained
-language models it uploads those of both directions.
+HELP = """Uploads the finished model of a run to the Hugging Face hub, with its model card.
+A run of `pretrain --direction both` uploads both language models.
 
 Examples:
   python -m jaxft.push runs/imdb USER/imdb-ulmfit

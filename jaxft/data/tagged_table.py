@@ -24,7 +24,11 @@ UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khm
 
 
 def is_tagged_table(path: Path) -> bool:
-    """Whether a file is read by `read_tagged_table`: Parquet, Arrow, or JSON lines in another form than CLUENER's."""
+    """Whether a file is read by `read_tagged_table`: Parquet, Arrow, or JSON lines in another form than CLUENER's.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     suffix = table_suffix(path)
     if suffix != ".jsonl":
         return suffix in ARROW_SUFFIXES
@@ -32,9 +36,11 @@ def is_tagged_table(path: Path) -> bool:
         first = next((line for line in stream if line.strip()), b"")
     try:
         fields = json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False  # the reader of CLUENER's form names the line
-    return isinstance(fields, dict) and not isinstance(fields.get("label"), dict)
+    if not isinstance(fields, dict) or isinstance(fields.get("label"), dict):
+        return False
+    return all(any(name in fields for name in names) for names in (TOKEN_COLUMNS, TAG_COLUMNS))
 
 
 def read_tagged_table(source: Path | Table) -> tuple[dict[Split, list[Sentence]], int]:
@@ -92,6 +98,8 @@ def _sentence(tokens: Any, tags: Any, unit: Unit, where: str) -> tuple[Sentence,
         raise InputError(f"{where} has {tokens!r} for its tokens: give a list of words, or a text")
     if len(tokens) != len(tags):
         raise InputError(f"{where} has {len(tokens)} tokens and {len(tags)} tags: give one tag per token")
+    if any(isinstance(tag, int | float) for tag in tags):
+        raise InputError(f"{where} has numbers for its tags: give their names, such as B-PER")
     try:
         for tag in tags:
             split_tag(str(tag))

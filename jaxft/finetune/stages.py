@@ -30,12 +30,10 @@ from jaxft.training.class_weights import class_weights
 from jaxft.training.linear_head import FOLDS, PROBE_TEXTS, solve_head
 from jaxft.training.run import Run, StageResult
 from jaxft.training.scores import best_thresholds
-from jaxft.training.selection import Selection, best_score, out_of_patience
+from jaxft.training.selection import Selection, best_score, evaluate_every, out_of_patience
 from jaxft.training.settings import MIN_DEV_TEXTS
 from jaxft.training.stage import Batches, Stage, run_stage
 
-EVALUATE_EVERY = 25
-"""steps between two evaluations where epochs are shorter, because --train.min-steps asks for many"""
 EMA_DECAY = 0.98
 """decay of the average that is kept where the dev texts are too few to choose weights by"""
 
@@ -97,7 +95,7 @@ def train_encoder(
                 lambda step: batches.training_batch(step, settings.seed), steps_per_epoch, tokens_per_epoch
             ),
             evaluate=_evaluation(inputs, split, settings, labels, mean, std) if len(split.dev) else None,
-            evaluate_every=_evaluate_every(train, steps_per_epoch),
+            evaluate_every=train.evaluate_every or evaluate_every(train.epochs, steps_per_epoch, train.min_steps),
             selection=Selection(
                 is_best=best_score(score, mode) if keeps_best(train, split) else None,
                 is_over=out_of_patience(score, train.patience, mode) if len(split.dev) else None,
@@ -120,13 +118,6 @@ def ema_decay(train: Training, split: Split) -> float:
     if train.ema_decay is not None or train.swa_start is not None:
         return train.ema_decay or 0.0
     return EMA_DECAY if train.keep == "auto" and not keeps_best(train, split) else 0.0
-
-
-def _evaluate_every(train: Training, steps_per_epoch: int) -> int | None:
-    """Steps between two evaluations; epochs that are made more by --train.min-steps are too short for one each."""
-    if train.evaluate_every is None and train.epochs * steps_per_epoch < train.min_steps:
-        return max(EVALUATE_EVERY, steps_per_epoch)
-    return train.evaluate_every
 
 
 def with_probe(

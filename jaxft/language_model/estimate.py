@@ -12,11 +12,13 @@ import numpy as np
 from jaxft.data.splits import Texts
 from jaxft.models.awd_lstm import AWDLSTMConfig
 from jaxft.models.options import Precision
-from jaxft.models.products import matmul, operand
+from jaxft.models.products import matmul, on_accelerator, operand
 from jaxft.optim.phases import Phase, Plan
 
 EFFICIENCY: dict[Precision, float] = {"f32": 0.5, "bf16": 0.35}
 """share of the speed of a large matrix product that training reaches, as measured with the small preset on a CPU"""
+ACCELERATOR_EFFICIENCY = 0.2
+"""the same on an H200, with the sizes of the paper; more with larger batches"""
 
 
 def flops_per_token(config: AWDLSTMConfig, softmax: bool, phase: Phase | None = None) -> int:
@@ -55,7 +57,8 @@ def product_speed(precision: Precision, size: int | None = None) -> float:
 
     None takes as many as keep the device busy: 1,536 on a CPU and 8,192 elsewhere.
     """
-    size = size or (1536 if jax.default_backend() == "cpu" else 8192)
+    if size is None:
+        size = 8192 if on_accelerator() else 1536
     x = operand(jnp.ones((size, size)), precision)
     timed = jax.jit(partial(matmul, precision=precision))
     timed(x, x).block_until_ready()
@@ -79,7 +82,7 @@ def stage_seconds(
     lengths = texts.store.lengths
     trained = {"language_model": int(lengths[texts.lm_train].sum()), "classifier": int(lengths[texts.train].sum())}
     evaluated = {"language_model": int(lengths[texts.lm_valid].sum()), "classifier": int(lengths[texts.dev].sum())}
-    speed = EFFICIENCY[precision] * product_speed(precision)
+    speed = (ACCELERATOR_EFFICIENCY if on_accelerator() else EFFICIENCY[precision]) * product_speed(precision)
     seconds = {}
     for stage, (plan, _) in plans.items():
         kind = stage.removesuffix("_backward")

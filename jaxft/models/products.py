@@ -1,7 +1,7 @@
-"""Matrix products of float32 arrays, whose operands may be rounded to bfloat16 for hardware that multiplies it faster.
+"""Matrix products, whose operands may be rounded to bfloat16 for hardware that multiplies it faster.
 
-Sums are float32 either way, and so are parameters, states and, but for encoders on an accelerator (`between`), all that
-lies between two products. `matmul` has a reverse-mode derivative; layers with hand-written derivatives use the products
+Sums are float32 either way, and so are parameters and states. What lies between two products is float32 too, except in
+encoders on an accelerator. `matmul` has a reverse-mode derivative; layers with hand-written derivatives use
 `matmul_nn`, `matmul_nt` and `matmul_tn`. On a GPU or TPU, JAX's default precision decides how exact a float32 product
 is.
 
@@ -44,13 +44,9 @@ def matmul(
     return _matmul(x, weight, precision, jnp.dtype(dtype))
 
 
-def between(precision: Precision) -> jax.typing.DTypeLike:
-    """The dtype of an encoder's arrays between two products of a layer.
-
-    On an accelerator it is that of the operands, since reading and writing them takes longer than the products. A CPU
-    multiplies bfloat16 faster into float32.
-    """
-    return jnp.bfloat16 if precision == "bf16" and jax.default_backend() != "cpu" else jnp.float32
+def on_accelerator() -> bool:
+    """Whether JAX's default backend is another than the CPU, for choices that are made when a function is traced."""
+    return jax.default_backend() != "cpu"
 
 
 def operand(x: jax.Array, precision: Precision) -> jax.Array:
@@ -107,7 +103,7 @@ def _copied(x: jax.Array) -> jax.Array:
 
 
 def stored(x: Any) -> Any:
-    """`x`, which a CPU computes before what reads it, and not once more in every loop that does."""
+    """`x`; on a CPU, XLA computes it once, and not again in every loop that reads it."""
     return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
 
 

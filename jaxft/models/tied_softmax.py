@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.models.options import Precision
-from jaxft.models.products import matmul_nn, matmul_nt, matmul_tn, operand
+from jaxft.models.products import matmul_nn, matmul_nt, matmul_tn, on_accelerator, operand
 
 
 def tied_cross_entropy(
@@ -30,8 +30,8 @@ def tied_cross_entropy(
         embedding: (V, H), the weight that also embeds the inputs.
         bias: (V,).
         targets: (N,) int; negative targets are ignored.
-        rows: rows of a block; affects memory and speed only. None takes 512 on a CPU and 4,096 elsewhere, enough for a
-            fast product and few enough that the logits are a small part of the memory.
+        rows: rows of a block, of which all logits are held; affects memory and speed only. None takes what a fast
+            product needs: 512 on a CPU and 4,096 elsewhere, which are 1 GB of logits over 60,000 words.
         precision: of the matrix products; see `jaxft.models.products`.
 
     Returns:
@@ -45,7 +45,8 @@ def tied_cross_entropy(
     References:
         Press & Wolf, Using the Output Embedding to Improve Language Models, EACL 2017.
     """
-    rows = rows or (512 if jax.default_backend() == "cpu" else 4096)
+    if rows is None:
+        rows = 4096 if on_accelerator() else 512
     return _cross_entropy(hidden, embedding, bias, targets, rows, precision)
 
 

@@ -154,9 +154,9 @@ def _read_files(settings: Settings) -> tuple[dict[str, tuple[Sentence, ...]], st
         if not is_tagged_table(file):
             sentences[part] = tuple(read_tagged(file, settings.tag_column))
             continue
-        splits, told = _read_parts(file, str(file))
+        splits, told = _read_parts(file, str(file), "" if len(files) == 1 else part)
         lines += told
-        sentences |= splits if len(files) == 1 else {part: tuple(chain.from_iterable(splits.values()))}
+        sentences |= splits
     return sentences, " ".join(file_hash(file, part) for part, file in files.items()), lines
 
 
@@ -165,10 +165,16 @@ def _read_table(table: Table) -> tuple[dict[str, tuple[Sentence, ...]], str, lis
     return sentences, table.fingerprint("tagged"), lines
 
 
-def _read_parts(source: Path | Table, name: str) -> tuple[dict[str, tuple[Sentence, ...]], list[str]]:
-    """The sentences of each split of a table, and what the user should know of them."""
+def _read_parts(source: Path | Table, name: str, only: str = "") -> tuple[dict[str, tuple[Sentence, ...]], list[str]]:
+    """The sentences of each split of a table, and what the user should know of them; `only` is the part of its file."""
     parts, cut = read_tagged_table(source)
-    if "train" not in parts:
+    if only:
+        if others := sorted(parts.keys() - {"train", only}):
+            raise InputError(
+                f"{name} is the file of {only} and has rows of the split {others[0]}: remove them, or give it alone"
+            )
+        parts = {only: list(chain.from_iterable(parts.values()))}
+    elif "train" not in parts:
         raise InputError(f"{name} has no row of the split train: mark some as train")
     told = (
         f"{name}: {cut:,} spans begin or end within a token and take the whole of it, or have no token and are left out"
@@ -196,7 +202,10 @@ def tag_names(sentences: Sequence[Sentence], settings: Settings) -> tuple[str, .
     """
     types = sorted({name for sentence in sentences for name, _, _ in read_spans(sentence.tags)})
     if not types:
-        raise InputError(f"{settings.data} marks no entity: name the column of the tags with --tag-column")
+        raise InputError(
+            f"{settings.data} marks no entity: name a file with tags, and in a file of columns that of the tags with "
+            "--tag-column"
+        )
     kinds = "BI" if settings.scheme == "BIO" else "BIES"
     return ("O", *(f"{kind}-{name}" for name in types for kind in kinds))
 

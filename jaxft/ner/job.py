@@ -81,9 +81,7 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
         best = max((one["dev"][SCORE] for one in runs), default=-1.0)
         return _train_once(inputs, row, run, stage, seeds[repeat], best)
 
-    first = stage_of(0, "run_1")  # earlier versions name the stage of a run that trains once so, too
-    name_stage = stage_of if run.position(first) or run.finished(first) else _stage_names(settings)
-    for name, repeat, stage, report in train_rows(run, rows, list(seeds), train, name_stage):
+    for name, repeat, stage, report in train_rows(run, rows, list(seeds), train, _stage_names(settings)):
         runs.append({"name": name, "stage": stage, "seed": seeds[repeat], **report})
     best = max(runs, key=lambda one: one["dev"][SCORE])
     entries = {"runs": runs, "kept": best["stage"], "dev": best["dev"]}

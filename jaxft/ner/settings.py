@@ -46,9 +46,9 @@ class Training:
     """How to train."""
 
     epochs: int = 10
-    """passes over the training sentences"""
+    """passes over the training sentences; more where --train.min-steps asks for them"""
     min_steps: int = 100
-    """fewest steps of training; with few sentences more epochs are trained to reach it, and 0 is no minimum"""
+    """fewest steps of training; few sentences are read in more epochs to reach it; 0 is no minimum"""
     batch_size: int = 32
     """sentences per step"""
     eval_batch_size: int = 128
@@ -87,8 +87,9 @@ class Settings(RunSettings):
 
     data: str = ""
     """the training file; or PREFIX, where the files are PREFIX.train, PREFIX.dev and PREFIX.test; or a folder with the
-    files train, dev and test; names may end in .txt, .tsv, .conll, .json or .jsonl; columns as in CoNLL, or JSON lines
-    as in CLUENER; or tables (.parquet, .arrow or .jsonl) with tokens and tags, or a text and its spans, in each row"""
+    files train, dev and test; columns as in CoNLL (no suffix, .txt, .tsv or .conll), JSON lines as in CLUENER (.json or
+    .jsonl), or tables (.parquet, .arrow or .jsonl) with the columns tokens and tags, or text and spans, and perhaps
+    split"""
     dev: Path | None = None
     """file of dev sentences; without one, some training sentences are held out"""
     test: Path | None = None
@@ -132,7 +133,6 @@ RANGES: dict[str, Range] = {
     "max_length": (lambda x: x >= 16, "at least 16"),
     "dev_fraction": FRACTION,
     **ranges_of("model", dict.fromkeys(("embedding_size", "min_count"), AT_LEAST_1)),
-    **ranges_of("train", {"min_steps": AT_LEAST_0}),
     **ranges_of("model", {"bigrams": AT_LEAST_0, "lstm_size": AT_LEAST_0, "dropout": BELOW_1}),
     **ranges_of(
         "train",
@@ -141,7 +141,9 @@ RANGES: dict[str, Range] = {
     **ranges_of("train", dict.fromkeys(("peak_rate", "head_rate", "clip_norm"), POSITIVE)),
     **ranges_of(
         "train",
-        dict.fromkeys(("min_rate", "plateau_min_rate", "plateau_min_delta", "fgm", "weight_decay"), AT_LEAST_0),
+        dict.fromkeys(
+            ("min_steps", "min_rate", "plateau_min_rate", "plateau_min_delta", "fgm", "weight_decay"), AT_LEAST_0
+        ),
     ),
     **ranges_of("train", {"warmup": BELOW_1, "ema_decay": BELOW_1, "plateau_factor": FRACTION}),
 }

@@ -21,7 +21,7 @@ from jaxft.optim.groups import decay_mask, label_params
 from jaxft.optim.monitors import plateau, replay
 from jaxft.optim.phases import Phase, Plan
 from jaxft.training.run import Run, StageResult
-from jaxft.training.selection import Evaluations, Selection, best_score, out_of_patience
+from jaxft.training.selection import Evaluations, Selection, best_score, evaluate_every, out_of_patience
 from jaxft.training.stage import Batches, Stage, run_stage
 
 SCORE = "micro_f1"
@@ -54,16 +54,10 @@ def ner_plan(settings: Settings, encoder: Encoder | None, steps_per_epoch: int) 
     return (Phase(settings.schedule, rates, epochs, schedule, options),)
 
 
-def _evaluate_every(train: Training, plan: Plan, steps_per_epoch: int) -> int | None:
-    """Steps between two evaluations: an epoch, or longer where epochs are more than asked for and therefore short."""
-    epochs = plan[0].epochs
-    return None if epochs == train.epochs else -(-epochs // train.epochs) * steps_per_epoch
-
-
 def train_tagger(
     inputs: Inputs, settings: Settings, run: Run | None = None, stage: str = "train", seed: int = 0
 ) -> StageResult:
-    """Trains one tagger and keeps the weights of the epoch that is best on dev.
+    """Trains one tagger and keeps the weights of the evaluation that is best on dev.
 
     Args:
         inputs: from `read_inputs`.
@@ -79,13 +73,12 @@ def train_tagger(
     train, fns, pieces = settings.train, inputs.fns, inputs.pieces["train"]
     params, count = fns.init(seed), len(pieces.lengths)
     batches = window_batches(pieces, np.arange(count), train.batch_size, quantile_widths(pieces.lengths))
-    plan = ner_plan(settings, fns.encoder, batches.steps_per_epoch)
     tokens_per_step = int((pieces.tags >= 0).mean() * pieces.lengths.mean() * batches.steps_per_epoch)
     return run_stage(
         run or Run(None),
         Stage(
             name=stage,
-            plan=plan,
+            plan=ner_plan(settings, fns.encoder, batches.steps_per_epoch),
             make_loss_fn=lambda phase: fns.loss,
             optimizer=optax.adamw(1.0, weight_decay=train.weight_decay, mask=decay_mask(("bias", "norm", "crf"))),
             labels=label_params(params, RULES),
@@ -99,7 +92,7 @@ def train_tagger(
                 tokens_per_epoch=tokens_per_step * min(train.batch_size, count),
             ),
             evaluate=_evaluation(inputs, train.eval_batch_size),
-            evaluate_every=_evaluate_every(train, plan, batches.steps_per_epoch),
+            evaluate_every=evaluate_every(train.epochs, batches.steps_per_epoch, train.min_steps),
             selection=Selection(
                 is_best=best_score(SCORE),
                 is_over=out_of_patience(SCORE, train.patience),

@@ -64,8 +64,8 @@ class Fitted:
     def top_losses(self, n: int = 10) -> list[Row]:
         """The n test texts with the largest losses, largest first; none where there were no test texts.
 
-        Each is a mapping with `text`, `label`, `prediction`, `loss` and the probability of each class. The prediction
-        of a tagger tells the score of each entity.
+        Each is a mapping with `text`, `label`, `prediction`, `loss`, and the probability of each class or, of a tagger,
+        the `scores` of the predicted entities.
         """
         rows = top_losses(self.test_rows, n)
         return [{name: value for name, value in row.items() if name != "mistakes"} for row in rows]

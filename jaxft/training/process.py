@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from importlib.util import find_spec
 
 import jax
 
@@ -16,15 +17,15 @@ def set_up() -> None:
 
     Compiled programs are kept in the cache folder, so a second run starts at once. A CPU computes a step in the thread
     that asks for it: with another thread, the memory of a step is freed only after the next step has allocated its
-    memory, and the job holds twice as much. With the GNU C library, memory that a CPU has freed stays with the process:
+    memory, and the job holds twice as much. With the GNU C library, memory that a step frees stays with the process:
     XLA allocates all of a step's memory at every step, and the kernel would clear each page of it every time, which
-    takes a tenth of a step. An accelerator has memory of its own, and its compiler many threads, which would wait for
-    one another at a single heap.
+    takes a tenth of a step. Where a plugin for an accelerator is installed, which has memory of its own and whose
+    compiler has many threads, the heap stays as it is.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    if jax.default_backend() != "cpu":
+    if find_spec("jax_plugins") or find_spec("libtpu"):
         return
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(M_MMAP_MAX, 0)

@@ -13,6 +13,20 @@ Mode = Literal["max", "min"]
 """whether higher or lower scores are better"""
 
 
+EVALUATE_EVERY = 25
+"""steps between two evaluations where epochs have fewer"""
+
+
+def evaluate_every(epochs: int, steps_per_epoch: int, min_steps: int) -> int | None:
+    """Steps between two evaluations; None for an epoch, unless `min_steps` asks for more epochs, which are then short.
+
+    Examples:
+        >>> evaluate_every(3, 100, min_steps=100), evaluate_every(3, 4, min_steps=100)
+        (None, 25)
+    """
+    return max(EVALUATE_EVERY, steps_per_epoch) if epochs * steps_per_epoch < min_steps else None
+
+
 @dataclass(frozen=True)
 class Selection:
     """What is decided after every evaluation; each function gets all evaluations so far.

@@ -195,14 +195,13 @@ class _Logged:
         self._run.log({**numbers, f"{stage}/step": step})
 
     def write_texts(self, texts: Mapping[str, str], step: int) -> None:
-        """As `Sink.write_texts`; a library without pages of HTML takes none."""
-        if pages := self._pages(texts):
-            self.write(pages, step)
+        """As `Sink.write_texts`."""
+        self.write(self._pages(texts), step)
 
     def _pages(self, texts: Mapping[str, str]) -> dict[str, Any]:
-        if not hasattr(self._library, "Html"):
-            return {}
-        return {name: self._library.Html(f"<pre>{html.escape(text)}</pre>") for name, text in texts.items()}
+        if hasattr(self._library, "Html"):
+            return {name: self._library.Html(f"<pre>{html.escape(text)}</pre>") for name, text in texts.items()}
+        return {name: self._library.Markdown(text) for name, text in texts.items()}  # Trackio
 
     def finish(self, scores: Mapping[str, float], texts: Mapping[str, str], figures: Mapping[str, "Figure"]) -> None:
         """As `Sink.finish`."""

@@ -164,7 +164,7 @@ def train_step(loss_fn: Any, params: Any, rules: Any, carry: Any, optimizer: Any
 
 
 def errors(sizes: Sizes) -> Iterator[tuple[str, str, float, float]]:
-    """Name, precision, and the relative errors of a layer's output and of its gradient, both by norm."""
+    """Name, precision, and the relative errors of a layer's output and of its gradients."""
     rng = np.random.default_rng(0)
     rows, hidden = sizes.rows[0], sizes.embedding
 
@@ -190,7 +190,8 @@ def errors(sizes: Sizes) -> Iterator[tuple[str, str, float, float]]:
     size = sizes.encoder
     heads_shape = (size.rows, size.width, size.heads, size.hidden // size.heads)
     arrays = [normal(*heads_shape) for _ in range(3)]
-    yield "attention", "f32", *compared(jax.nn.dot_product_attention, jax.nn.dot_product_attention, arrays)
+    attention = jax.nn.dot_product_attention
+    yield "JAX's attention, for prediction", "f32", *compared(attention, attention, arrays)
 
 
 def plain_lstm(inputs: jax.Array, kernel: jax.Array, recurrent: jax.Array, bias: jax.Array) -> jax.Array:
@@ -228,7 +229,7 @@ def compared(
 
 
 def relative(ours: Any, exact: Any) -> float:
-    """The norm of the difference over the norm of the exact arrays."""
+    """The norm of the difference over the norm of the exact array, the largest of all arrays."""
     pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(exact), strict=True)
     return max(float(np.linalg.norm(np.asarray(a) - np.asarray(b)) / np.linalg.norm(b)) for a, b in pairs)
 

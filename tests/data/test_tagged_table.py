@@ -88,7 +88,9 @@ def test_files_of_rows_are_told_from_the_other_forms(tmp_path):
         (tmp_path / f"{name}.jsonl").write_text("\n" + json.dumps(row) + "\n")
         assert is_tagged_table(tmp_path / f"{name}.jsonl") is expected
     (tmp_path / "columns.txt").write_text("Ada B-PER\n")
-    (tmp_path / "bad.jsonl").write_text("{\n")
+    (tmp_path / "bad.jsonl").write_text("[" * 100_000)
+    (tmp_path / "untagged.jsonl").write_text('{"id": 1, "text": "Ada"}\n')
+    assert not is_tagged_table(tmp_path / "untagged.jsonl")
     assert not is_tagged_table(tmp_path / "columns.txt")
     assert not is_tagged_table(tmp_path / "bad.jsonl")
     sentences, _ = read_tagged_table(tmp_path / "rows.jsonl")

@@ -260,7 +260,7 @@ def test_bfloat16_between_products_as_on_an_accelerator_stays_near(monkeypatch):
         return logits, np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(gradient)])
 
     _, gradient = logits_and_gradient()
-    monkeypatch.setattr(bert_layers, "between", lambda precision: jnp.bfloat16)
+    monkeypatch.setattr(bert_layers, "activation_dtype", lambda precision: jnp.bfloat16)
     logits, rounded = logits_and_gradient()
     np.testing.assert_allclose(logits, expected("bert")["logits"], atol=0.15)
     assert 0 < np.linalg.norm(rounded - gradient) < 0.05 * np.linalg.norm(gradient)

@@ -52,8 +52,20 @@ def test_tables_of_sentences_are_read_as_columns_are(data, tmp_path, form):
 
 def test_a_bad_row_of_a_table_is_refused_by_its_number(tmp_path):
     (tmp_path / "train.jsonl").write_text('{"tokens": ["Ada"], "tags": ["B-PER"]}\n{"tokens": ["a"], "tags": [3]}\n')
-    with pytest.raises(InputError, match=r"train.jsonl, line 2 has the tag '3', which is neither O nor"):
+    with pytest.raises(InputError, match=r"train.jsonl, line 2 has numbers for its tags: give their names"):
         read_inputs(settings(str(tmp_path), tmp_path / "run"))
+
+
+def test_a_file_beside_others_with_rows_of_another_split_is_refused(tmp_path):
+    row = {"tokens": ["Ada"], "tags": ["B-PER"]}
+    rows = {"train": [row, {**row, "split": "test"}], "dev": [{**row, "split": "dev"}]}
+    for part, lines in rows.items():
+        (tmp_path / f"{part}.jsonl").write_text("".join(json.dumps({"split": part, **line}) + "\n" for line in lines))
+    with pytest.raises(InputError, match=r"train.jsonl is the file of train and has rows of the split test: remove"):
+        read_inputs(settings(str(tmp_path), tmp_path / "run"))
+    (tmp_path / "train.jsonl").write_text(json.dumps(row) + "\n")
+    sentences = read_inputs(settings(str(tmp_path), tmp_path / "run")).sentences
+    assert {part: len(rows) for part, rows in sentences.items()} == {"train": 1, "dev": 1, "test": 0}
 
 
 def test_files_by_prefix_by_folder_and_by_name(data, tmp_path):
@@ -78,7 +90,7 @@ def test_files_by_prefix_by_folder_and_by_name(data, tmp_path):
         ("a O\nb Q-PER\n", r"line 2 has the tag 'Q-PER', which is neither O nor"),
         ("\n\n", r"has no sentences"),
         ("", r"is empty"),
-        ("a O\n\nb O\n", r"marks no entity: name the column"),
+        ("a O\n\nb O\n", r"marks no entity: name a file with tags"),
         ("a\n\nb\n", r"line 1 has no column -1 in 'a': name the column of the tags"),
         ("a O\n\tO\n", r"line 2 has a tag without a token"),
     ],

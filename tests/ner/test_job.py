@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import shutil
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +15,15 @@ import pytest
 import jaxft
 from jaxft import predict
 from jaxft.data.tagged import read_tagged
-from jaxft.errors import InputError, Stopped
+from jaxft.errors import InputError
 from jaxft.files import read_json
 from jaxft.inference.tagger import EntityTagger
-from jaxft.ner import job
 from jaxft.ner.__main__ import main
 from jaxft.ner.inputs import read_inputs
 from jaxft.ner.job import train
 from jaxft.ner.settings import parse
 from jaxft.ner.stages import as_model
 from jaxft.training.metrics_log import read_metrics
-from jaxft.training.run import Run
 from tests.ner.toy import QUICK, settings, write_parts
 
 
@@ -61,34 +58,6 @@ def test_a_run_that_trains_once_has_one_stage_called_tagger(finished):
     assert [row["name"] for row in summary["stages"]] == ["text", "tagger"]
     assert {line["stage"] for line in read_metrics(finished / "metrics.jsonl")} == {"tagger"}
     assert (finished / "plots/learning_rates_tagger.png").exists()
-
-
-def test_a_run_whose_stage_has_its_earlier_name_goes_on(finished, data, tmp_path):
-    copied = Path(shutil.copytree(finished, tmp_path / "copy"))
-    (copied / "stage-tagger.safetensors").rename(copied / "stage-row_1_run_1.safetensors")
-    result = train(settings(data, copied, "--resume"))
-    assert result["kept"] == "row_1_run_1"
-    assert result["test"] == read_json(finished / "summary.json")["test"]
-    assert read_metrics(copied / "metrics.jsonl") == read_metrics(finished / "metrics.jsonl")
-
-
-@pytest.mark.slow
-def test_a_stage_that_was_stopped_under_its_earlier_name_goes_on(finished, data, tmp_path, monkeypatch):
-    pausing, calls = Run.pausing, iter(range(1000))
-
-    def stop(self):
-        if next(calls) == 15:
-            signal.raise_signal(signal.SIGTERM)
-        return pausing(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(job, "TAGGER", "row_1_run_1")
-        patch.setattr(Run, "pausing", stop)
-        with pytest.raises(Stopped):
-            train(settings(data, tmp_path / "run"))
-    assert train(settings(data, tmp_path / "run", "--resume"))["kept"] == "row_1_run_1"
-    weights = [(folder / "model/model.safetensors").read_bytes() for folder in (finished, tmp_path / "run")]
-    assert weights[0] == weights[1]
 
 
 def test_predictions_tell_scores_of_entities_and_losses_of_sentences(finished):

@@ -93,11 +93,12 @@ def test_tensorboard_reads_rates_losses_scores_texts_the_picture_and_the_setting
 
 
 class Library:
-    """What is used of wandb and of trackio."""
+    """What is used of wandb and of trackio, whose texts are Markdown."""
 
-    def __init__(self):
+    def __init__(self, name):
         self.logged, self.options = [], None
-        self.Image, self.Html = lambda pixels: pixels.shape, str
+        self.Image = lambda pixels: pixels.shape
+        setattr(self, "Html" if name == "wandb" else "Markdown", str)
 
     def init(self, **options):
         self.options = options
@@ -106,13 +107,14 @@ class Library:
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_wandb_and_trackio_go_on_in_the_same_run(name, tmp_path, monkeypatch):
-    library = Library()
+    library = Library(name)
     monkeypatch.setitem(sys.modules, name, library)
     monkeypatch.setattr("jaxft.training.trackers.find_spec", lambda package: package)
     Job("ulmfit", prepare, train).run(RunSettings(out=tmp_path / "run", track=(name,)))
     assert library.logged[0] == {"classifier/loss": 0.5, "classifier/lr/head": 0.01, "classifier/step": 0}
     assert library.logged[3] == {"classifier/dev/accuracy": 0.75, "classifier/step": 2}
-    assert library.logged[4] == {"language_model/sample": "<pre>a &lt;fine&gt; film</pre>", "language_model/step": 2}
+    sample = "<pre>a &lt;fine&gt; film</pre>" if name == "wandb" else "a <fine> film"
+    assert library.logged[4] == {"language_model/sample": sample, "language_model/step": 2}
     assert library.logged[-1]["test/accuracy"] == 1.0
     assert library.logged[-1]["confusion"][2] == 3
     first = library.options
@@ -175,7 +177,7 @@ def test_a_tracker_that_fails_ends_no_training(tmp_path, monkeypatch, capsys):
 
 
 def test_no_folder_of_this_machine_is_told(tmp_path, monkeypatch):
-    library = Library()
+    library = Library("wandb")
     monkeypatch.setitem(sys.modules, "wandb", library)
     open_trackers(["wandb"], tmp_path, {"data": "/home/ada/reviews.csv", "train": {"model": "~/bert"}})
     assert library.options is not None
