@@ -85,7 +85,7 @@ def flags(settings, prefix=""):
     return given
 
 
-@pytest.fixture(params=["finetune", *(pytest.param(n, marks=pytest.mark.slow) for n in CASES if n != "finetune")])
+@pytest.fixture(params=["ner", *(pytest.param(n, marks=pytest.mark.slow) for n in CASES if n != "ner")])
 def case(request, tmp_path, tiny_checkpoint):
     path, data, settings = CASES[request.param](tmp_path, tiny_checkpoint)
     return importlib.import_module(f"jaxft.{request.param}"), path, data, settings

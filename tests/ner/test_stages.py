@@ -36,6 +36,7 @@ class StoppedAfter37(Run):
         super().write(stage, step, **values)
 
 
+@pytest.mark.slow
 def test_few_sentences_are_read_until_there_are_enough_steps(data, tmp_path):
     flags = ("--train.epochs", "3", "--train.batch-size", "32", "--train.min-steps", "59")
     chosen = settings(data, tmp_path / "run", *flags)
