@@ -23,7 +23,10 @@ def progress_bar(stage: str, total: int, initial: int = 0, unit: str = "step") -
         unit: what is counted.
     """
     if in_notebook():
-        return automatic_tqdm(total=total, initial=initial, desc=stage, unit=unit)
+        bar = automatic_tqdm(total=total, initial=initial, desc=stage, unit=unit)
+        _, widget, _ = bar.container.children  # pyright: ignore[reportAttributeAccessIssue]
+        widget.layout.min_width = "10em"  # the numbers at its right would leave it no room
+        return bar
     terminal = sys.stderr.isatty()
     return tqdm(
         total=total,
