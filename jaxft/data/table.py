@@ -166,7 +166,7 @@ def labelled_rows(
             )
         yield texts, label, "unlabelled" if label is None else split
     if has_split is None:
-        raise InputError(f"{_name(source)} has no rows: give some texts")
+        raise InputError(f"{source_name(source)} has no rows: give some texts")
 
 
 def class_label(value: Any, column: str, where: str, remedy: str = "give one label per row") -> str | None:
@@ -285,7 +285,8 @@ def split_of(fields: Mapping[str, Any], column: str, where: str) -> Split:
     return split
 
 
-def _name(source: Path | Table) -> str:
+def source_name(source: Path | Table) -> str:
+    """The name of a table, for messages."""
     return source.name if isinstance(source, Table) else str(source)
 
 

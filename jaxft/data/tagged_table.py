@@ -12,7 +12,7 @@ from jaxft.data.document import Split
 from jaxft.data.files import decompressed
 from jaxft.data.memory import Table
 from jaxft.data.spans import Span, split_tag, write_tags
-from jaxft.data.table import rows, split_column_of, split_of, table_suffix
+from jaxft.data.table import rows, source_name, split_column_of, split_of, table_suffix
 from jaxft.data.tag_pieces import Unit, split_text
 from jaxft.data.tagged import Sentence, in_order
 from jaxft.errors import InputError
@@ -58,7 +58,7 @@ def read_tagged_table(source: Path | Table) -> tuple[dict[Split, list[Sentence]]
     """
     found = list(rows(source))
     if not found:
-        raise InputError(f"{source.name if isinstance(source, Table) else source} has no rows: give some sentences")
+        raise InputError(f"{source_name(source)} has no rows: give some sentences")
     token_column = _column(found[0], TOKEN_COLUMNS, "tokens")
     tag_column = _column(found[0], TAG_COLUMNS, "tags")
     split_column = split_column_of(found[0][1])

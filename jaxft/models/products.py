@@ -63,14 +63,18 @@ def operand(x: jax.Array, precision: Precision) -> jax.Array:
     raise ValueError(f"precision is {precision!r}: give 'f32' or 'bf16'")
 
 
-def matmul_nn(x: jax.Array, weight: jax.Array, precision: Precision) -> jax.Array:
-    """(M, K) @ (K, N) -> (M, N) float32."""
-    return _dot(operand(x, precision), operand(weight, precision), 1, 0)
+def matmul_nn(
+    x: jax.Array, weight: jax.Array, precision: Precision, dtype: jax.typing.DTypeLike = jnp.float32
+) -> jax.Array:
+    """(M, K) @ (K, N) -> (M, N) in `dtype`."""
+    return _dot(operand(x, precision), operand(weight, precision), 1, 0, dtype)
 
 
-def matmul_nt(x: jax.Array, weight: jax.Array, precision: Precision) -> jax.Array:
-    """(M, K) @ (N, K).T -> (M, N) float32."""
-    return _dot(operand(x, precision), operand(weight, precision), 1, 1)
+def matmul_nt(
+    x: jax.Array, weight: jax.Array, precision: Precision, dtype: jax.typing.DTypeLike = jnp.float32
+) -> jax.Array:
+    """(M, K) @ (N, K).T -> (M, N) in `dtype`."""
+    return _dot(operand(x, precision), operand(weight, precision), 1, 1, dtype)
 
 
 def matmul_nt_few(x: jax.Array, weight: jax.Array, precision: Precision) -> jax.Array:
@@ -113,8 +117,7 @@ def _dot(x: jax.Array, y: jax.Array, x_axis: int, y_axis: int, dtype: Any = jnp.
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _matmul(x: jax.Array, weight: jax.Array, precision: Precision, dtype: Any) -> jax.Array:
-    result = _dot(operand(_rows(x), precision), operand(weight, precision), 1, 0, dtype)
-    return result.reshape(*x.shape[:-1], weight.shape[1])
+    return matmul_nn(_rows(x), weight, precision, dtype).reshape(*x.shape[:-1], weight.shape[1])
 
 
 def _forward(
@@ -126,7 +129,7 @@ def _forward(
 def _backward(precision: Precision, dtype: Any, operands: tuple[jax.Array, jax.Array], d_result: jax.Array) -> tuple:
     x, weight = operands
     d_result = operand(d_result, precision)
-    d_x = _dot(_rows(d_result), operand(weight, precision), 1, 1, x.dtype).reshape(x.shape)
+    d_x = matmul_nt(_rows(d_result), weight, precision, x.dtype).reshape(x.shape)
     return d_x, matmul_tn(x, d_result, precision)
 
 

@@ -16,6 +16,7 @@ from jaxft.data.hub import checkpoint_folder
 from jaxft.data.memory import Table
 from jaxft.data.pieces import load_tokenizer
 from jaxft.data.spans import count_orphans, read_spans
+from jaxft.data.table import source_name
 from jaxft.data.tag_pieces import TagPieces, TokenIds, Unit, guess_unit, tag_pieces
 from jaxft.data.tagged import Sentence, read_tagged
 from jaxft.data.tagged_table import is_tagged_table, read_tagged_table
@@ -154,20 +155,21 @@ def _read_files(settings: Settings) -> tuple[dict[str, tuple[Sentence, ...]], st
         if not is_tagged_table(file):
             sentences[part] = tuple(read_tagged(file, settings.tag_column))
             continue
-        splits, told = _read_parts(file, str(file), "" if len(files) == 1 else part)
+        splits, told = _read_parts(file, "" if len(files) == 1 else part)
         lines += told
         sentences |= splits
     return sentences, " ".join(file_hash(file, part) for part, file in files.items()), lines
 
 
 def _read_table(table: Table) -> tuple[dict[str, tuple[Sentence, ...]], str, list[str]]:
-    sentences, lines = _read_parts(table, table.name)
+    sentences, lines = _read_parts(table)
     return sentences, table.fingerprint("tagged"), lines
 
 
-def _read_parts(source: Path | Table, name: str, only: str = "") -> tuple[dict[str, tuple[Sentence, ...]], list[str]]:
+def _read_parts(source: Path | Table, only: str = "") -> tuple[dict[str, tuple[Sentence, ...]], list[str]]:
     """The sentences of each split of a table, and what the user should know of them; `only` is the part of its file."""
     parts, cut = read_tagged_table(source)
+    name = source_name(source)
     if only:
         if others := sorted(parts.keys() - {"train", only}):
             raise InputError(
