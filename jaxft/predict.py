@@ -19,6 +19,7 @@ from typing import IO, Annotated, Any, BinaryIO
 
 import tyro
 
+from jaxft.data.columns import Columns, Quoting, column_names
 from jaxft.errors import InputError, run_job
 from jaxft.files import replacing
 
@@ -53,9 +54,14 @@ class Request:
     json_lines: bool = False
     """write the answers to --input as JSON, an object per line, instead of CSV"""
     text_column: str = "text"
-    """column of the texts in a table"""
+    """column of the texts in a table, or those that were read as one text in training, with commas between them"""
     pair_column: str | None = None
     """column of the second texts in a table, for a model that reads pairs"""
+    columns: str | None = None
+    """names of all columns, in their order with commas between them, of a .csv or .tsv file without a header row"""
+    quoting: Quoting = "auto"
+    """whether quotation marks enclose the fields of a .csv or .tsv file: inner ones doubled, inner ones after a
+    backslash, or none, where they are characters; auto is doubled for .csv, and what fits the whole file for .tsv"""
     generate: str | None = None
     """beginning of a text that the run's language model continues; the end of it for a backward model"""
     strict: bool = False
@@ -140,9 +146,15 @@ def write_answers(model: Any, request: Request, file: IO[Any]) -> None:
     from jaxft.inference.predictor import describe_empty
     from jaxft.inference.tagger import EntityTagger
 
-    columns = [name for name in (request.text_column, request.pair_column) if name is not None]
+    columns = Columns(
+        text=column_names(request.text_column, "--text-column"),
+        pair=request.pair_column,
+        label=None,
+        names=column_names(request.columns, "--columns", may_be_unnamed=True),
+        quoting=request.quoting,
+    )
     path = request.input or STANDARD_INPUT
-    texts = Texts(read_texts(path, *columns, strict=request.strict))
+    texts = Texts(read_texts(path, columns, mark_fields=model.marks_fields, strict=request.strict))
     chunks = _as_they_come(texts) if path == STANDARD_INPUT else _chunks(texts)
     answered = _answered(model, chunks, file)
     if request.json_lines:
@@ -170,19 +182,22 @@ class Texts:
             yield text
 
 
-def read_texts(path: Path, *columns: str, strict: bool = False) -> Iterator[str | tuple[str, ...]]:
+def read_texts(
+    path: Path, columns: Columns, mark_fields: bool = False, strict: bool = False
+) -> Iterator[str | tuple[str, ...]]:
     """Streams the texts of a file: the lines of plain text, or the given columns of a table.
 
     Args:
         path: a table, a .txt file, or `STANDARD_INPUT`.
-        columns: the column of the texts, and that of the second texts where they are pairs.
+        columns: the columns of the texts, and of the second texts where they are pairs.
+        mark_fields: whether texts of several columns are joined with marks.
         strict: whether an empty text is refused.
 
     Raises:
         InputError: the file, or a text in it, cannot be read; the sentence names the line or row.
     """
     from jaxft.data.files import decompressed, text_lines
-    from jaxft.data.table import rows, table_suffix, text_field
+    from jaxft.data.table import row_texts, rows, table_suffix
 
     if path == STANDARD_INPUT or table_suffix(path) == ".txt":
         with decompressed(path) if path != STANDARD_INPUT else _standard_input() as stream:
@@ -192,13 +207,9 @@ def read_texts(path: Path, *columns: str, strict: bool = False) -> Iterator[str 
                     raise InputError(f"{name}, line {number} is empty: remove it, or leave out --strict")
                 yield line.rstrip("\r\n")
         return
-    flags = ("--text-column", "--pair-column")
-    for where, fields in rows(path):
-        texts = [
-            text_field(fields, column, flag, where, may_be_empty=not strict)
-            for column, flag in zip(columns, flags, strict=False)
-        ]
-        yield tuple(texts) if len(columns) > 1 else texts[0]
+    for where, fields in rows(path, columns):
+        texts = row_texts(fields, columns, where, mark_fields, may_be_empty=not strict)
+        yield texts if columns.pair is not None else texts[0]
 
 
 @contextmanager

@@ -7,39 +7,33 @@ from functools import partial
 from pathlib import Path
 
 from jaxft.data.archive import is_archive
+from jaxft.data.columns import Columns
 from jaxft.data.demo import demo_corpus
 from jaxft.data.document import Corpus
 from jaxft.data.download import fetch
 from jaxft.data.files import expanded, file_hash
-from jaxft.data.folders import class_folders, folder_fingerprint, read_class_folders
+from jaxft.data.folders import class_folders, folder_fingerprint, folder_notes, read_class_folders
 from jaxft.data.imdb import folder_hash, folder_root, is_imdb, read_archive, read_folder
 from jaxft.data.memory import Table
-from jaxft.data.table import FORMATS, carved_documents, is_table, read_table, table_hash, table_suffix
+from jaxft.data.table import FORMATS, carved_documents, is_table, read_table, table_hash, table_notes, table_suffix
 from jaxft.errors import InputError
 
 IMDB_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 IMDB_MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
 
 
-def open_corpus(
-    data: str | Table,
-    *,
-    text_column: str = "text",
-    label_column: str = "label",
-    split_column: str = "split",
-) -> Corpus:
+def open_corpus(data: str | Table, columns: Columns | None = None) -> Corpus:
     """Opens a corpus and reads its first document; the rest is checked while it streams.
 
-    The column names are for tables alone. `table.read_table` describes how a table without a split column is split.
+    The columns are for tables alone. `table.read_table` describes how a table without a split column is split.
     The caller checks what the whole stream shows: that there are two classes, and that train has every label of test.
 
     Args:
         data: "imdb" (downloaded once into the cache), "demo" (generated), or the path of an `aclImdb` folder, of its
             tar, of a folder with a folder of .txt files for each class, or of a table, as `jaxft.data.table.rows` reads
             them; or a table in memory. "./demo" is a file called demo.
-        text_column: the column of texts.
-        label_column: the column of labels, which are strings; empty in unlabelled rows.
-        split_column: the column that says train, dev, test or unlabelled.
+        columns: which columns of a table hold what, by default `text`, `label` and `split`; labels are strings, and
+            empty in unlabelled rows.
 
     Raises:
         InputError: the data do not exist, cannot be read or are not in one of these formats.
@@ -49,9 +43,10 @@ def open_corpus(
         >>> next(corpus.documents()).split
         'train'
     """
-    columns = (text_column, label_column, split_column)
+    columns = columns or Columns()
+    key = (",".join(columns.text), columns.label, columns.split, *columns.file_layout)
     if isinstance(data, Table):
-        return _checked(Corpus(data.name, table_hash(data, repr(columns)), partial(read_table, data, *columns)))
+        return _table(data, data.name, repr(key), columns)
     if data == "demo":
         return demo_corpus()
     if data == "imdb":
@@ -67,15 +62,19 @@ def open_corpus(
         return _checked(Corpus(path.name, file_hash(path, "aclImdb tar"), partial(read_archive, path)))
     if not is_table(path):
         raise InputError(f"{path} has an unknown suffix: give {FORMATS}, or an aclImdb folder or its .tar")
-    settings = repr((table_suffix(path), columns))
-    return _checked(Corpus(path.name, table_hash(path, settings), partial(read_table, path, *columns)))
+    return _table(path, path.name, repr((table_suffix(path), key)), columns)
+
+
+def _table(source: Path | Table, name: str, settings: str, columns: Columns) -> Corpus:
+    documents, notes = partial(read_table, source, columns), partial(table_notes, source, columns)
+    return _checked(Corpus(name, table_hash(source, settings), documents, notes=notes))
 
 
 def _open_folder(path: Path) -> Corpus:
     """The corpus of a folder of text files: in the layout of `aclImdb`, or with a folder for each class."""
     if not is_imdb(path) and class_folders(path):
         documents = lambda: carved_documents(read_class_folders(path))  # noqa: E731
-        return Corpus(path.resolve().name, folder_fingerprint(path), documents)
+        return Corpus(path.resolve().name, folder_fingerprint(path), documents, notes=partial(folder_notes, path))
     root = folder_root(path)
     return _checked(Corpus(root.resolve().name, folder_hash(root), partial(read_folder, root)))
 

@@ -58,6 +58,7 @@ class Corpus:
         fingerprint: hexadecimal sha256 that changes when the documents may have changed; the key for caches.
         open_stream: starts a new stream; callers use `documents()`.
         pretokenized: whether the texts are tokens separated by spaces, to be used as they are.
+        notes: lines that say what the user should know of how the data are read.
 
     Examples:
         >>> corpus = Corpus("one", "0" * 64, lambda: iter([Document("Fine.", "pos", "train")]))
@@ -69,6 +70,7 @@ class Corpus:
     fingerprint: str
     open_stream: Callable[[], Iterator[Document]] = field(repr=False, compare=False)
     pretokenized: bool = False
+    notes: Callable[[], list[str]] = field(default=list, repr=False, compare=False)
 
     def documents(self) -> Iterator[Document]:
         """Streams all documents from the first, always in the same order, with one in memory at a time.

@@ -3,8 +3,7 @@
 `jaxft.finetune` reads its data with it. All examples are in memory, because fine-tuning needs few.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
@@ -12,20 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from jaxft.data.columns import Columns
 from jaxft.data.corpus import open_corpus
 from jaxft.data.document import DEV, SPLITS, TEST, TRAIN, Task
 from jaxft.data.files import expanded
+from jaxft.data.labels import LABEL_READERS, SEPARATOR, SET_FORMS
 from jaxft.data.memory import Table
-from jaxft.data.table import FORMATS, class_label, is_table, labelled_rows, table_hash
+from jaxft.data.table import FORMATS, is_table, labelled_rows, table_hash, table_notes
 from jaxft.errors import InputError
 
 Text = tuple[str, ...]
 """one text, or two"""
-
-MAX_NUMBER = 1e18
-"""the square of a larger number does not fit into float32"""
-SEPARATOR = "|"
-"""separates the labels of an example of a multi-label task"""
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,7 @@ class Examples:
         targets: (N,) int32 classes, (N,) float64 numbers, or (N, C) float32 of 0 and 1.
         classes: names of the C classes or labels; empty for numbers.
         splits: (N,) int8, each TRAIN, DEV or TEST.
+        notes: lines that say what the user should know of how the data are read.
     """
 
     name: str
@@ -47,52 +44,46 @@ class Examples:
     targets: np.ndarray
     classes: tuple[str, ...]
     splits: np.ndarray
+    notes: tuple[str, ...] = ()
+
+    def label(self, example: int) -> str:
+        """The class, the number or the labels of an example, as it is written in data."""
+        target = self.targets[example]
+        if target.ndim:
+            return SEPARATOR.join(name for name, value in zip(self.classes, target, strict=True) if value)
+        return self.classes[target] if self.classes else f"{target:g}"
 
     def of(self, split: int) -> np.ndarray:
         """The indices of the examples of a split."""
         return np.flatnonzero(self.splits == split)
 
 
-def read_examples(
-    data: str | Table,
-    task: Task,
-    *,
-    text_column: str = "text",
-    pair_column: str | None = None,
-    label_column: str = "label",
-    split_column: str = "split",
-) -> Examples:
+def read_examples(data: str | Table, task: Task, columns: Columns | None = None) -> Examples:
     """Reads labelled examples.
 
     Args:
         data: a table, in a file or in memory; for classification also what `open_corpus` takes.
         task: what a label is: a class, a number, or a set of labels separated by `|` (in JSONL also a list).
-        text_column: the column of texts in a table.
-        pair_column: the column of the second texts; None if the examples are single texts.
-        label_column: the column of labels.
-        split_column: the column that says train, dev, test or unlabelled, or one of their other names in
-            `document.SPLIT_NAMES`; unlabelled rows are left out. Without the column all rows are train, and those
-            without a class or number are left out.
+        columns: which columns of a table hold what; by default `text`, `label` and `split`. Unlabelled rows are left
+            out; without a column of splits all rows are train, and those without a class or number are left out.
 
     Raises:
         InputError: at the first bad row, with file and row; or too few examples or classes.
     """
     source = data if isinstance(data, Table) else expanded(data)
-    name = source.name
+    columns = columns or Columns()
     if isinstance(source, Table) or is_table(source):
         if isinstance(source, Path) and not source.exists():
             raise InputError(f"{data} does not exist: give the path of {FORMATS}")
-        columns = [(text_column, "--text-column")]
-        if pair_column is not None:
-            columns.append((pair_column, "--pair-column"))
-        stream = labelled_rows(source, columns, label_column, split_column, LABEL_READERS[task])
-        fingerprint = table_hash(source, repr((task, text_column, pair_column, label_column)))
-    elif task == "classification" and pair_column is None:
+        stream = labelled_rows(source, columns, LABEL_READERS[task])
+        key = (task, ",".join(columns.text), columns.pair, columns.label, *columns.file_layout)
+        name, fingerprint, notes = source.name, table_hash(source, repr(key)), table_notes(source, columns)
+    elif task == "classification" and columns.pair is None:
         corpus = open_corpus(data)
-        name, fingerprint = corpus.name, corpus.fingerprint
+        name, fingerprint, notes = corpus.name, corpus.fingerprint, corpus.notes()
         stream = (((document.text,), document.label, document.split) for document in corpus.documents())
     else:
-        needy = f"--task {task}" if pair_column is None else "--pair-column"
+        needy = f"--task {task}" if columns.pair is None else "--pair-column"
         raise InputError(f"{needy} needs a table, and --data {data} is not one: give {FORMATS}")
     texts, labels, splits = [], [], []
     for text, label, split in stream:
@@ -102,44 +93,9 @@ def read_examples(
             splits.append(SPLITS.index(split or "train"))
     split_numbers = np.array(splits, np.int8)
     if not (split_numbers == TRAIN).any():
-        raise InputError(f"{name} holds no training rows with a label: fill in {label_column!r}")
+        raise InputError(f"{name} holds no training rows with a label: fill in {columns.label!r}")
     targets, classes = _targets(labels, split_numbers, task, name)
-    return Examples(name, fingerprint, tuple(texts), targets, classes, split_numbers)
-
-
-def _class(value: Any, column: str, where: str) -> str | None:
-    return class_label(value, column, where, "give one label, or --task multilabel")
-
-
-def _number(value: Any, column: str, where: str) -> float | None:
-    cell = _class(value, column, where)
-    if cell is None:
-        return None
-    try:
-        number = float(cell)
-    except ValueError:
-        number = math.nan
-    if not abs(number) < MAX_NUMBER:
-        raise InputError(
-            f"{where} has {cell!r} in {column!r}, which is not a number: correct it, or give --task classification"
-        )
-    return number
-
-
-def _label_set(value: Any, column: str, where: str) -> list[str]:
-    if not isinstance(value, list):
-        return sorted({label.strip() for label in str("" if value is None else value).split(SEPARATOR)} - {""})
-    names = [class_label(label, column, where) for label in value]
-    if len(set(names)) < len(names) and set(names) <= {"0", "1"}:
-        raise InputError(f"{where} has {value} in {column!r}: give the names of the labels, not a row of 0 and 1")
-    return sorted({name for name in names if name is not None})
-
-
-LABEL_READERS: dict[Task, Callable[[Any, str, str], Any]] = {
-    "classification": _class,
-    "regression": _number,
-    "multilabel": _label_set,
-}
+    return Examples(name, fingerprint, tuple(texts), targets, classes, split_numbers, tuple(notes))
 
 
 def _targets(labels: Sequence[Any], splits: np.ndarray, task: Task, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -165,6 +121,8 @@ def _targets(labels: Sequence[Any], splits: np.ndarray, task: Task, name: str) -
         )
     if task == "classification":
         return np.array([index[label] for label in labels], np.int32), tuple(classes)
+    if len(classes) > 1 and all(len(labels[i]) == len(classes) for i in train.tolist()):
+        raise InputError(f"{name} has all labels in every training row, which teaches nothing: give {SET_FORMS}")
     targets = np.zeros((len(labels), len(classes)), np.float32)
     for row, label_set in zip(targets, sets, strict=True):
         row[[index[label] for label in label_set]] = 1.0

@@ -37,6 +37,19 @@ OPENERS: dict[bytes, Callable[[BinaryIO, str], Any]] = {
     b"BZh": bz2.open,
     b"\x28\xb5\x2f\xfd": _open_zstandard,
 }
+NO_TEXTS: dict[bytes, str] = {
+    b"PK\x03\x04": "is a zip archive or an Excel workbook: unpack it, or save the sheet as CSV",
+    b"PAR1": "is a Parquet file under another name: call it .parquet",
+    b"ARROW1": "is an Arrow file under another name: call it .arrow",
+    b"\xd0\xcf\x11\xe0": "is an old Excel or Word file: save it as CSV or plain text",
+    b"%PDF": "is a PDF file: extract its text first",
+    b"SQLite format 3": "is an SQLite database: export the table as CSV",
+    b"\x89HDF": "is an HDF5 file: export the table as CSV",
+    b"7z\xbc\xaf": "is a 7z archive: unpack it",
+    b"Rar!": "is a RAR archive: unpack it",
+    b"version https://git-lfs": "is a pointer of Git LFS in place of the file: fetch it with git lfs pull",
+}
+"""how files that hold no texts as they are begin, and what to do with them"""
 
 
 @contextmanager
@@ -51,10 +64,13 @@ def decompressed(path: Path) -> Iterator[BinaryIO]:
     """
     try:
         with open(path, "rb") as raw:
-            start = raw.read(8)
+            start = raw.read(64)
             raw.seek(0)
             if not start:
                 raise InputError(f"{path} is empty: name a file with texts")
+            for beginning, sentence in NO_TEXTS.items():
+                if start.startswith(beginning):
+                    raise InputError(f"{path} {sentence}")
             opener = next((opener for magic, opener in OPENERS.items() if start.startswith(magic)), None)
             if opener is None:
                 yield raw
@@ -66,7 +82,7 @@ def decompressed(path: Path) -> Iterator[BinaryIO]:
     except PermissionError as error:
         raise InputError(f"{path} cannot be read: check its permissions") from error
     except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
-        raise InputError(f"{path} is truncated or corrupt ({error}): download or write it again") from error
+        raise InputError(f"{path} is truncated or corrupt: download or write it again") from error
 
 
 def expanded(path: str | Path) -> Path:
@@ -92,7 +108,7 @@ def decode(content: bytes, where: str) -> str:
         'naïve'
     """
     if b"\0" in content:
-        raise not_text_error(0, where)
+        raise zero_byte_error(content, where)
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -100,22 +116,41 @@ def decode(content: bytes, where: str) -> str:
 
 
 def not_text_error(byte: int, where: str) -> InputError:
-    """The error for a byte that is zero or not UTF-8; `where` names the place.
+    """The error for a byte that is not UTF-8; `where` names the place.
 
     Examples:
         >>> print(not_text_error(0xEF, "a.csv, line 1"))
         a.csv, line 1 has the byte 0xef, which is not UTF-8: save the file as UTF-8
     """
-    if byte == 0:
-        return InputError(f"{where} has a zero byte, as in a binary or UTF-16 file: save it as UTF-8 text")
     return InputError(f"{where} has the byte 0x{byte:02x}, which is not UTF-8: save the file as UTF-8")
 
 
+def zero_byte_error(content: bytes | str, where: str) -> InputError:
+    """The error for a line with zero bytes; `where` names the place.
+
+    Examples:
+        >>> print(zero_byte_error("good\\0 film", "a.csv, line 2"))
+        a.csv, line 2 has a zero byte: remove it
+    """
+    zero = "\0" if isinstance(content, str) else b"\0"
+    if 3 * content.count(zero) <= len(content):  # pyright: ignore[reportArgumentType]
+        return InputError(f"{where} has a zero byte: remove it")
+    return InputError(f"{where} has zero bytes, as in a binary or UTF-16 file: save it as UTF-8 text")
+
+
 def text_lines(stream: BinaryIO, path: Path) -> Iterator[str]:
-    """The lines of a file with their line ends and without a byte-order mark; `path` names it in error messages."""
+    """The lines of a file with their line ends and without a byte-order mark; `path` names it in error messages.
+
+    Raises:
+        InputError: a line is not UTF-8 or has a zero byte, or the lines end as on an old Macintosh.
+    """
     for number, line in enumerate(stream, 1):
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
+            if b"\r" in line and not line.endswith(b"\n"):
+                raise InputError(
+                    f"{path} ends its lines with carriage returns alone, as old Macs did: save it with line feeds"
+                )
         yield decode(line, f"{path}, line {number}")
 
 

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from jaxft.data.delimited import listed_names
 from jaxft.data.document import SPLIT_NAMES, Split
 from jaxft.data.files import decompressed, text_lines
 from jaxft.errors import InputError
@@ -61,6 +62,17 @@ def read_class_folders(folder: Path) -> Iterator[tuple[str, str | None, Split | 
         if not text.strip():
             raise InputError(f"{path} is an empty text: remove the file or fill it in")
         yield text, label, split
+
+
+def folder_notes(folder: Path) -> list[str]:
+    """At most one line, which names the files of a folder of classes that are not read.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    used = {path for path, _, _ in _files(folder)}
+    others = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path not in used)
+    return [f"{folder}: reads {len(used):,} files, and not {listed_names(others)}"] * bool(others)
 
 
 def folder_fingerprint(folder: Path) -> str:

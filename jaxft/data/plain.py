@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from jaxft.data.archive import archive_files, is_archive
+from jaxft.data.delimited import listed_names
 from jaxft.data.document import Corpus, Document, Split
 from jaxft.data.download import fetch
-from jaxft.data.files import COMPRESSION_SUFFIXES, decompressed, expanded, not_text_error
+from jaxft.data.files import COMPRESSION_SUFFIXES, decompressed, expanded, not_text_error, zero_byte_error
 from jaxft.data.memory import TEXT_COLUMN, Table
 from jaxft.data.table import split_column_of, split_of, text_field
 from jaxft.errors import InputError
@@ -55,7 +56,20 @@ def plain_corpus(paths: Sequence[Path]) -> Corpus:
         stat = file.stat()
         digest.update(f"\n{file.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode())
     names = ", ".join(path.name for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
-    return Corpus(names, digest.hexdigest(), partial(_read, files))
+    return Corpus(names, digest.hexdigest(), partial(_read, files), notes=partial(_ignored, paths, files))
+
+
+def _ignored(paths: Sequence[Path], used: Sequence[Path]) -> list[str]:
+    """A line for each folder with files that are not read."""
+    notes = []
+    for folder in filter(Path.is_dir, map(expanded, paths)):
+        others = sorted(
+            str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file() and file not in used
+        )
+        if others:
+            count = sum(file.is_relative_to(folder) for file in used)
+            notes.append(f"{folder}: reads {count:,} files, and not {listed_names(others)}")
+    return notes
 
 
 def table_corpus(table: Table) -> Corpus:
@@ -162,7 +176,7 @@ def _lines(stream: BinaryIO, where: str) -> Iterator[str]:
             ended = not part
             for line in io.StringIO(decoder.decode(part, final=ended)):
                 if "\0" in line:
-                    raise not_text_error(0, f"{where}, line {number}")
+                    raise zero_byte_error(line, f"{where}, line {number}")
                 yield line
                 number += line.endswith("\n")
     except UnicodeDecodeError as error:

@@ -5,23 +5,26 @@
 row.
 """
 
-import csv
 import hashlib
-import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from jaxft.data.arrow import ARROW_SUFFIXES, arrow_rows
+from jaxft.data.columns import Columns
+from jaxft.data.delimited import DELIMITERS, delimited_rows, describe_layout, listed_names
 from jaxft.data.document import SPLIT_NAMES, Document, Split
 from jaxft.data.files import COMPRESSION_SUFFIXES, decompressed, file_hash, text_lines
 from jaxft.data.folders import split_files
+from jaxft.data.labels import class_label, is_missing, read_indicators
 from jaxft.data.memory import Table
+from jaxft.data.text import FLD
 from jaxft.errors import InputError
 
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
 TABLE_SUFFIXES = (*DELIMITERS, ".jsonl", *ARROW_SUFFIXES)
 FORMATS = "a .csv, .tsv or .jsonl file, plain or compressed (.gz, .xz, .bz2, .zst), or a .parquet or .arrow file"
 TEST_EVERY = 5  # without a split column, one labelled row in five is test
@@ -30,8 +33,9 @@ IS_VALID_NAMES: dict[str, Split] = {
     **dict.fromkeys(("true", "1", "1.0"), "dev"),
     **dict.fromkeys(("false", "0", "0.0"), "train"),
 }
+ANY_COLUMNS = Columns(text=(), label=None)
+"""no column has to be there"""
 SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can spell these, UTF-8 cannot
-LONGEST_FIELD = 2**31 - 1  # characters; the largest limit that a C long holds on every platform
 
 
 def table_suffix(path: Path) -> str:
@@ -67,12 +71,13 @@ def table_hash(source: Path | Table, settings: str) -> str:
     return file_hash(source, settings)
 
 
-def rows(source: Path | Table) -> Iterator[tuple[str, dict[str, Any]]]:
+def rows(source: Path | Table, columns: Columns = ANY_COLUMNS) -> Iterator[tuple[str, dict[str, Any]]]:
     """Streams the rows of a table as (where, fields); `where` names the file and the row, for error messages.
 
     Args:
         source: a file; a folder with a file for each split, such as train.csv and test.csv, whose rows name their split
             in the column "split"; or a table in memory.
+        columns: how a file of CSV or TSV is written, and the columns that its header must have.
 
     Raises:
         InputError: an unknown suffix, a file that cannot be read or is not UTF-8, a ragged row, a repeated column name,
@@ -83,7 +88,8 @@ def rows(source: Path | Table) -> Iterator[tuple[str, dict[str, Any]]]:
         return
     if source.is_dir():
         for split, path in split_files(source, is_table_file).items():
-            yield from ((where, {**fields, "split": split}) for where, fields in rows(path))
+            needed = replace(columns, label=None) if split == "unlabelled" else columns
+            yield from ((where, {**fields, "split": split}) for where, fields in rows(path, needed))
         return
     suffix = table_suffix(source)
     if suffix not in TABLE_SUFFIXES:
@@ -91,8 +97,11 @@ def rows(source: Path | Table) -> Iterator[tuple[str, dict[str, Any]]]:
     if suffix in ARROW_SUFFIXES:
         yield from arrow_rows(source)
         return
+    if suffix in DELIMITERS:
+        yield from delimited_rows(source, suffix, columns)
+        return
     with decompressed(source) as stream:
-        yield from _json_rows(source, stream) if suffix == ".jsonl" else _csv_rows(source, stream)
+        yield from _json_rows(source, stream)
 
 
 def text_field(fields: dict[str, Any], column: str, flag: str, where: str, may_be_empty: bool = False) -> str:
@@ -124,10 +133,9 @@ def refuse_surrogates(text: str, where: str) -> None:
 
 def labelled_rows(
     source: Path | Table,
-    text_columns: Sequence[tuple[str, str]],
-    label_column: str,
-    split_column: str,
+    columns: Columns,
     read_label: Callable[[Any, str, str], Any],
+    mark_fields: bool = False,
 ) -> Iterator[tuple[tuple[str, ...], Any, Split | None]]:
     """Streams the rows of a table as (texts, label, split).
 
@@ -137,55 +145,112 @@ def labelled_rows(
 
     Args:
         source: the table.
-        text_columns: each column of texts, and the flag that names it.
-        label_column: the column of labels.
-        split_column: the column of splits; only one that is called "split" may be absent.
+        columns: which columns hold what; a split column may be absent if it is called "split".
         read_label: returns the label of a cell, given the cell, its column and its place in the file; None if the cell
             holds none.
+        mark_fields: whether texts of several columns are joined with marks, as `join_fields` does.
 
     Raises:
         InputError: at the first bad row: as `rows` and `text_field`, an unknown split, a missing label, or a split
             column that starts after the first row; or no rows.
     """
-    has_split = None
-    for where, fields in rows(source):
+    split_column, has_split = columns.split or "", None
+    if columns.split is None and isinstance(source, Path) and source.is_dir():
+        split_column = "split"  # the files say it
+    for where, fields in rows(source, columns):
         if has_split is None:
             split_column = split_column_of(fields, split_column)
-            has_split = split_column in fields or split_column != "split"
+            has_split = split_column in fields or split_column not in ("", "split")
         elif not has_split and split_column in fields:
             raise InputError(f"{where} is the first row with {split_column!r}: give it in all rows or in none")
-        texts = tuple(text_field(fields, column, flag, where) for column, flag in text_columns)
+        texts = row_texts(fields, columns, where, mark_fields)
         split = split_of(fields, split_column, where) if has_split else None
         if split == "unlabelled":
             yield texts, None, split
             continue
-        label = read_label(_field(fields, label_column, "--label-column", where), label_column, where)
+        label = _label(fields, columns, read_label, where)
         if label is None and split is not None:
             raise InputError(
-                f"{where} is a {split} row without a label: fill in {label_column!r} or set the split to unlabelled"
+                f"{where} is a {split} row without a label: fill in {columns.label!r} or set the split to unlabelled"
             )
         yield texts, label, "unlabelled" if label is None else split
     if has_split is None:
         raise InputError(f"{source_name(source)} has no rows: give some texts")
 
 
-def class_label(value: Any, column: str, where: str, remedy: str = "give one label per row") -> str | None:
-    """The class in a cell; None if the cell is empty.
+def _label(fields: dict[str, Any], columns: Columns, read_label: Callable[[Any, str, str], Any], where: str) -> Any:
+    if not columns.labels:
+        column = columns.label or ""
+        return read_label(_field(fields, column, "--label-column", where), column, where)
+    for column in columns.labels:
+        _field(fields, column, "--label-columns", where)
+    names = read_indicators(fields, columns.labels, where)
+    return None if names is None else read_label(names, ", ".join(columns.labels), where)
+
+
+def row_texts(
+    fields: dict[str, Any], columns: Columns, where: str, mark_fields: bool, may_be_empty: bool = False
+) -> tuple[str, ...]:
+    """The text of a row, and the second text where rows are pairs; several columns of texts make one text.
 
     Raises:
-        InputError: the cell holds a list or an object; the sentence ends with `remedy`.
+        InputError: as `text_field`; of several columns of texts, some may be empty.
     """
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # a column of whole numbers with gaps holds floats
-    if isinstance(value, dict | list):
-        raise InputError(f"{where} has {value!r} in {column!r}: {remedy}")
-    label = "" if value is None else str(value).strip()
-    return label or None
+    several = len(columns.text) > 1
+    parts = [text_field(fields, name, "--text-column", where, may_be_empty or several) for name in columns.text]
+    if several and not may_be_empty and not any(part.strip() for part in parts):
+        raise InputError(f"{where} has no text in {listed_names(columns.text)}: remove the row or fill one in")
+    text = join_fields(parts, mark_fields)
+    if columns.pair is None:
+        return (text,)
+    return text, text_field(fields, columns.pair, "--pair-column", where, may_be_empty)
 
 
-def read_table(
-    source: Path | Table, text_column: str, label_column: str, split_column: str, seed: int = 0
-) -> Iterator[Document]:
+def join_fields(parts: Sequence[str], mark_fields: bool) -> str:
+    """One text of those of several columns: with a space between them, or with fastai's token before each.
+
+    Examples:
+        >>> join_fields(["Title", "Story."], False), join_fields(["Title", "Story."], True)
+        ('Title Story.', 'xxfld 1 Title xxfld 2 Story.')
+    """
+    if len(parts) == 1:
+        return parts[0]
+    if mark_fields:
+        return " ".join(f"{FLD} {number} {part}" for number, part in enumerate(parts, 1))
+    return " ".join(part for part in parts if part.strip())
+
+
+def table_notes(source: Path | Table, columns: Columns) -> list[str]:
+    """What the user should know of how a table is read: an unusual layout, files of a folder, and missing labels.
+
+    Raises:
+        InputError: as `rows`.
+    """
+    notes = []
+    files = [source] if isinstance(source, Path) else []
+    if isinstance(source, Path) and source.is_dir():
+        files = list(split_files(source, is_table_file).values())
+        ignored = sorted(path.name for path in source.iterdir() if path not in files)
+        notes.append(f"{source}: reads {', '.join(path.name for path in files)}")
+        if ignored:
+            notes[-1] += f", and not {listed_names(ignored)}"
+    for path in files:
+        if table_suffix(path) in DELIMITERS and (layout := describe_layout(path, table_suffix(path), columns)):
+            notes.append(f"{path.name}: {'; '.join(layout)}")
+    if columns.label is None or columns.labels:
+        return notes
+    spelled = Counter(
+        value.strip()
+        for _, fields in rows(source, columns)
+        if isinstance(value := fields.get(columns.label), str) and value.strip() and is_missing(value)
+    )
+    if spelled:
+        counted = ", ".join(f"{count:,} {name}" for name, count in spelled.most_common())
+        notes.append(f"{source_name(source)}: {columns.label!r} holds {counted}, which count as no label")
+    return notes
+
+
+def read_table(source: Path | Table, columns: Columns, seed: int = 0) -> Iterator[Document]:
     """Streams the documents of a table in the order of its rows.
 
     With a split column, each row says train, dev, test or unlabelled. Without one, rows with an empty label are
@@ -195,9 +260,8 @@ def read_table(
     Raises:
         InputError: at the first bad row, as `labelled_rows`.
     """
-    columns: list[tuple[str, str]] = [(text_column, "--text-column")]
-    stream = labelled_rows(source, columns, label_column, split_column, class_label)
-    yield from carved_documents(((text, label, split) for (text,), label, split in stream), seed)
+    stream = labelled_rows(source, columns, class_label, mark_fields=True)
+    yield from carved_documents(((texts[0], label, split) for texts, label, split in stream), seed)
 
 
 def carved_documents(rows: Iterable[tuple[str, Any, Split | None]], seed: int = 0) -> Iterator[Document]:
@@ -205,39 +269,6 @@ def carved_documents(rows: Iterable[tuple[str, Any, Split | None]], seed: int = 
     rows_of_class: dict[str, int] = {}
     for text, label, split in rows:
         yield Document(text, label, _carved_split(label, rows_of_class, seed) if split is None else split)
-
-
-def _csv_rows(path: Path, stream: BinaryIO) -> Iterator[tuple[str, dict[str, Any]]]:
-    # one limit for the whole process, and the default of 131,072 characters is shorter than some reviews' pages
-    csv.field_size_limit(LONGEST_FIELD)
-    # strict, because a stray quote would otherwise swallow the rows that follow it
-    delimiter = DELIMITERS[table_suffix(path)]
-    reader = csv.reader(text_lines(stream, path), delimiter=delimiter, strict=True)
-    header: list[str] | None = None
-    for number in itertools.count(1):
-        where = f"{path}, row {number}"
-        try:
-            values = next(reader, None)
-        except csv.Error as error:
-            raise InputError(
-                f"{where} is not valid CSV ({error}): quote texts as csv.writer does, with inner quotes doubled"
-            ) from error
-        if values is None:
-            break
-        if not values:  # a blank line
-            continue
-        if header is None:
-            header = [name.strip() for name in values]
-            if len(set(header)) < len(header):
-                raise InputError(f"{where} repeats a column name ({_listed(header)}): rename one")
-            continue
-        if len(values) != len(header):
-            remedy = "quote texts that hold the delimiter" if len(values) > len(header) else "fill in the rest"
-            if len(header) == 1:
-                remedy = f"separate the columns by {delimiter!r}, which the header {header[0]!r} does not hold"
-            counted = f"{len(values)} field{'s' * (len(values) != 1)}"
-            raise InputError(f"{where} has {counted} and the header has {len(header)}: {remedy}")
-        yield where, dict(zip(header, values, strict=True))
 
 
 def _json_rows(path: Path, stream: BinaryIO) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -248,8 +279,8 @@ def _json_rows(path: Path, stream: BinaryIO) -> Iterator[tuple[str, dict[str, An
         try:
             fields = json.loads(line)
         except (ValueError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else error
-            raise InputError(f"{where} is not valid JSON ({reason}): write one object per line") from error
+            place = f" from character {error.pos + 1} on" if isinstance(error, json.JSONDecodeError) else ""
+            raise InputError(f"{where} is not valid JSON{place}: write one object per line") from error
         if not isinstance(fields, dict):
             raise InputError(f"{where} is not a JSON object: write one object with a text and a label per line")
         yield where, cast(dict[str, Any], fields)
@@ -257,12 +288,10 @@ def _json_rows(path: Path, stream: BinaryIO) -> Iterator[tuple[str, dict[str, An
 
 def _field(fields: Mapping[str, Any], column: str, flag: str, where: str) -> Any:
     if column not in fields:
-        raise InputError(f"{where} has no column {column!r}, only {_listed(fields)}: name the right one with {flag}")
+        raise InputError(
+            f"{where} has no column {column!r}, only {listed_names(fields)}: name the right one with {flag}"
+        )
     return fields[column]
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(repr(name) for name in names)
 
 
 def split_column_of(fields: Mapping[str, Any], column: str = "split") -> str:

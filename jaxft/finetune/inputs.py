@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxft.data.columns import Columns
 from jaxft.data.document import DEV, TEST, TRAIN
 from jaxft.data.examples import (
     Examples,
@@ -64,14 +65,7 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
         InputError: bad data or no checkpoint, or one that does not fit the flags; the sentence names file and row, or
             the flag.
     """
-    examples = read_examples(
-        table or settings.data,
-        settings.task,
-        text_column=settings.text_column,
-        pair_column=settings.pair_column,
-        label_column=settings.label_column,
-        split_column=settings.split_column,
-    )
+    examples = read_examples(table or settings.data, settings.task, Columns.of(settings, settings.pair_column))
     test = 0.0 if settings.folds else settings.test_fraction
     kept = round((1 - (0.0 if len(examples.of(TEST)) else test)) * len(examples.of(TRAIN)))
     labelled = min(kept, settings.limit_labels or kept)

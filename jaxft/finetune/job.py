@@ -17,6 +17,7 @@ from jaxft.data.document import DEV, TEST, TRAIN
 from jaxft.data.examples import Examples, missing_from_test
 from jaxft.data.hub import checkpoint_fingerprint
 from jaxft.data.memory import PAIR_COLUMN, Table, as_table
+from jaxft.data.overview import describe_classes, describe_first, describe_lengths, describe_numbers
 from jaxft.data.pieces import Pieces
 from jaxft.errors import InputError
 from jaxft.finetune.inputs import Inputs, Split, check_batches, read_inputs, split_examples
@@ -260,7 +261,10 @@ def _describe_data(inputs: Inputs, splits: Splits, settings: Settings) -> dict[s
 def _describe_inputs(inputs: Inputs, splits: Splits) -> list[str]:
     pieces, examples = inputs.pieces, inputs.examples
     tests = np.concatenate([split.test for split in splits.values()])
+    first, *_ = splits.values()
+    parts = {name: examples.targets[getattr(first, name)] for name in ("train", "dev", "test")}
     return [
+        *examples.notes,
         f"{inputs.examples.name}: {len(examples.texts):,} texts of {len(pieces.ids) / len(examples.texts):.0f} word "
         f"pieces on average, padded to {', '.join(map(str, pieces.widths()))}; {_describe_long_texts(pieces)}",
         f"the head reads {READ[inputs.encoder.config.pooling]}",
@@ -268,7 +272,14 @@ def _describe_inputs(inputs: Inputs, splits: Splits) -> list[str]:
             f"{name}: {len(split.train):,} train, {len(split.dev):,} dev, {len(split.test):,} test"
             for name, split in splits.items()
         ),
+        *(describe_classes(examples.classes, parts) or [describe_numbers(examples.targets)]),
         *missing_from_test(examples.targets[tests], examples.classes),
+        describe_lengths(pieces.lengths, "word pieces"),
+        describe_first(
+            " / ".join(examples.texts[0]),
+            examples.label(0),
+            inputs.tokenizer.convert_ids_to_tokens(pieces.ids[: pieces.offsets[1]].tolist()),
+        ),
     ]
 
 

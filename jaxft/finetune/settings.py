@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from jaxft.data.columns import TableSettings
 from jaxft.data.document import Task
 from jaxft.errors import InputError
 from jaxft.training import command_line
@@ -106,7 +107,7 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(RunSettings):
+class Settings(RunSettings, TableSettings):
     """Fine-tunes a transformer encoder (BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA) on labelled texts."""
 
     model: str = ""
@@ -116,14 +117,8 @@ class Settings(RunSettings):
     also imdb, demo, a folder of .txt files for each class, or an aclImdb folder or its tar"""
     task: Task = "classification"
     """what a label is: one of several classes, a number (regression), or a set of labels with | between them"""
-    text_column: str = "text"
-    """column of the texts"""
     pair_column: str | None = None
     """column of the second texts, for pairs of texts"""
-    label_column: str = "label"
-    """column of the labels"""
-    split_column: str = "split"
-    """column that says train, dev or test; a split that the data lack is taken from train"""
     preset: Literal["default", "commonlit"] = "default"
     """settings to start from; commonlit is a recipe for readability scores: regression with RoBERTa, layer-wise decay
     and SWA"""

@@ -4,7 +4,7 @@ The training job evaluates with `encoder_outputs_fn`; `jaxft.load` loads a saved
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -54,6 +54,8 @@ class EncoderModel:
         thresholds: the least probability of each label that counts as yes; empty where it is 0.5 for all.
         long_texts: what becomes of a text with more than `max_length` pieces; outputs for its windows are averaged.
     """
+
+    marks_fields: bool = field(default=False, init=False)
 
     encoder: Encoder
     tokenizer: Any

@@ -51,6 +51,11 @@ class Ensemble:
         return self._first.pairs
 
     @property
+    def marks_fields(self) -> bool:
+        """Whether a text of several columns has a mark before each."""
+        return self._first.marks_fields
+
+    @property
     def thresholds(self) -> tuple[float, ...]:
         """The mean of the models' thresholds; empty unless all have some."""
         thresholds = [model.thresholds for model in self.models.values() if model.thresholds]

@@ -22,6 +22,9 @@ class Answering(Protocol):
     @property
     def pairs(self) -> bool: ...  # noqa: D102
 
+    @property
+    def marks_fields(self) -> bool: ...  # noqa: D102
+
     def answers(self, texts: Sequence[Any]) -> list[dict[str, Any]]:
         """Each answer as a mapping for JSON: the prediction and what belongs to it."""
         ...
@@ -45,6 +48,8 @@ class Predictor(Answering, Protocol):
         task: "classification", "regression", "multilabel" or "entities".
         classes: names of the C classes, labels or types of entities; empty for numbers.
         pairs: whether the model reads pairs of texts.
+        marks_fields: whether a text of several columns of a table has a mark before each, as
+            `jaxft.data.table.join_fields` writes them.
     """
 
     @property

@@ -48,6 +48,7 @@ class TextClassifier:
 
     task: Task = field(default="classification", init=False)
     pairs: bool = field(default=False, init=False)
+    marks_fields: bool = field(default=True, init=False)
     thresholds: tuple[float, ...] = field(default=(), init=False)
 
     config: AWDLSTMConfig

@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxft.data.splits import Texts
 from jaxft.models.awd_lstm import AWDLSTMConfig
@@ -93,15 +92,3 @@ def stage_seconds(
         )
         seconds[stage] = flops / speed
     return {**seconds, "test": int(lengths[texts.test].sum()) * flops_per_token(config, softmax=False) / speed}
-
-
-def describe_sizes(texts: Texts) -> str:
-    """The number of texts of every part, of the words in the vocabulary, and the share of tokens that it lacks."""
-    parts = {"train": texts.train, "dev": texts.dev, "test": texts.test, "language-model texts": texts.lm_train}
-    counted = ", ".join(f"{len(documents):,} {name}" for name, documents in parts.items() if len(documents))
-    vocabulary, ids = texts.store.vocabulary, texts.store.ids
-    unknown = 100 * np.count_nonzero(ids == vocabulary.unk) / max(1, len(ids))
-    advice = ", so try --text.tokens subwords, or a lower --text.min-count" if unknown > 20 else ""
-    kind = "words" if vocabulary.merges is None else "subwords"
-    words = f"{len(vocabulary):,} {kind} in the vocabulary, {unknown:.1f} % of tokens unknown"
-    return f"{texts.name}: {counted}; {words}{advice}"

@@ -20,7 +20,8 @@ from jaxft.errors import InputError
 from jaxft.files import cache_folder
 from jaxft.inference.load import LANGUAGE_MODELS, load
 from jaxft.language_model.both_directions import train_lms
-from jaxft.language_model.estimate import describe_sizes, stage_seconds
+from jaxft.language_model.estimate import stage_seconds
+from jaxft.language_model.overview import describe_sizes, describe_texts
 from jaxft.language_model.small_corpus import with_fitting_rows
 from jaxft.language_model.stage import (
     LANGUAGE_MODEL,
@@ -40,18 +41,30 @@ from jaxft.training.run import Run, StageResult
 from jaxft.training.summary import stage_row
 
 
-def read_texts(settings: Settings, progress: bool = True, table: Table | None = None) -> Texts:
+def open_corpus(settings: Settings, table: Table | None = None) -> Corpus:
+    """The texts that the settings name, or those of a table in memory.
+
+    Raises:
+        InputError: there are none.
+    """
+    if table is not None:
+        return table_corpus(table)
+    if settings.data is not None:
+        return wikitext_corpus(None if settings.data == WIKITEXT else expanded(settings.data))
+    return plain_corpus(settings.files)
+
+
+def read_texts(corpus: Corpus, settings: Settings, progress: bool = True) -> Texts:
     """Reads and tokenizes the texts; ids are cached, what is held out depends on the seed where the data do not say it.
 
     Args:
+        corpus: from `open_corpus`.
         settings: of the job.
         progress: whether to show a progress bar.
-        table: texts in memory, in place of those that the settings name.
 
     Raises:
         InputError: bad data; the sentence names the file.
     """
-    corpus = _corpus(settings) if table is None else table_corpus(table)
     store = build_store(
         corpus,
         cache_folder() / "texts",
@@ -68,12 +81,6 @@ def read_texts(settings: Settings, progress: bool = True, table: Table | None = 
         pool, valid = hold_out(pool, settings.lm.valid_fraction, np.random.default_rng([settings.seed, 0]))
     none = pool[:0]
     return Texts(corpus.name, corpus.fingerprint, store, none, none, test, pool, valid)
-
-
-def _corpus(settings: Settings) -> Corpus:
-    if settings.data is not None:
-        return wikitext_corpus(None if settings.data == WIKITEXT else expanded(settings.data))
-    return plain_corpus(settings.files)
 
 
 def plans(texts: Texts, settings: Settings) -> dict[str, tuple[Plan, int]]:
@@ -101,7 +108,8 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
     Raises:
         InputError: bad data.
     """
-    texts = read_texts(settings, table=table)
+    corpus = open_corpus(settings, table)
+    texts = read_texts(corpus, settings)
     settings, lines = with_fitting_rows(settings, texts)
     lengths, stages = texts.store.lengths, plans(texts, settings)
     sizes = {"training tokens": texts.lm_train, "held-out tokens": texts.lm_valid, "test tokens": texts.test}
@@ -116,7 +124,7 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
             "vocabulary": len(texts.store.vocabulary),
         },
         tokens=int(lengths.sum()),
-        lines=[describe_sizes(texts), *lines],
+        lines=[*corpus.notes(), describe_sizes(texts), *describe_texts(corpus, texts), *lines],
         files={"vocabulary.json": texts.store.vocabulary.save},
         estimate=lambda: stage_seconds(texts, settings.precision, stages, encoder_config(texts, settings)),
     )

@@ -15,13 +15,15 @@ import numpy as np
 from jaxft.data.document import Corpus, Direction
 from jaxft.data.examples import missing_from_test
 from jaxft.data.memory import Table, as_table
+from jaxft.data.overview import describe_classes
 from jaxft.data.splits import Texts
 from jaxft.inference.ensemble import Ensemble
 from jaxft.inference.language_model import TextLanguageModel
 from jaxft.inference.load import LANGUAGE_MODELS, MODEL, load
 from jaxft.inference.text_classifier import TextClassifier
 from jaxft.language_model.both_directions import train_lms
-from jaxft.language_model.estimate import describe_sizes, stage_seconds
+from jaxft.language_model.estimate import stage_seconds
+from jaxft.language_model.overview import describe_sizes, describe_texts
 from jaxft.language_model.small_corpus import has_enough_text, with_fitting_rows
 from jaxft.language_model.stage import (
     LANGUAGE_MODEL,
@@ -99,10 +101,21 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
         fingerprints=fingerprints,
         data=_describe_data(texts, settings),
         tokens=int(texts.store.lengths.sum()),
-        lines=[describe_sizes(texts), *lines, *missing_from_test(texts.store.labels[texts.test], texts.store.classes)],
+        lines=[*corpus.notes(), *_describe_inputs(corpus, texts), *lines],
         files={"vocabulary.json": texts.store.vocabulary.save},
         estimate=lambda: stage_seconds(texts, settings.precision, stages, encoder_config(texts, settings)),
     )
+
+
+def _describe_inputs(corpus: Corpus, texts: Texts) -> list[str]:
+    store = texts.store
+    parts = {name: store.labels[getattr(texts, name)] for name in ("train", "dev", "test")}
+    return [
+        describe_sizes(texts),
+        *describe_classes(store.classes, parts),
+        *missing_from_test(parts["test"], store.classes),
+        *describe_texts(corpus, texts),
+    ]
 
 
 def _fitted(settings: Settings, texts: Texts) -> tuple[Settings, list[str]]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from jaxft.data.columns import TableSettings
 from jaxft.language_model.settings import (
     LANGUAGE_MODEL_RANGES,
     OPTIMIZER_RANGES,
@@ -70,19 +71,13 @@ class ClassifierStage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(LanguageModelSettings):
+class Settings(LanguageModelSettings, TableSettings):
     """Trains ULMFiT: a language model on raw texts, then a classifier on labelled ones."""
 
     data: str = "imdb"
     """imdb (downloaded once), demo (generated), or a path: a table (.csv, .tsv, .jsonl, .parquet or .arrow) with the
     columns text, label and split, a folder with train.csv and test.csv, a folder of .txt files for each class, or an
     aclImdb folder or its tar"""
-    text_column: str = "text"
-    """column of the texts in a table"""
-    label_column: str = "label"
-    """column of the labels in a table"""
-    split_column: str = "split"
-    """column of a table that says train, dev, test or unlabelled"""
     preset: Literal["auto", "small", "fastai", "paper", "demo"] = "auto"
     """settings to start from; auto is demo for the demo corpus and small for all others"""
     out: Path = Path("runs/ulmfit")

@@ -15,6 +15,7 @@ import optax
 from flax import nnx
 from scipy.special import softmax
 
+from jaxft.data.columns import Columns
 from jaxft.data.corpus import open_corpus
 from jaxft.data.document import TRAIN, UNLABELLED, Corpus, Direction
 from jaxft.data.examples import sample_with_folds
@@ -92,12 +93,7 @@ def read_texts(settings: Settings, progress: bool = True, corpus: Corpus | None 
 
 def open_corpus_of(settings: Settings, table: Table | None = None) -> Corpus:
     """The corpus that `settings.data` names, or that of a table in memory, read with the columns of the settings."""
-    return open_corpus(
-        table or settings.data,
-        text_column=settings.text_column,
-        label_column=settings.label_column,
-        split_column=settings.split_column,
-    )
+    return open_corpus(table or settings.data, Columns.of(settings))
 
 
 def raw_texts(corpus: Corpus, documents: np.ndarray) -> list[str]:

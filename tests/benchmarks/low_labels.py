@@ -17,6 +17,7 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from jaxft.data.columns import Columns
 from jaxft.data.corpus import open_corpus
 from jaxft.files import read_json, write_json
 from jaxft.training.scores import accuracy_interval
@@ -72,8 +73,8 @@ def baseline(flags: list[str]) -> tuple[float, float, float]:
     texts = read_texts(settings, progress=False)
     rows = {"train": np.union1d(texts.train, texts.dev), "test": texts.test}
     wanted = set(np.concatenate(list(rows.values())).tolist())
-    columns = {f"{name}_column": getattr(settings, f"{name}_column") for name in ("text", "label", "split")}
-    documents = {i: d for i, d in enumerate(open_corpus(settings.data, **columns).documents()) if i in wanted}
+    corpus = open_corpus(settings.data, Columns.of(settings))
+    documents = {i: d for i, d in enumerate(corpus.documents()) if i in wanted}
     (train, train_labels), (test, test_labels) = (
         ([documents[i].text for i in part], [documents[i].label for i in part]) for part in rows.values()
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxft.data.columns import Columns, TableSettings
 from jaxft.data.corpus import open_corpus
 from jaxft.data.document import Document
 from jaxft.errors import InputError
@@ -58,7 +59,7 @@ def tar_bytes(members: Mapping[str, str | bytes], *extra: tarfile.TarInfo) -> by
 
 
 def documents(path: Path, **columns: str) -> list[Document]:
-    return list(open_corpus(str(path), **columns).documents())
+    return list(open_corpus(str(path), Columns.of(TableSettings(**columns))).documents())
 
 
 def refusal(path: Path, **columns: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxft.data.columns import Columns, TableSettings
 from jaxft.data.corpus import open_corpus
 from tests.data.corpus_files import DOCUMENTS, aclimdb_tar, tar_bytes, write, write_folder
 
@@ -19,7 +20,7 @@ def test_each_stream_is_fresh_and_two_may_run_at_once(tmp_path):
 
 def test_fingerprints_follow_content_and_columns_and_not_the_name(tmp_path):
     def fingerprint(path: Path, **columns: str) -> str:
-        return open_corpus(str(path), **columns).fingerprint
+        return open_corpus(str(path), Columns.of(TableSettings(**columns))).fingerprint
 
     path = write(tmp_path / "a.csv", "text,label,other\nFine.,pos,x\n")
     assert fingerprint(path) == fingerprint(write(tmp_path / "b.csv", path.read_bytes()))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxft.data.columns import Columns
 from jaxft.data.document import DEV, TEST, TRAIN
 from jaxft.data.examples import carve, read_examples, strata, stratified_folds, stratified_sample
 from jaxft.errors import InputError
@@ -36,8 +37,8 @@ def test_classes_numbers_and_sets_of_labels(tmp_path):
 
 def test_pairs_other_columns_and_unlabelled_rows(tmp_path):
     lines = ["q,a,y,part", "one,two,1,train", "three,four,0,train", "five,six,,unlabelled"]
-    columns = {"text_column": "q", "pair_column": "a", "label_column": "y", "split_column": "part"}
-    examples = read_examples(write(tmp_path / "a.csv", *lines), "classification", **columns)
+    columns = Columns(text=("q",), pair="a", label="y", split="part")
+    examples = read_examples(write(tmp_path / "a.csv", *lines), "classification", columns)
     assert examples.texts == (("one", "two"), ("three", "four"))
 
 
@@ -51,7 +52,7 @@ def test_the_generated_corpus_is_read_for_classification():
     ("lines", "task", "message"),
     [
         (["text,label", "one,1", "two,x"], "regression", r"a\.csv, row 3 has 'x' in 'label', which is not a number"),
-        (["text,label", "one,1", "two,nan"], "regression", "which is not a number"),
+        (["text,label", "one,1", "two,inf"], "regression", "which is not a number"),
         (["text,label", "one,1", "two,1"], "regression", "the same number in every training row"),
         (["text,label", "one,1", "two,1"], "classification", "fewer than two classes"),
         (["text,label,split", "one,1,train", "two,2,train", "x,3,test"], "classification", "no training row has"),
@@ -149,8 +150,7 @@ def test_numbers_are_stratified_by_bins():
 
 @pytest.mark.realdata
 def test_the_real_commonlit_table(real_data):
-    examples = read_examples(
-        str(real_data / "commonlit/train.csv"), "regression", text_column="excerpt", label_column="target"
-    )
+    columns = Columns(text=("excerpt",), label="target")
+    examples = read_examples(str(real_data / "commonlit/train.csv"), "regression", columns)
     assert len(examples.texts) == 2834
     assert -3.7 < examples.targets.min() < examples.targets.max() < 1.8

@@ -193,5 +193,5 @@ def test_sets_of_labels_are_read_whatever_holds_them(labels, names):
 
 
 def test_rows_of_0_and_1_are_no_names_of_labels():
-    with pytest.raises(InputError, match=r"data\[0\] has \[1, 0, 1\] in 'label': give the names of the labels"):
+    with pytest.raises(InputError, match=r"data\[0\] has \[1, 0, 1\] in 'label', a row of 0 and 1: give labels"):
         read_examples(as_table(TEXTS, np.array([[1, 0, 1]] * 4)), "multilabel")

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from jaxft.data.columns import Columns
 from jaxft.data.document import SPLIT_NAMES, SPLITS, Document
 from jaxft.data.examples import read_examples
 from jaxft.data.table import read_table
@@ -13,7 +14,7 @@ ROWS = [("One.", "a"), ("Two.", "b"), ("Three.", "a"), ("Four.", "b")]
 
 
 def documents(path) -> list[Document]:
-    return list(read_table(path, "text", "label", "split"))
+    return list(read_table(path, Columns()))
 
 
 def examples(path) -> list[Document]:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxft.data.columns import Columns
 from jaxft.data.document import Document, Split
 from jaxft.data.table import read_table, rows
 from jaxft.errors import InputError
@@ -88,8 +89,8 @@ def test_without_a_split_column_a_fifth_of_each_class_is_test(labels, seed):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "plain.csv"
         write(path, "text,label\n" + "".join(f"text {i},{label}\n" for i, label in enumerate(labels)))
-        got = list(read_table(path, "text", "label", "split", seed))
-        assert got == list(read_table(path, "text", "label", "split", seed))
+        got = list(read_table(path, Columns(), seed))
+        assert got == list(read_table(path, Columns(), seed))
     assert [document.label or "" for document in got] == labels
     for label in set(labels):
         splits: list[Split] = [document.split for document in got if (document.label or "") == label]
@@ -103,9 +104,7 @@ def test_without_a_split_column_a_fifth_of_each_class_is_test(labels, seed):
 
 def test_the_carved_test_rows_depend_on_the_seed(tmp_path):
     path = write(tmp_path / "plain.csv", "text,label\n" + "x,a\n" * 100)
-    splits = [
-        tuple(document.split for document in read_table(path, "text", "label", "split", seed)) for seed in range(3)
-    ]
+    splits = [tuple(document.split for document in read_table(path, Columns(), seed)) for seed in range(3)]
     assert len(set(splits)) == 3
     assert Counter(splits[0]) == {"train": 80, "test": 20}
 
@@ -121,8 +120,8 @@ BAD_TABLES = {
     "empty.csv": ("", "is empty"),
     "header.csv": ("text,label\n", "has no rows"),
     "blank.jsonl": ("\n\n", "has no rows"),
-    "names.csv": ("review,sentiment\nFine.,pos\n", "no column 'text', only 'review', 'sentiment': .* --text-column"),
-    "nolabel.csv": ("text,stars\nFine.,5\n", "no column 'label', only 'text', 'stars': .* --label-column"),
+    "names.csv": ("review,sentiment\nFine.,pos\n", "no column 'text' .* 'review', 'sentiment': .* --text-column"),
+    "nolabel.csv": ("text,stars\nFine.,5\n", "no column 'label' .* only 'text', 'stars': .* --label-column"),
     "names.jsonl": ('{"review": "Fine."}\n', "line 1 has no column 'text', only 'review'"),
     "later.jsonl": ('{"text": "Fine.", "label": 1}\n{"text": "Hm."}\n', "line 2 has no column 'label'"),
     "twice.csv": ("text,text,label\na,b,c\n", "row 1 repeats a column name"),
@@ -134,24 +133,23 @@ BAD_TABLES = {
     "hollow.jsonl": ('{"text": "", "label": 1}\n', "line 1 has an empty text"),
     "ragged.csv": (TABLE + "Well, no.,neg,train\n", "row 6 has 4 fields and the header has 3"),
     "short.csv": (TABLE + "Well\n", "row 6 has 1 field and the header has 3: fill in the rest"),
-    "semicolons.csv": (
-        "text;label\nWell, no.;neg\n",
-        "row 2 has 2 fields .* has 1: separate the columns by ',', .* 'text;label'",
-    ),
-    "open_quote.csv": ('text,label\n"Fine.,pos\nBad.,neg\n', "row 2 is not valid CSV .unexpected end of data.: quote"),
-    "stray_quote.tsv": ('text\tlabel\n"Fine" he said\tpos\n', "row 2 is not valid CSV .* expected after .*: quote"),
+    "open_quote.csv": ('text,label\n"Fine.,pos\nBad.,neg\n', "row 2 has a quotation mark in the wrong place: enclose"),
+    "stray_quote.csv": ('text,label\n"Fine" he said,pos\n', "row 2 has a quotation mark in the wrong place: enclose"),
     "binary.csv": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "line 1 has the byte 0x89, which is not UTF-8"),
     "zero.csv": (b"text,label\na\0b,pos\n", "line 2 has a zero byte"),
-    "utf16.csv": ("text,label\na,b\n".encode("utf-16"), "line 1 has a zero byte, as in a binary or UTF-16 file"),
+    "utf16.csv": ("text,label\na,b\n".encode("utf-16"), "line 1 has zero bytes, as in a binary or UTF-16 file"),
     "latin.csv": (
         TABLE.encode() + "Très,pos,train\n".encode("latin-1"),
         "line 6 has the byte 0xe8, which is not UTF-8",
     ),
-    "bad.jsonl": ('{"text": "a", "label": 1}\n{"text": "b", "label": }\n', "line 2 is not valid JSON .Expecting value"),
+    "bad.jsonl": (
+        '{"text": "a", "label": 1}\n{"text": "b", "label": }\n',
+        "line 2 is not valid JSON from character 24 on",
+    ),
     "deep.jsonl": ("[" * 100_000, "line 1 is not valid JSON"),
     "list.jsonl": ('["a", "pos"]\n', "line 1 is not a JSON object"),
     "number.jsonl": ('{"text": 5, "label": 1}\n', "line 1 has 5 in 'text', which needs a text"),
-    "labels.jsonl": ('{"text": "a", "label": ["x"]}\n', r"line 1 has \['x'\] in 'label': give one label"),
+    "labels.jsonl": ('{"text": "a", "label": ["x", "y"]}\n', r"line 1 has \['x', 'y'\] in 'label': give one label"),
     "surrogate.jsonl": ('{"text": "a\\ud83d", "label": 1}\n', "line 1, column 'text' has half a surrogate pair"),
     "cut.csv.gz": (gzip.compress(TABLE.encode())[:-12], "truncated or corrupt"),
     "cut.csv.xz": (lzma.compress(TABLE.encode())[:-12], "truncated or corrupt"),

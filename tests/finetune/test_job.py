@@ -9,6 +9,7 @@ import pytest
 
 import jaxft
 from jaxft import predict
+from jaxft.data.columns import Columns
 from jaxft.data.examples import read_examples
 from jaxft.errors import InputError
 from jaxft.finetune.__main__ import main
@@ -209,9 +210,8 @@ def test_a_dry_run_prints_the_plan_and_trains_nothing(tiny_checkpoint, reviews, 
 @pytest.mark.realdata
 @pytest.mark.usefixtures("all_optimizations")
 def test_minilm_learns_from_real_texts(real_data, tmp_path):
-    rows = read_examples(
-        str(real_data / "commonlit/train.csv"), "regression", text_column="excerpt", label_column="target"
-    )
+    columns = Columns(text=("excerpt",), label="target")
+    rows = read_examples(str(real_data / "commonlit/train.csv"), "regression", columns)
     with open(tmp_path / "short.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])

@@ -1,0 +1,251 @@
+"""Rows of CSV and TSV files, whose delimiter and quotation marks are found out where nothing says them.
+
+`jaxft.data.table` reads its files with it.
+"""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from jaxft.data.columns import Columns, Quoting
+from jaxft.data.files import decompressed, text_lines
+from jaxft.errors import InputError
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+DELIMITER_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+LONGEST_FIELD = 2**31 - 1  # characters; the largest limit that a C long holds on every platform
+LONGEST_NAME = 60
+"""characters that the name of a column may have before the row is taken for one of texts"""
+BACKSLASHED = re.compile(r'"(?:[^"\\]|\\.)*"')
+SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
+CSV_FORMATS: dict[Quoting, dict[str, Any]] = {
+    # strict, because a stray quotation mark would otherwise swallow the rows that follow it
+    "doubled": {"strict": True},
+    "backslash": {"strict": True, "doublequote": False, "escapechar": "\\"},
+    "none": {"quoting": csv.QUOTE_NONE},
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file is written: its delimiter, what quotation marks do, and whether a line sep= comes first."""
+
+    delimiter: str
+    quoting: Quoting
+    separator_line: bool = False
+
+    def rows(self, lines: Iterable[str]) -> Iterator[list[str]]:
+        """The fields of each row.
+
+        Raises:
+            csv.Error: a quotation mark in the wrong place.
+        """
+        return csv.reader(lines, delimiter=self.delimiter, **CSV_FORMATS[self.quoting])
+
+
+def read_layout(path: Path, suffix: str, columns: Columns) -> Layout:
+    """The layout of a file with the suffix .csv or .tsv.
+
+    The delimiter is that of a first line such as `sep=;`, or the one that the suffix stands for, or, where the first
+    line has none of those, another that it has. With tabs, quotation marks enclose fields where all rows have the
+    fields of the first then, and none of them is made of lines that are rows by themselves.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    with decompressed(path) as stream:
+        first = next(text_lines(stream, path), "")
+    separator = SEPARATOR_LINE.fullmatch(first)
+    delimiter = DELIMITERS[suffix]
+    if separator is not None:
+        delimiter = separator[1]
+    elif delimiter not in first and len(columns.names) != 1:
+        delimiter = next((other for other in DELIMITER_NAMES if other in first), delimiter)
+    quoting = columns.quoting
+    if quoting == "auto":
+        quoting = _quoting_with_tabs(path, separator is not None) if delimiter == "\t" else "doubled"
+    return Layout(delimiter, quoting, separator is not None)
+
+
+def describe_layout(path: Path, suffix: str, columns: Columns) -> list[str]:
+    """What is unusual in the layout of a file, in words; nothing for the usual one of its suffix.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    layout = read_layout(path, suffix, columns)
+    notes = []
+    if layout.delimiter != DELIMITERS[suffix]:
+        name = DELIMITER_NAMES.get(layout.delimiter, repr(layout.delimiter))
+        notes.append(f"{name} between the columns")
+    if columns.quoting == "auto" and layout.delimiter == "\t" and _has_quotation_marks(path):
+        means = {
+            "doubled": "enclose fields",
+            "backslash": "enclose fields, inner ones after a backslash",
+            "none": "are characters of the texts",
+        }
+        notes.append(f"quotation marks {means[layout.quoting]} (--quoting)")
+    return notes
+
+
+def delimited_rows(path: Path, suffix: str, columns: Columns) -> Iterator[tuple[str, dict[str, str]]]:
+    """Streams the rows of a file as (where, fields); columns without a name are left out.
+
+    Args:
+        path: the file, plain or compressed.
+        suffix: .csv or .tsv.
+        columns: the names of the columns where the file has no header row, the columns that it must have, and what
+            quotation marks do.
+
+    Raises:
+        InputError: naming the row: no such column, a repeated column name, a quotation mark in the wrong place, or more
+            or fewer fields than the header has.
+    """
+    # one limit for the whole process, and the default of 131,072 characters is shorter than some reviews' pages
+    csv.field_size_limit(LONGEST_FIELD)
+    layout = read_layout(path, suffix, columns)
+    header: Sequence[str] = columns.names
+    with decompressed(path) as stream:
+        lines = text_lines(stream, path)
+        if layout.separator_line:
+            next(lines)
+        for where, values in _numbered(layout, lines, path):
+            if not header:
+                header = _checked_header([name.strip() for name in values], columns, path)
+                continue
+            if not _fits(values, header):
+                raise _ragged(where, values, header, layout, columns)
+            yield where, {name: value for name, value in zip(header, values, strict=False) if name}
+
+
+def _numbered(layout: Layout, lines: Iterator[str], path: Path) -> Iterator[tuple[str, list[str]]]:
+    """The rows that are not blank, each with its place."""
+    reader, number = layout.rows(lines), 0
+    while True:
+        number += 1
+        where = f"{path}, row {number}"
+        try:
+            values = next(reader, None)
+        except csv.Error as error:
+            raise InputError(
+                f"{where} has a quotation mark in the wrong place: enclose whole texts in quotation marks and double "
+                "those in them, as csv.writer does, or give --quoting backslash or --quoting none"
+            ) from error
+        if values is None:
+            return
+        if values:
+            yield where, values
+
+
+def _checked_header(header: list[str], columns: Columns, path: Path) -> list[str]:
+    named = [name for name in header if name]
+    needed = columns.texts
+    if columns.label is not None and columns.split not in header and not columns.labels:
+        needed = [*needed, (columns.label, "--label-column")]
+    for column, flag in needed:
+        if column in header:
+            continue
+        listed = f"{path} has no column {column!r} in its first row, only {listed_names(named)}"
+        if any(len(name) > LONGEST_NAME or _is_number(name) for name in named):
+            raise InputError(
+                f"{listed}, which is no header: name the columns with --columns, such as --columns label,title,text"
+            )
+        raise InputError(
+            f"{listed}: name the right one with {flag}, or all columns with --columns where that row is no header"
+        )
+    if len(set(named)) < len(named):
+        raise InputError(f"{path}, row 1 repeats a column name ({listed_names(named)}): rename one")
+    return header
+
+
+def _fits(values: Sequence[str], header: Sequence[str]) -> bool:
+    """Whether a row has a value for each column; values and columns without a name or content may be left out."""
+    return not any(header[len(values) :]) and not any(values[len(header) :])
+
+
+def _ragged(where: str, values: Sequence[str], header: Sequence[str], layout: Layout, columns: Columns) -> InputError:
+    counted = f"{len(values)} field{'s' * (len(values) != 1)}"
+    if columns.names:
+        return InputError(f"{where} has {counted} and --columns names {len(header)}: name every column")
+    remedy = "fill in the rest" if len(values) < len(header) else "quote texts that hold the delimiter"
+    if layout.delimiter == "\t" and layout.quoting == "none":
+        remedy = "replace tabs and line ends in texts by spaces, or quote all such texts and give --quoting doubled"
+    return InputError(f"{where} has {counted} and the header has {len(header)}: {remedy}")
+
+
+def listed_names(names: Iterable[str], most: int = 8) -> str:
+    """Names of columns for a message: the first ones, each cut where it is long.
+
+    Examples:
+        >>> listed_names(["v1", "v2"]), listed_names("abc", most=2)
+        ("'v1', 'v2'", "'a', 'b' and 1 more")
+    """
+    names = list(names)
+    shown = ", ".join(repr(name if len(name) <= 40 else f"{name[:37]}...") for name in names[:most])
+    return shown + f" and {len(names) - most} more" * (len(names) > most)
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _lines(path: Path, skip_first: bool) -> Iterator[str]:
+    with decompressed(path) as stream:
+        lines = text_lines(stream, path)
+        if skip_first:
+            next(lines)
+        yield from lines
+
+
+def _starts_with_mark(line: str) -> bool:
+    return line.startswith('"') or '\t"' in line
+
+
+def _has_quotation_marks(path: Path) -> bool:
+    return any(map(_starts_with_mark, _lines(path, False)))
+
+
+def _quoting_with_tabs(path: Path, skip_first: bool) -> Quoting:
+    """What quotation marks do in a file with tabs: they enclose fields only where all of them do."""
+    if not _has_quotation_marks(path):
+        return "none"
+    csv.field_size_limit(LONGEST_FIELD)
+    if _enclose_fields(_lines(path, skip_first)):
+        return "doubled"
+    fields = chain.from_iterable(line.rstrip("\r\n").split("\t") for line in _lines(path, skip_first))
+    return "backslash" if all(BACKSLASHED.fullmatch(field) for field in fields if field.startswith('"')) else "none"
+
+
+def _enclose_fields(lines: Iterator[str]) -> bool:
+    """Whether quotation marks enclose the fields of lines with tabs, and so whether none of them merges rows.
+
+    The first and the last line of merged rows have the tabs of a row, and in a file of one column every line is one.
+    """
+    record: list[str] = []
+    width = None
+    try:
+        for values in Layout("\t", "doubled").rows(_recorded(lines, record)):
+            width = width or len(values)
+            tabs = {record[0].count("\t"), record[-1].count("\t")}
+            merged = len(record) > 1 and (width == 1 or tabs == {width - 1})
+            if values and (len(values) != width or merged):
+                return False
+            record.clear()
+    except csv.Error:
+        return False
+    return True
+
+
+def _recorded(lines: Iterable[str], record: list[str]) -> Iterator[str]:
+    """The lines, each of which is also appended to `record`."""
+    for line in lines:
+        record.append(line)
+        yield line
