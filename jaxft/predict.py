@@ -47,8 +47,8 @@ class Request:
     pair: str | None = None
     """the second text, with --text, for a model that reads pairs"""
     input: Path | None = None
-    """file of texts: a table (.csv, .tsv, .jsonl, .parquet or .arrow), or a .txt file with a text per line; - reads
-    lines from standard input and answers each as it comes"""
+    """file of texts: a table (.csv, .tsv, .jsonl, .json, .parquet or .arrow), or a .txt file with a text per line; -
+    reads lines from standard input and answers each as it comes"""
     output: Path | None = None
     """file for the answers to --input, in the order of its texts; without it they go to standard output"""
     json_lines: bool = False

@@ -119,6 +119,24 @@ def test_lines_of_text_become_lines_of_json(model, folder, tmp_path):
     assert [answer["label"] for answer in answers] == model.predict(lines)
 
 
+def test_columns_of_a_text_are_joined_as_in_training(model, folder, tmp_path):
+    rows = ["3,The film,was fine", "1,Dull,the film was dull"]
+    (tmp_path / "in.csv").write_text("\n".join(rows) + "\n")
+    flags = ["--columns", "stars,title,text", "--text-column", "title,text", "--json-lines"]
+    predict.main([str(folder), "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.jsonl"), *flags])
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    joined = ["xxfld 1 The film xxfld 2 was fine", "xxfld 1 Dull xxfld 2 the film was dull"]
+    assert [line["text"] for line in lines] == joined
+    assert [line["label"] for line in lines] == model.predict(joined)
+
+
+def test_every_row_of_a_file_with_quotation_marks_in_its_texts_is_answered(folder, tmp_path):
+    rows = ['"the film was dull', "fine", 'dull"', "the film"]
+    (tmp_path / "in.tsv").write_text("id\ttext\n" + "".join(f"{i}\t{row}\n" for i, row in enumerate(rows)))
+    predict.main([str(folder), "--input", str(tmp_path / "in.tsv"), "--output", str(tmp_path / "out.csv")])
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + len(rows)
+
+
 def test_a_bad_row_leaves_no_output(folder, tmp_path):
     (tmp_path / "in.csv").write_text("text\nfine\na,b\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"in\.csv.*(row|line) 3"):

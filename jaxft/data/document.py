@@ -27,6 +27,9 @@ SPLIT_NAMES: dict[str, Split] = {
 }
 """the split that each name in a data file stands for"""
 
+READERS_VERSION = 2
+"""part of the key of every cache of documents: raise it with any change of what the readers yield"""
+
 Task = Literal["classification", "regression", "multilabel"]
 """what a label is: one of several classes, a number, or a set of labels"""
 

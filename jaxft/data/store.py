@@ -24,7 +24,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from jaxft.data import text
-from jaxft.data.document import SPLITS, TRAIN, Corpus, Document, Split
+from jaxft.data.document import READERS_VERSION, SPLITS, TRAIN, Corpus, Document, Split
 from jaxft.data.numbering import number_subwords, number_texts
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
@@ -120,6 +120,7 @@ def build_store(
     settings = {
         "corpus": corpus.fingerprint,
         "tokenizer": text.VERSION,
+        "readers": READERS_VERSION,
         "format": _FORMAT,
         "labelled": labelled,
         **({"pretokenized": True} if corpus.pretokenized else {}),

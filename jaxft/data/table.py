@@ -1,4 +1,4 @@
-"""Tables of texts, labels and splits: CSV, TSV and JSON lines, plain or compressed, Parquet and Arrow, or in memory.
+"""Tables of texts, labels and splits: CSV, TSV and JSON, plain or compressed, Parquet and Arrow, or in memory.
 
 `open_corpus` and `read_examples` read training data with it, and `python -m jaxft.predict --input` reads texts with
 `rows`. Rows are counted as a spreadsheet shows them: the header is row 1, and a quoted text with line breaks is one
@@ -6,27 +6,27 @@ row.
 """
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from jaxft.data.arrow import ARROW_SUFFIXES, arrow_rows
 from jaxft.data.columns import Columns
 from jaxft.data.delimited import DELIMITERS, delimited_rows, describe_layout, listed_names
 from jaxft.data.document import SPLIT_NAMES, Document, Split
-from jaxft.data.files import COMPRESSION_SUFFIXES, decompressed, file_hash, text_lines
+from jaxft.data.files import COMPRESSION_SUFFIXES, file_hash
 from jaxft.data.folders import split_files
+from jaxft.data.json_rows import json_rows
 from jaxft.data.labels import class_label, is_missing, read_indicators
 from jaxft.data.memory import Table
 from jaxft.data.text import FLD
 from jaxft.errors import InputError
 
-TABLE_SUFFIXES = (*DELIMITERS, ".jsonl", *ARROW_SUFFIXES)
-FORMATS = "a .csv, .tsv or .jsonl file, plain or compressed (.gz, .xz, .bz2, .zst), or a .parquet or .arrow file"
+TABLE_SUFFIXES = (*DELIMITERS, ".jsonl", ".json", *ARROW_SUFFIXES)
+FORMATS = "a .csv, .tsv, .jsonl or .json file, plain or compressed (.gz, .xz, .bz2, .zst), or a .parquet or .arrow file"
 TEST_EVERY = 5  # without a split column, one labelled row in five is test
 IS_VALID = "is_valid"
 IS_VALID_NAMES: dict[str, Split] = {
@@ -100,8 +100,7 @@ def rows(source: Path | Table, columns: Columns = ANY_COLUMNS) -> Iterator[tuple
     if suffix in DELIMITERS:
         yield from delimited_rows(source, suffix, columns)
         return
-    with decompressed(source) as stream:
-        yield from _json_rows(source, stream)
+    yield from json_rows(source)
 
 
 def text_field(fields: dict[str, Any], column: str, flag: str, where: str, may_be_empty: bool = False) -> str:
@@ -269,21 +268,6 @@ def carved_documents(rows: Iterable[tuple[str, Any, Split | None]], seed: int = 
     rows_of_class: dict[str, int] = {}
     for text, label, split in rows:
         yield Document(text, label, _carved_split(label, rows_of_class, seed) if split is None else split)
-
-
-def _json_rows(path: Path, stream: BinaryIO) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(text_lines(stream, path), 1):
-        where = f"{path}, line {number}"
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            place = f" from character {error.pos + 1} on" if isinstance(error, json.JSONDecodeError) else ""
-            raise InputError(f"{where} is not valid JSON{place}: write one object per line") from error
-        if not isinstance(fields, dict):
-            raise InputError(f"{where} is not a JSON object: write one object with a text and a label per line")
-        yield where, cast(dict[str, Any], fields)
 
 
 def _field(fields: Mapping[str, Any], column: str, flag: str, where: str) -> Any:

@@ -113,8 +113,8 @@ class Settings(RunSettings, TableSettings):
     model: str = ""
     """folder of a Hugging Face checkpoint, or its name on the hub"""
     data: str = ""
-    """a table (.csv, .tsv, .jsonl, .parquet or .arrow), or a folder with train.csv and test.csv; for classification
-    also imdb, demo, a folder of .txt files for each class, or an aclImdb folder or its tar"""
+    """a table (.csv, .tsv, .jsonl, .json, .parquet or .arrow), or a folder with train.csv and test.csv; for
+    classification also imdb, demo, a folder of .txt files for each class, or an aclImdb folder or its tar"""
     task: Task = "classification"
     """what a label is: one of several classes, a number (regression), or a set of labels with | between them"""
     pair_column: str | None = None

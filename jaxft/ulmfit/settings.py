@@ -75,9 +75,9 @@ class Settings(LanguageModelSettings, TableSettings):
     """Trains ULMFiT: a language model on raw texts, then a classifier on labelled ones."""
 
     data: str = "imdb"
-    """imdb (downloaded once), demo (generated), or a path: a table (.csv, .tsv, .jsonl, .parquet or .arrow) with the
-    columns text, label and split, a folder with train.csv and test.csv, a folder of .txt files for each class, or an
-    aclImdb folder or its tar"""
+    """imdb (downloaded once), demo (generated), or a path: a table (.csv, .tsv, .jsonl, .json, .parquet or .arrow) with
+    the columns text, label and split, a folder with train.csv and test.csv, a folder of .txt files for each class, or
+    an aclImdb folder or its tar"""
     preset: Literal["auto", "small", "fastai", "paper", "demo"] = "auto"
     """settings to start from; auto is demo for the demo corpus and small for all others"""
     out: Path = Path("runs/ulmfit")

@@ -23,7 +23,7 @@ TABLE = "text,label,split\nA joy.,pos,train\nA bore.,neg,train\nLong.,,unlabelle
 
 
 @pytest.mark.parametrize("compression", COMPRESS)
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".json"])
 def test_every_table_format_yields_the_same_documents(tmp_path, suffix, compression):
     wanted = [
         Document('Says "hm, no",\nthen\tleaves.', "3", "train"),
@@ -31,10 +31,11 @@ def test_every_table_format_yields_the_same_documents(tmp_path, suffix, compress
         Document("No label.", None, "unlabelled"),
     ]
     buffer = io.StringIO(newline="")
-    if suffix == ".jsonl":
-        for document in wanted:
-            label = None if document.label is None else int(document.label)
-            print(json.dumps({"text": document.text, "label": label, "split": document.split}), file=buffer)
+    if suffix.startswith(".json"):
+        labels = [None if document.label is None else int(document.label) for document in wanted]
+        objects = [{"text": d.text, "label": label, "split": d.split} for d, label in zip(wanted, labels, strict=True)]
+        lines = map(json.dumps, objects) if suffix == ".jsonl" else [json.dumps(objects, indent=2)]
+        buffer.writelines(f"{line}\n" for line in lines)
     else:
         writer = csv.writer(buffer, delimiter="," if suffix == ".csv" else "\t")
         writer.writerow(["text", "label", "split"])
@@ -147,7 +148,9 @@ BAD_TABLES = {
         "line 2 is not valid JSON from character 24 on",
     ),
     "deep.jsonl": ("[" * 100_000, "line 1 is not valid JSON"),
-    "list.jsonl": ('["a", "pos"]\n', "line 1 is not a JSON object"),
+    "list.jsonl": ('["a", "pos"]\n', "item 1 is not a JSON object"),
+    "cut.json": ('[{"text": "a", "label": 1},', "line 1 is not valid JSON from character 28 on: write one object"),
+    "text.jsonl": ('"a"\n', "line 1 is not a JSON object"),
     "number.jsonl": ('{"text": 5, "label": 1}\n', "line 1 has 5 in 'text', which needs a text"),
     "labels.jsonl": ('{"text": "a", "label": ["x", "y"]}\n', r"line 1 has \['x', 'y'\] in 'label': give one label"),
     "surrogate.jsonl": ('{"text": "a\\ud83d", "label": 1}\n', "line 1, column 'text' has half a surrogate pair"),
