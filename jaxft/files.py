@@ -95,8 +95,8 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror}): check the path of the run") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error}): put back an intact copy, or start the run again") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON: put back an intact copy, or start the run again") from error
 
 
 def to_json(value: Any) -> Any:

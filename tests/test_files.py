@@ -65,7 +65,7 @@ def test_json_is_whole_or_the_old_one(tmp_path, monkeypatch):
 
 def test_unreadable_json_is_refused_by_name(tmp_path):
     (tmp_path / "half.json").write_text('{"a": 1, ')
-    with pytest.raises(InputError, match=r"half.json is not JSON .*put back"):
+    with pytest.raises(InputError, match=r"half.json is not JSON: put back"):
         read_json(tmp_path / "half.json")
     with pytest.raises(InputError, match=r"cannot read .*none.json .*check the path"):
         read_json(tmp_path / "none.json")

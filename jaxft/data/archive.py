@@ -47,7 +47,7 @@ def archive_files(path: Path) -> Iterator[tuple[tarfile.TarInfo, io.BufferedRead
             while stream.read(2**16):  # at the end of the stream the decompressor compares its checksum
                 pass
         except tarfile.TarError as error:
-            raise _broken(path, error) from error
+            raise _broken(path) from error
         # a plain tar cut between two files reads like a whole one, but for the block of zeros that ends it
         if stream.tell() < end + tarfile.BLOCKSIZE:
             raise InputError(f"{path} is a truncated tar (its end mark is missing): download it again")
@@ -66,13 +66,13 @@ class _Content(io.RawIOBase):
         try:
             part = self._content.read(len(buffer))
         except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
-            raise _broken(self._path, error) from error
+            raise _broken(self._path) from error
         buffer[: len(part)] = part
         return len(part)
 
 
-def _broken(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path} is not a tar, or a truncated one ({error}): download it again")
+def _broken(path: Path) -> InputError:
+    return InputError(f"{path} is not a tar, or a truncated one: download it again")
 
 
 def _refuse_unsafe(entry: tarfile.TarInfo, path: Path) -> None:

@@ -29,8 +29,7 @@ def arrow_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 row += 1
                 yield f"{path}, row {row}", fields
     except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} is no {path.suffix} file, or damaged ({reason}): write it again") from error
+        raise InputError(f"{path} is no {path.suffix} file, or a damaged one: write it again") from error
 
 
 def _batches(path: Path) -> Iterator[Any]:

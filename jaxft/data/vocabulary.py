@@ -112,10 +112,8 @@ class Vocabulary:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"the vocabulary {path} cannot be read ({error.strerror}): check the path") from error
-        except ValueError as error:
-            raise InputError(
-                f"{path} is not a vocabulary (it is not JSON: {error}): put back an intact copy"
-            ) from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path} is not a vocabulary, as it is not JSON: put back an intact copy") from error
         tokens, merges = (content.get("tokens"), content.get("merges")) if isinstance(content, dict) else (None, None)
         if not _strings(tokens) or not (merges is None or _pairs(merges)):
             raise InputError(f'{path} is not a vocabulary: give a file of the form {{"tokens": ["{UNK}", ...]}}')

@@ -141,7 +141,7 @@ def _read_zip(content: bytes, name: str) -> Any:
     except InputError:
         raise
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise InputError(f"{name} is damaged or cut off ({error}): download or save it again") from error
+        raise InputError(f"{name} is damaged or cut off: download or save it again") from error
 
 
 def _read_legacy(content: bytes, name: str) -> Any:
