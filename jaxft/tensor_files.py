@@ -184,7 +184,7 @@ def _reading(path: Path) -> Iterator[None]:
     except SafetensorError as error:
         raise InputError(f"{path} is damaged or not a safetensors file: {_REMEDY}") from error
     except OSError as error:
-        raise InputError(f"cannot read {path} ({error.strerror}): check the path of the run") from error
+        raise InputError(f"cannot read {path}: check that it exists and that you may read it") from error
 
 
 def _record(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def test_what_holds_no_parameters_of_jaxft_is_refused(tmp_path):
         ("state", "holds checkpoint, not parameters"),
         ("other", "was not written by jaxft"),
         ("text", "is damaged or not a safetensors file"),
-        ("missing", "cannot read .*No such file"),
+        ("missing", "cannot read .*missing: check that it exists"),
     ):
         with pytest.raises(InputError, match=message):
             load_params(tmp_path / name)
