@@ -215,7 +215,10 @@ def test_inference_and_data_use_no_optax(name):
 @pytest.mark.parametrize("name", ["training", "optim", "data"])
 def test_what_knows_no_model_imports_no_flax(name):
     files = (path for path in PACKAGE.rglob("*.py") if room(module_name(path)) == name)
-    assert not [path for path in files if any(module.partition(".")[0] == "flax" for module in imported(path))]
+    users = {
+        module_name(path) for path in files if any(module.partition(".")[0] == "flax" for module in imported(path))
+    }
+    assert users <= {"optim.flax_serialization"}  # which registers states with Flax where one is made
 
 
 def test_no_import_goes_in_a_circle():

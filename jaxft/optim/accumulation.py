@@ -92,32 +92,42 @@ def accumulate_gradients(
 
         batches = jax.tree.map(partial(_split, axis=0, number=num_microbatches), batch)
         parts = jax.tree.map(partial(_split, axis=axis, number=num_microbatches), carry) if split_carry else None
-        zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
+        zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, _sum_dtype(p)), params)
         (total, shared), (losses, ws, metrics, parts) = jax.lax.scan(
             body, (zeros, None if split_carry else carry), (jnp.arange(num_microbatches), batches, parts)
         )
         weights = ws.sum()
 
         def mean(values: jax.Array) -> jax.Array:
-            return jax.vmap(_weighted)(values, ws).sum(0) / weights
+            total = jax.vmap(_weighted)(values, ws).sum(0)
+            return total / weights.astype(total.dtype)
 
         metrics = {
             name: values.sum(0) if name == weight or jnp.issubdtype(values.dtype, jnp.integer) else mean(values)
             for name, values in metrics.items()
         }
         carry = jax.tree.map(partial(_joined, axis=axis), parts) if split_carry else shared
-        return (mean(losses), (carry, metrics)), jax.tree.map(lambda t, p: (t / weights).astype(p.dtype), total, params)
+        grads = jax.tree.map(lambda t, p: (t / weights.astype(t.dtype)).astype(p.dtype), total, params)
+        return (mean(losses), (carry, metrics)), grads
 
     return accumulated
 
 
 def _weighted(x: jax.Array, w: jax.Array) -> jax.Array:
     """`w * x`, and 0 for a microbatch without tokens, whose mean is NaN."""
-    return jnp.where(w > 0.0, w * x.astype(jnp.float32), 0.0)
+    x = x.astype(_sum_dtype(x))
+    return jnp.where(w > 0.0, w.astype(x.dtype) * x, 0.0)
+
+
+def _sum_dtype(x: jax.Array) -> jnp.dtype:
+    """The dtype of a sum: float32, or that of a complex array."""
+    return x.dtype if jnp.iscomplexobj(x) else jnp.dtype(jnp.float32)
 
 
 def _split(x: jax.Array, axis: int, number: int) -> jax.Array:
     """(..., B, ...) -> (number, ..., B / number, ...)."""
+    if not hasattr(x, "shape"):
+        raise ValueError(f"{x!r} in the batch or the carry is no array, so it cannot be split: give an array")
     if x.ndim <= axis or x.shape[axis] % number:
         raise ValueError(
             f"axis {axis} of an array of shape {x.shape} does not split into {number} equal microbatches: "

@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxft.optim.flax_serialization import register
+from jaxft.optim.schedule_parts import MAX_STEPS
+
 PyTree = Any
 
 
@@ -142,10 +145,15 @@ def swa(start_step: int, every: int = 1) -> Average:
         Izmailov et al., `Averaging Weights Leads to Wider Optima and Better Generalization
         <https://arxiv.org/abs/1803.05407>`_, 2018.
     """
-    if start_step < 0 or every < 1:
-        raise ValueError(f"start_step and every are {start_step} and {every}: give at least 0 and at least 1")
+    if not (0 <= start_step <= MAX_STEPS and 1 <= every <= MAX_STEPS):
+        raise ValueError(
+            f"start_step and every are {start_step} and {every}: give at least 0 and at least 1, and no more than "
+            f"{MAX_STEPS:,}"
+        )
 
     def update(state: AverageState, params: PyTree, step: jax.typing.ArrayLike) -> AverageState:
+        if isinstance(step, int) and step > MAX_STEPS:
+            raise ValueError(f"the step is {step}: steps are counted in 32 bits, up to {MAX_STEPS:,}")
         step = jnp.asarray(step)
         due = (step >= start_step) & ((step - start_step) % every == 0)
         return _equal_step(state, params, due)
@@ -215,6 +223,8 @@ def nt_asgd(patience: int = 5) -> Average:
 
 
 def _start(params: PyTree) -> AverageState:
+    register(AverageState)
+
     def copy(p: jax.typing.ArrayLike) -> jax.Array:
         p = jnp.asarray(p)
         # A copy, because a train state with the same buffer twice cannot be donated.
@@ -229,7 +239,7 @@ def _weighted_step(state: AverageState, params: PyTree, weight: jax.Array, due: 
 
     def move(mean: jax.Array, p: jax.Array) -> jax.Array:
         p = jnp.asarray(p).astype(mean.dtype)
-        if not jnp.issubdtype(mean.dtype, jnp.floating):
+        if not jnp.issubdtype(mean.dtype, jnp.inexact):
             return p
         moved = jnp.where(weight < 1.0, mean + weight.astype(mean.dtype) * (p - mean), p)  # exact at weight 1
         # A constant parameter may be infinite; inf - inf and 0 * inf are NaN.

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxft.optim.flax_serialization import is_key
+from jaxft.optim.groups import path_names
 from jaxft.optim.schedule_parts import as_float32
 
 PyTree = Any
@@ -75,7 +77,8 @@ def discriminative(
         optimizer: a complete optax optimizer with learning rate 1, for example `optax.adam(1.0)` or
             `optax.adamw(1.0, weight_decay=0.01, mask=decay_mask())`; the learning rates multiply its updates. A
             mapping gives each group its own optimizer.
-        labels: a pytree of group names with the structure of the parameters, as from `label_params`.
+        labels: a pytree of group names with the paths of the parameters, as from `label_params`: labels of a Flax NNX
+            state, or of its plain dict, serve an `nnx.Optimizer`. Or a function from parameters to such a pytree.
         rates: the learning rate $\eta_g$ of each group; `None` freezes the group.
         schedule: $s$, a dimensionless schedule of the number of applied updates, or one per group; by default constant
             1.
@@ -88,7 +91,8 @@ def discriminative(
 
     Raises:
         ValueError: if groups and rates (or optimizers, or schedules) do not name the same groups, a number is out of
-            its range, or the parameters given to `init` and `labels` differ in structure.
+            its range, or, from `init` on, the parameters and `labels` differ in their paths, or a parameter is a PRNG
+            key.
 
     Examples:
         >>> params = {"body": jnp.array([1.0, 1.0]), "head": jnp.array([1.0])}
@@ -104,7 +108,9 @@ def discriminative(
         Howard and Ruder, `Universal Language Model Fine-tuning for Text Classification
         <https://arxiv.org/abs/1801.06146>`_, 2018, section 3.2.
     """
-    groups = sorted(set(jax.tree.leaves(labels)))  # sorted, because the order of a set differs between processes
+    is_function = callable(labels) and jax.tree.leaves(labels) == [labels]  # an Equinox module is callable as well
+    groups = sorted(rates) if is_function else _group_names(labels)
+    labels_of = labels if is_function else partial(_aligned, labels)
     schedule = optax.constant_schedule(1.0) if schedule is None else schedule
     schedules = schedule if isinstance(schedule, Mapping) else dict.fromkeys(groups, schedule)
     optimizers = optimizer if isinstance(optimizer, Mapping) else dict.fromkeys(groups, optimizer)
@@ -113,14 +119,19 @@ def discriminative(
     needs_norm = skip_not_finite or clip_norm is not None
     inner = optax.multi_transform(
         {group: optax.set_to_zero() if group in frozen else optimizers[group] for group in groups},
-        lambda _: labels,  # a function, because optax would call the labels of a callable Equinox module
+        labels_of,  # a function, because optax would call the labels of a callable Equinox module
     )
 
     def init(params: PyTree) -> PyTree:
-        if jax.tree.structure(params) != jax.tree.structure(labels):
+        if keys := [
+            path for path, leaf in zip(path_names(params), jax.tree.leaves(params), strict=True) if is_key(leaf)
+        ]:
             raise ValueError(
-                "the parameters and their labels differ in structure: call label_params on these parameters"
+                f"the parameter {keys[0]} is a PRNG key, which cannot be trained: leave it out, as "
+                "nnx.state(model, nnx.Param) and eqx.filter(model, eqx.is_inexact_array) do"
             )
+        if is_function:
+            _check_names("rates", rates, groups, _group_names(labels_of(params)))
         return _initial_state(groups, needs_norm, inner.init(params))
 
     apply, skip = _branches(inner, clip_norm)
@@ -130,6 +141,7 @@ def discriminative(
     def update(
         updates: PyTree, state: PyTree, params: PyTree | None = None, **extra_args: Any
     ) -> tuple[PyTree, PyTree]:
+        labels = labels_of(updates)
         grads = jax.tree.map(lambda g, group: jnp.zeros_like(g) if group in frozen else g, updates, labels)
         grad_norm = _norm(grads, labels, frozen) if needs_norm else None
         factor = None
@@ -160,6 +172,33 @@ def discriminative(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _group_names(labels: PyTree) -> list[str]:
+    """The names of the groups, sorted, because the order of a set differs between processes."""
+    names = jax.tree.leaves(labels)
+    if others := [name for name in names if not isinstance(name, str)]:
+        raise ValueError(f"the label {others[0]!r} is no string: give the name of a group, as label_params does")
+    return sorted(set(names))
+
+
+def _aligned(labels: PyTree, params: PyTree) -> PyTree:
+    """The labels in the structure of the parameters, which have the same paths.
+
+    Raises:
+        ValueError: the paths differ.
+    """
+    if jax.tree.structure(params) == jax.tree.structure(labels):
+        return labels
+    by_path = dict(zip(path_names(labels), jax.tree.leaves(labels), strict=True))
+    paths = path_names(params)
+    if set(paths) != set(by_path) or len(paths) != len(by_path):
+        differing = sorted(set(paths) ^ set(by_path))
+        raise ValueError(
+            f"the parameters and their labels differ in structure, as at {', '.join(differing[:3])}: call label_params "
+            "on these parameters"
+        )
+    return jax.tree.unflatten(jax.tree.structure(params), [by_path[path] for path in paths])
 
 
 def _branches(
@@ -295,6 +334,8 @@ def _check_arguments(
     _check_names("optimizers", optimizers, trainable, groups)
     _check_names("schedules", schedules, trainable, groups)
     for group, rate in rates.items():
+        if isinstance(rate, jax.core.Tracer):  # a rate under vmap or jit, whose value is not known
+            continue
         if rate is not None and not (rate >= 0.0 and math.isfinite(rate)):
             raise ValueError(f"the rate of group {group!r} is {rate}: give a finite rate from 0, or None to freeze it")
     if clip_norm is not None and not clip_norm > 0.0:
@@ -315,12 +356,13 @@ def _norm(grads: PyTree, labels: PyTree, frozen: Container[str]) -> jax.Array:
     It is a sum of dot products, because XLA would store the squares of a plain sum and share them with Adam.
     """
     pairs = zip(jax.tree.leaves(grads), jax.tree.leaves(labels), strict=True)
-    squares = [
-        jnp.vdot(g, g, precision="highest", preferred_element_type=jnp.float32)
-        for g, group in pairs
-        if group not in frozen
-    ]
+    parts = [part for g, group in pairs if group not in frozen for part in _real_parts(g)]
+    squares = [jnp.vdot(x, x, precision="highest", preferred_element_type=jnp.float32) for x in parts]
     return jnp.sqrt(sum(squares, jnp.zeros((), jnp.float32)))
+
+
+def _real_parts(x: jax.Array) -> tuple[jax.Array, ...]:
+    return (x.real, x.imag) if jnp.iscomplexobj(x) else (x,)
 
 
 def _no_change(x: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ dataclasses. Call them once, outside the training step. `label_params` makes the
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import jax
 
@@ -257,8 +257,16 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _pairs(rules: Rules) -> list[tuple[str, str]]:
-    pairs = cast(Iterable[tuple[str, str]], rules.items() if isinstance(rules, Mapping) else rules)
-    return list(pairs)
+    given: Any = rules.items() if isinstance(rules, Mapping) else rules
+    pairs = [] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+    for pair in pairs or [given]:
+        if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+            raise ValueError(f"the rule {pair!r} is no pattern with a label: give pairs such as ('head/.*', 'head')")
+        try:
+            re.compile(pair[0])
+        except re.error as error:
+            raise ValueError(f"the pattern {pair[0]!r} is no regular expression ({error}): correct it") from error
+    return [(pattern, label) for pattern, label in pairs]
 
 
 def _match(params: PyTree, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, int | None]]:

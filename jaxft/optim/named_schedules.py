@@ -4,8 +4,8 @@ The values are optax's wherever optax has the schedule. All of them keep the pro
 """
 
 import inspect
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,11 +34,14 @@ def schedule_by_name(
     """Makes the schedule of a name, for a command line or a configuration file; `SCHEDULE_NAMES` lists the names.
 
     Names shared with transformers give the values of transformers up to `total_steps`, and hold the last value after
-    that (in transformers, cosine rises again). Their options are `num_cycles` (cosine_with_restarts), `end_value` and
-    `power` (polynomial), `timescale` (inverse_sqrt), `min_value` (cosine_with_min_lr), and `decay_steps`, `min_ratio`
-    and `decay_type` (warmup_stable_decay: "cosine", "linear" or "1-sqrt"; by default a tenth of the steps decay). The
-    other names take the options of their functions: `end_value` (linear, bert), `min_value` (keras_bert), `cut_frac`
-    and `ratio` (slanted_triangular); one_cycle takes `peak_frac`, `div_factor` and `final_div_factor`.
+    that (in transformers, cosine rises again). Their options are `num_cycles` (cosine, cosine_with_restarts,
+    cosine_with_min_lr), `end_value` and `power` (polynomial), `timescale` (inverse_sqrt), `min_value`
+    (cosine_with_min_lr), and `decay_steps`, `min_ratio`, `decay_type`, `warmup_type` and `num_cycles`
+    (warmup_stable_decay: types are "cosine", "linear" or "1-sqrt"; by default a tenth of the steps decay). They also
+    take transformers' names of these options: `lr_end`, `min_lr`, `min_lr_rate`, `num_decay_steps`, `num_stable_steps`
+    and `min_lr_ratio`. The other names take the options of their functions: `end_value` (linear, bert), `min_value`
+    (keras_bert), `cut_frac` and `ratio` (slanted_triangular); one_cycle takes `peak_frac`, `div_factor` and
+    `final_div_factor`.
 
     The peak is at step `warmup_steps`, with two exceptions: keras_bert has it one step earlier, and bert does not reach
     it after a warm-up. Without warm-up the peak is at step 0, or where `cut_frac` and `peak_frac` place it.
@@ -67,10 +70,29 @@ def schedule_by_name(
     if name not in _BY_NAME:
         raise ValueError(f"there is no schedule {name!r}: choose one of {', '.join(SCHEDULE_NAMES)}")
     check_warmup(peak_value, warmup_steps, total_steps, 0.0)
+    base = _Base(peak_value, total_steps, warmup_steps)
+    options = _in_our_names(name, options, base)
     known = list(inspect.signature(_BY_NAME[name]).parameters)[1:]
     if unknown := [option for option in options if option not in known]:
         raise ValueError(f"schedule {name!r} has no option {unknown[0]!r}: give {', '.join(known) or 'none'}")
-    return _BY_NAME[name](_Base(peak_value, total_steps, warmup_steps), **options)
+    return _BY_NAME[name](base, **options)
+
+
+def _in_our_names(name: str, options: Mapping[str, Any], base: "_Base") -> dict[str, Any]:
+    """The options with our names in place of those of transformers, where None stands for an option not given.
+
+    Raises:
+        ValueError: two of them say the same.
+    """
+    ours: dict[str, Any] = {}
+    for option, value in options.items():
+        renamed, convert = _TRANSFORMERS_OPTIONS.get(name, {}).get(option, (option, None))
+        if convert is not None and value is None:
+            continue
+        if renamed in ours:
+            raise ValueError(f"option {option!r} of {name!r} says what another option says: give one of them")
+        ours[renamed] = value if convert is None else convert(value, base)
+    return ours
 
 
 class _Base(NamedTuple):
@@ -112,13 +134,24 @@ def _keras_bert(base: _Base, min_value: float = 0.0) -> Schedule:
     return keras_bert_warmup_schedule(base.peak_value, base.warmup_steps, base.total_steps, min_value)
 
 
-def _cosine(base: _Base) -> Schedule:
-    return _cosine_with_min_lr(base)
+def _cosine(base: _Base, num_cycles: float = 0.5) -> Schedule:
+    return _cosine_with_min_lr(base, num_cycles=num_cycles)
 
 
-def _cosine_with_min_lr(base: _Base, min_value: float = 0.0) -> Schedule:
+def _cosine_with_min_lr(base: _Base, min_value: float = 0.0, num_cycles: float = 0.5) -> Schedule:
     check_end(min_value, base.peak_value)
-    return _after_warmup(optax.cosine_decay_schedule(1.0, base.decay_steps, base.relative(min_value)), base)
+    low = base.relative(min_value)
+    if num_cycles == 0.5:
+        return _after_warmup(optax.cosine_decay_schedule(1.0, base.decay_steps, low), base)
+    wave = _cosine_wave(num_cycles)
+    return _after_warmup(lambda t: between(low, 1.0, wave(jnp.minimum(t / base.decay_steps, 1.0))), base)
+
+
+def _cosine_wave(num_cycles: float) -> Callable[[jax.Array], jax.Array]:
+    """From 1, through so many cycles of the cosine over a progress from 0 to 1."""
+    if not num_cycles > 0.0:
+        raise ValueError(f"num_cycles is {num_cycles}: give a positive number")
+    return lambda progress: 0.5 * (1.0 + jnp.cos(2.0 * jnp.pi * num_cycles * progress))
 
 
 def _cosine_with_restarts(base: _Base, num_cycles: int = 1) -> Schedule:
@@ -148,15 +181,26 @@ def _inverse_sqrt(base: _Base, timescale: int | None = None) -> Schedule:
 
 
 def _warmup_stable_decay(
-    base: _Base, decay_steps: int | None = None, min_ratio: float = 0.0, decay_type: str = "cosine"
+    base: _Base,
+    decay_steps: int | None = None,
+    min_ratio: float = 0.0,
+    decay_type: str = "cosine",
+    warmup_type: str = "linear",
+    num_cycles: float = 0.5,
 ) -> Schedule:
-    shapes: dict[str, Callable[[jax.Array], jax.Array]] = {
-        "cosine": lambda p: 0.5 * (1.0 + jnp.cos(jnp.pi * p)),
+    falls: dict[str, Callable[[jax.Array], jax.Array]] = {
+        "cosine": _cosine_wave(num_cycles),
         "linear": lambda p: 1.0 - p,
         "1-sqrt": lambda p: 1.0 - jnp.sqrt(p),
     }
-    if decay_type not in shapes:
-        raise ValueError(f"decay_type is {decay_type!r}: choose one of {', '.join(shapes)}")
+    rises: dict[str, Callable[[jax.Array], jax.Array]] = {
+        "cosine": lambda p: 0.5 * (1.0 - jnp.cos(jnp.pi * p)),
+        "linear": lambda p: p,
+        "1-sqrt": lambda p: 1.0 - jnp.sqrt(1.0 - p),
+    }
+    for option, value in (("decay_type", decay_type), ("warmup_type", warmup_type)):
+        if value not in falls:
+            raise ValueError(f"{option} is {value!r}: choose one of {', '.join(falls)}")
     if not 0.0 <= min_ratio <= 1.0:
         raise ValueError(f"min_ratio is {min_ratio}: give a fraction of the peak, from 0 to 1")
     after_warmup = base.total_steps - base.warmup_steps
@@ -170,9 +214,10 @@ def _warmup_stable_decay(
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:
         t = clipped_step(step, base.total_steps)
         progress = jnp.clip((t - decay_start) / max(decay_steps, 1), 0.0, 1.0)
-        decayed = between(min_ratio, 1.0, shapes[decay_type](progress))
+        decayed = between(min_ratio, 1.0, falls[decay_type](progress))
         ended = jnp.where(t < base.total_steps, decayed, min_ratio)
-        return base.peak_value * warmed_up(t, base.warmup_steps, 1.0, ended, start_value=min_ratio)
+        risen = rises[warmup_type](jnp.clip(t / max(base.warmup_steps, 1), 0.0, 1.0))
+        return base.peak_value * jnp.where(t < base.warmup_steps, between(min_ratio, 1.0, risen), ended)
 
     return schedule
 
@@ -227,6 +272,21 @@ _BY_NAME: dict[str, Callable[..., Schedule]] = {
 }
 
 SCHEDULE_NAMES = tuple(_BY_NAME)
+
+_Convert = Callable[[Any, _Base], Any]
+_TRANSFORMERS_OPTIONS: dict[str, dict[str, tuple[str, _Convert]]] = {
+    "polynomial": {"lr_end": ("end_value", lambda value, base: value)},
+    "cosine_with_min_lr": {
+        "min_lr": ("min_value", lambda value, base: value),
+        "min_lr_rate": ("min_value", lambda value, base: value * base.peak_value),
+    },
+    "warmup_stable_decay": {
+        "num_decay_steps": ("decay_steps", lambda value, base: value),
+        "num_stable_steps": ("decay_steps", lambda value, base: base.total_steps - base.warmup_steps - value),
+        "min_lr_ratio": ("min_ratio", lambda value, base: value),
+    },
+}
+"""transformers' names of options, with our names and the value there"""
 
 
 def _after_warmup(decay: Callable[[jax.Array], jax.typing.ArrayLike], base: _Base) -> Schedule:

@@ -21,7 +21,7 @@ import numpy as np
 from jaxft.optim.discriminative import DiscriminativeState, map_discriminative
 from jaxft.optim.groups import table
 from jaxft.optim.named_schedules import schedule_by_name
-from jaxft.optim.schedule_parts import Schedule
+from jaxft.optim.schedule_parts import MAX_STEPS, Schedule
 
 PyTree = Any
 
@@ -61,7 +61,8 @@ class Phase:
                 )
         if all(rate is None for rate in self.rates.values()):
             raise ValueError(f"phase {self.name!r} trains nothing: give at least one group a rate")
-        phase_schedule(self, 10**9)  # raises an error for a wrong name or option before training starts
+        # Raises an error for a wrong name or option before training starts.
+        phase_schedule(self, MAX_STEPS // (self.span or self.epochs or 1))
 
 
 Plan = tuple[Phase, ...]

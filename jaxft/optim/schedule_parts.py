@@ -10,6 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+MAX_STEPS = 2**31 - 1
+"""what an int32 counter of steps holds"""
+
 Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
 """An `optax.Schedule` that always returns an array."""
 
@@ -51,9 +54,9 @@ def check_peak(value: float, name: str = "peak_value") -> None:
 
 
 def check_steps(total_steps: int) -> None:
-    """Raises a ValueError for a schedule without steps."""
-    if not total_steps >= 1:
-        raise ValueError(f"the schedule has {total_steps} steps: give at least 1")
+    """Raises a ValueError for a schedule without steps, or with more than a counter of 32 bits holds."""
+    if not 1 <= total_steps <= MAX_STEPS:
+        raise ValueError(f"the schedule has {total_steps} steps: give 1 to {MAX_STEPS:,}")
 
 
 def check_end(end_value: float, peak_value: float) -> None:

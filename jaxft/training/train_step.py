@@ -4,6 +4,7 @@ A loss function `loss_fn(params, carry, batch, key) -> (loss, (carry, metrics))`
 `carry` is state that passes from step to step without being trained: a recurrent state, batch statistics, or `()`.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ import optax
 from jaxft.optim.accumulation import GradFn, LossFn
 from jaxft.optim.averaging import Average
 from jaxft.optim.discriminative import applied_metrics
+from jaxft.optim.flax_serialization import register
 
 
 @jax.tree_util.register_dataclass
@@ -52,21 +54,24 @@ class TrainState:
         """A state at step 0 with fresh optimizer state and average.
 
         Args:
-            params: a pytree of arrays; the state holds them, so donating it gives them away.
+            params: a pytree of arrays; the state holds them, so donating it gives them away. An array that stands for
+                two parameters is copied for the second.
             tx: the optax transformation whose state to make.
             key: a typed PRNG key, as from `jax.random.key`.
             carry: what else lives from step to step.
             average: the average that the step will update.
 
         Returns:
-            A state; its arrays share no buffer but those of `params`, `carry` and `key`.
+            A state whose arrays share no buffer with each other, so that it can be donated; those of `params`, `carry`
+            and `key` are the caller's.
 
         Examples:
             >>> state = TrainState.create({"w": jnp.ones(2)}, optax.sgd(0.1), key=jax.random.key(0))
             >>> int(state.step)
             0
         """
-        return cls(
+        register(cls)
+        state = cls(
             step=jnp.zeros((), jnp.int32),
             params=params,
             opt_state=tx.init(params),
@@ -74,6 +79,7 @@ class TrainState:
             average=() if average is None else average.init(params),
             key=key,
         )
+        return _without_shared_buffers(state)
 
 
 def make_train_step(
@@ -91,7 +97,8 @@ def make_train_step(
     Args:
         loss_fn: `(params, carry, batch, key) -> (loss, (carry, metrics))`; the loss is a float32 scalar, metrics a dict
             of scalars.
-        tx: an optax transformation.
+        tx: an optax transformation. One that takes them, such as `optax.lbfgs` or `optax.polyak_sgd`, is given the loss
+            as `value`, the gradients as `grad`, and the loss as a function of the parameters as `value_fn`.
         average: an average of the parameters to keep in the state; None for none.
         value_and_grad: turns `loss_fn` into a function that returns `((loss, (carry, metrics)), gradients)`, for
             example `functools.partial(accumulate_gradients, num_microbatches=4)`; None for `jax.value_and_grad`.
@@ -110,11 +117,18 @@ def make_train_step(
         (2.0, 4.0)
     """
     grad_fn: GradFn = (value_and_grad or partial(jax.value_and_grad, has_aux=True))(loss_fn)
+    takes = _extra_arguments(tx)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(state.key, state.step)
         (loss, (carry, metrics)), gradients = grad_fn(state.params, state.carry, batch, key)
-        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+        extra = {
+            "value": loss,
+            "grad": gradients,
+            "value_fn": lambda params: loss_fn(params, state.carry, batch, key)[0],
+        }
+        extra = {name: argument for name, argument in extra.items() if takes(name)}
+        updates, opt_state = tx.update(gradients, state.opt_state, state.params, **extra)
         params: Any = optax.apply_updates(state.params, updates)
         applied = applied_metrics(opt_state)
         averaged = () if average is None else average.update(state.average, params, state.step)
@@ -130,6 +144,29 @@ def make_train_step(
         return moved, {"loss": loss, **applied, **metrics}
 
     return step
+
+
+def _extra_arguments(tx: optax.GradientTransformation) -> Callable[[str], bool]:
+    """Whether the update of a transformation takes an extra argument of a name."""
+    if not isinstance(tx, optax.GradientTransformationExtraArgs):
+        return lambda name: False
+    parameters = inspect.signature(tx.update).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return lambda name: True
+    return parameters.__contains__
+
+
+def _without_shared_buffers(state: TrainState) -> TrainState:
+    """The state with a copy in place of every array that it holds a second time, which donation does not allow."""
+    seen: set[int] = set()
+
+    def once(leaf: Any) -> Any:
+        if id(leaf) in seen and isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer):
+            return jnp.copy(leaf)
+        seen.add(id(leaf))
+        return leaf
+
+    return jax.tree.map(once, state)
 
 
 def _where(condition: jax.typing.ArrayLike, new: Any, old: Any) -> Any:
