@@ -26,7 +26,7 @@ def replacing(path: str | os.PathLike[str], mode: str = "w", **options: Any) -> 
 
     The file is on the disk before it takes the name, so a crash at any moment leaves the old file or the new one. The
     temporary file, `.<name>.tmp`, is removed where the block raises an exception; the next call overwrites what a
-    killed process leaves.
+    killed process leaves. A pipe or a device is written in place, and of a link the target is replaced.
 
     Args:
         path: the file to write; its folder exists.
@@ -45,22 +45,42 @@ def replacing(path: str | os.PathLike[str], mode: str = "w", **options: Any) -> 
         'whole'
     """
     path = Path(path)
+    if not _is_replaceable(path):
+        with _writing(path), open(path, mode, **({} if "b" in mode else {"encoding": "utf-8"}), **options) as file:
+            yield file
+        return
+    path = path.resolve()  # a link stays, and its target is replaced
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, mode, **({} if "b" in mode else {"encoding": "utf-8"}), **options) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        if os.name == "posix":  # elsewhere a folder cannot be opened
-            folder = os.open(path.parent, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
-    except OSError as error:
-        raise InputError(f"cannot write {path} ({error.strerror}): free some space, or name another folder") from error
+        with _writing(path):
+            with open(temporary, mode, **({} if "b" in mode else {"encoding": "utf-8"}), **options) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            if os.name == "posix":  # elsewhere a folder cannot be opened
+                folder = os.open(path.parent, os.O_RDONLY)
+                os.fsync(folder)
+                os.close(folder)
     finally:
         with suppress(OSError):  # it has its new name, or could not be made
             temporary.unlink()
+
+
+def _is_replaceable(path: Path) -> bool:
+    """Whether a file is regular or absent: a pipe, a terminal or another device is written in place."""
+    is_device = path.is_absolute() and path.parts[1:2] in (("dev",), ("proc",))
+    return not is_device and (path.is_file() or path.is_dir() or not path.exists())
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # the reader has enough, which is no error
+        raise
+    except OSError as error:
+        raise InputError(f"cannot write {path} ({error.strerror}): free some space, or name another folder") from error
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -37,7 +37,7 @@ def save_params(path: str | os.PathLike[str], params: Mapping[Any, Any], metadat
         metadata: what a reader needs to rebuild the model, as JSON; `read_meta` returns it.
 
     Raises:
-        InputError: the disk is full or the folder is not writable.
+        InputError: a number is not finite, the disk is full, or the folder is not writable.
         TypeError: `params` holds anything but dictionaries and arrays, or `metadata` is not JSON.
         ValueError: two parameters have the same name.
 
@@ -50,6 +50,11 @@ def save_params(path: str | os.PathLike[str], params: Mapping[Any, Any], metadat
         {'layers': {0: {'bias': Array([1., 1.], dtype=float32)}}} {'classes': ['neg', 'pos']}
     """
     arrays = {name: host_array(name, leaf) for name, leaf in named_leaves(params)}
+    if bad := first_not_finite(arrays):
+        raise InputError(
+            f"{bad} would not be finite in {path}, which is not written: lower the learning rates, or start from other "
+            "weights"
+        )
     places = [
         [getattr(key, "key", None) for key in keys] for keys, _ in jax.tree_util.tree_flatten_with_path(params)[0]
     ]
@@ -64,9 +69,12 @@ def load_params(path: str | os.PathLike[str]) -> dict[Any, Any]:
     """Reads what `save_params` wrote, as a nested dict of JAX arrays with the same keys, bit for bit.
 
     Raises:
-        InputError: there is no such file, it is damaged, or it is not a model of jaxft.
+        InputError: there is no such file, it is damaged or holds a number that is not finite, or it is not a model of
+            jaxft.
     """
     arrays, record = read_arrays(Path(path), "parameters")
+    if bad := first_not_finite(arrays):
+        raise InputError(f"{path} holds {bad} with a number that is not finite: {_REMEDY}")
     params: dict[Any, Any] = {}
     for name, array in arrays.items():
         *parents, last = record["paths"][name]
@@ -111,6 +119,16 @@ def host_array(name: str, leaf: Any) -> np.ndarray:
     if array.dtype.name not in _DTYPES:
         raise TypeError(f"{name} is {array.dtype.name}, which a checkpoint cannot hold")
     return array
+
+
+def first_not_finite(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """The name of the first array with a number that is not finite; None if there is none.
+
+    Examples:
+        >>> first_not_finite({"a": np.ones(2), "b": np.array([1.0, np.nan])})
+        'b'
+    """
+    return next((name for name, array in arrays.items() if not np.isfinite(array).all()), None)
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from jaxft.tensor_files import load_params, read_meta, save_params
 from jaxft.training import checkpoint
 
 PARAMS = {
-    "encoder": {"layers": {0: {"w": jnp.ones((2, 3), jnp.bfloat16)}, 10: {"w": jnp.array([-0.0, jnp.nan])}}},
+    "encoder": {"layers": {0: {"w": jnp.ones((2, 3), jnp.bfloat16)}, 10: {"w": jnp.array([-0.0, 5e-45])}}},
     "b": jnp.arange(3),
 }
 

@@ -14,11 +14,12 @@ import shutil
 import tempfile
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -30,7 +31,7 @@ from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
 
 # Part of every cache key: raise it with any change of the files.
-_FORMAT = 1
+_FORMAT = 2
 _BLOCK = 1 << 20
 
 
@@ -286,15 +287,40 @@ def _write(folder: Path, numbered: Path, table: _Numbered, classes: tuple[str, .
         # Block by block: a memory map's pages would count as this process's memory.
         while (block := np.fromfile(numbered_file, np.int32, _BLOCK)).size:
             ids[block].tofile(ids_file)
-    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-    (folder / "store.json").write_text(json.dumps({"classes": classes, "sizes": sizes}), encoding="utf-8")
+    hashes = {path.name: _hash_on_disk(path) for path in sorted(folder.iterdir())}
+    meta = {"classes": classes, "hashes": hashes}
+    meta["hash"] = _hash_of(meta)
+    (folder / "store.json").write_text(json.dumps(meta), encoding="utf-8")
+
+
+def _hash_on_disk(path: Path) -> str:
+    """The sha256 of a file, which is on the disk by then."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash_of(meta: Mapping[str, Any]) -> str:
+    content = {name: value for name, value in meta.items() if name != "hash"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _is_whole(folder: Path, meta: Mapping[str, Any]) -> bool:
+    """Whether the files of a store are as they were written: 60 MB take a tenth of a second."""
+    if meta["hash"] != _hash_of(meta):
+        return False
+    for name, expected in meta["hashes"].items():
+        with (folder / name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                return False
+    return True
 
 
 def _open(folder: Path) -> TokenStore | None:
-    """The store in a folder; None if there is none, or one of its files is missing, cut off or unreadable."""
+    """The store in a folder; None if there is none, or one of its files is missing, changed or unreadable."""
     try:
         meta = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-        if any((folder / name).stat().st_size != size for name, size in meta["sizes"].items()):
+        if not _is_whole(folder, meta):
             return None
         ids, offsets = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("ids", "offsets"))
         labels, splits = (np.load(folder / f"{name}.npy") for name in ("labels", "splits"))

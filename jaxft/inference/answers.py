@@ -10,13 +10,38 @@ import numpy as np
 from scipy.special import expit, softmax
 
 from jaxft.data.document import Task
+from jaxft.errors import InputError
 
 
 def as_scores(task: Task, outputs: np.ndarray) -> np.ndarray:
-    """Turns a model's outputs (N, C) into probabilities of classes or labels; numbers stay as they are."""
+    """Turns a model's outputs (N, C) into probabilities of classes or labels; numbers stay as they are.
+
+    Raises:
+        InputError: an output is not finite.
+    """
+    refuse_not_finite(outputs)
     if task == "regression":
         return outputs
     return softmax(outputs, axis=1) if task == "classification" else expit(outputs)
+
+
+def refuse_not_finite(outputs: np.ndarray) -> None:
+    """Refuses outputs (N, ...) that are no answers.
+
+    Raises:
+        InputError: an output is not finite; the sentence counts the texts.
+
+    Examples:
+        >>> refuse_not_finite(np.array([[0.5], [np.nan]]))
+        Traceback (most recent call last):
+        jaxft.errors.InputError: the model has no finite answer to 1 of 2 texts: train it again with ...
+    """
+    bad = int((~np.isfinite(outputs)).reshape(len(outputs), -1).any(axis=1).sum()) if len(outputs) else 0
+    if bad:
+        raise InputError(
+            f"the model has no finite answer to {bad:,} of {len(outputs):,} texts: train it again with lower "
+            "learning rates"
+        )
 
 
 def as_answers(

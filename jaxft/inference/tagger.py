@@ -18,7 +18,7 @@ from jaxft.data.tag_pieces import TagPieces, TokenIds, Unit, split_text, tag_pie
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
 from jaxft.files import write_json
-from jaxft.inference.answers import describe_classes
+from jaxft.inference.answers import describe_classes, refuse_not_finite
 from jaxft.inference.batches import prediction_batch_size, window_batches
 from jaxft.inference.predictor import as_rows
 from jaxft.models.bert import open_checkpoint
@@ -129,6 +129,7 @@ class EntityTagger:
         sentences = [[text[a:b] for a, b in places] for text, places in zip(texts, token_places, strict=True)]
         entities = []
         decoded = self._decoded(self._decode, sentences)
+        refuse_not_finite(np.array([[values.sum()] for _, values in decoded]))
         for text, places, (tags, values) in zip(texts, token_places, decoded, strict=True):
             found = []
             for (name, first, last), score in _scored_spans(tags, values).items():

@@ -19,7 +19,7 @@ from jaxft.data.length_batches import LengthBatches, length_widths
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.files import write_json
 from jaxft.inference import predictor
-from jaxft.inference.answers import as_answers, describe_classes
+from jaxft.inference.answers import as_answers, describe_classes, refuse_not_finite
 from jaxft.inference.batches import prediction_batch_size
 from jaxft.models.awd_lstm import AWDLSTMConfig
 from jaxft.models.heads import Classifier
@@ -104,7 +104,9 @@ class TextClassifier:
 
     def scores_of_batches(self, batches: LengthBatches) -> np.ndarray:
         """The scores of all texts of `batches`, in their order."""
-        return np.asarray(jax.nn.softmax(predict_logits(self.logits, self.params, self.statistics, batches), axis=1))
+        logits = predict_logits(self.logits, self.params, self.statistics, batches)
+        refuse_not_finite(logits)
+        return np.asarray(jax.nn.softmax(logits, axis=1))
 
     def answers(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Answers each text, in their order; see `jaxft.inference.answers.as_answers`."""

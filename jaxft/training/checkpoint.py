@@ -7,6 +7,8 @@ between leaves neither.
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,62 @@ def restore(path: str | os.PathLike[str], template: Any) -> tuple[Any, dict[str,
         )
     leaves = [_as_in_template(leaf, arrays[name], key_types.get(name)) for name, leaf in named]
     return jax.tree.unflatten(jax.tree.structure(template), leaves), record["meta"]
+
+
+def rotate(path: Path, keep: int) -> None:
+    """Makes room for a new checkpoint beside the last ones; the newest keeps its name until the new one takes it.
+
+    Args:
+        path: of the newest checkpoint; the one before is called `<stem>-1`, the one before that `<stem>-2`.
+        keep: checkpoints to keep, the new one included.
+    """
+    if keep == 1 or not path.exists():
+        return
+    older = older_checkpoints(path, keep)
+    for newer, name in reversed(list(pairwise(older))):
+        if newer.exists():
+            os.replace(newer, name)
+    link = path.with_name(f".{path.name}.link")
+    with suppress(OSError):
+        link.unlink()
+    try:
+        os.link(path, link)
+        os.replace(link, older[0])
+    except OSError:  # the file system has no links
+        os.replace(path, older[0])
+
+
+def older_checkpoints(path: Path, keep: int) -> list[Path]:
+    """The names of the checkpoints before the newest, the younger first."""
+    return [path.with_name(f"{path.stem}-{age}{path.suffix}") for age in range(1, keep)]
+
+
+def newest_whole(path: Path) -> tuple[Path | None, list[Path]]:
+    """The newest checkpoint that is not damaged, and the damaged ones that are newer.
+
+    Raises:
+        InputError: there are some, and all are damaged.
+
+    Examples:
+        >>> newest_whole(Path("no/checkpoint.safetensors"))
+        (None, [])
+    """
+    ages = sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"), key=lambda file: int(file.stem.rpartition("-")[2]))
+    damaged: list[Path] = []
+    reason: InputError | None = None
+    for candidate in [path, *ages]:
+        if not candidate.exists():
+            continue
+        try:
+            read_arrays(candidate, "checkpoint")
+        except InputError as error:
+            reason = reason or error
+            damaged.append(candidate)
+        else:
+            return candidate, damaged
+    if reason is not None:
+        raise reason
+    return None, []
 
 
 def _is_key(leaf: Any) -> bool:

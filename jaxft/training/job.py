@@ -15,8 +15,8 @@ from jaxft.training.predictions import Row, errors_page, write_predictions
 from jaxft.training.preview import Plans, preview
 from jaxft.training.process import set_up
 from jaxft.training.run import Run
-from jaxft.training.run_folder import new_run_folder, record_config, run_config
-from jaxft.training.trackers import open_trackers, require_trackers
+from jaxft.training.run_folder import locked, new_run_folder, record_config, run_config
+from jaxft.training.trackers import Sink, open_trackers, require_trackers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -97,7 +97,7 @@ class Job:
             Stopped: the run was asked to stop; `settings.resume` goes on with it.
         """
         require_trackers(settings.track)
-        with new_run_folder(settings.out, settings.resume) as folder:
+        with new_run_folder(settings.out, settings.resume) as folder, locked(folder):
             started = time.monotonic()
             prepared = self.prepare(settings, data)
             text_row = summary.stage_row("text", time.monotonic() - started, prepared.tokens)
@@ -107,34 +107,46 @@ class Job:
             for name, write in prepared.files.items():
                 if not (folder / name).exists():
                     write(folder / name)
-        on_prepared(prepared)
-        with Run(
-            folder,
-            log_every=settings.log_every,
-            checkpoint_seconds=60 * settings.checkpoint_minutes,
-            trackers=trackers,
-        ) as run:
-            trained = self.train(prepared, run)
-            predictions = trained.pop("predictions", [])
-            result = {
-                "data": prepared.data,
-                **trained,
-                "stages": [text_row, *trained["stages"]],
-                "peak_memory_mb": summary.peak_memory_mb(),
-                "environment": summary.environment(),
-                "config": config,
-            }
-            write_json(folder / "summary.json", result)
-            if predictions:
-                write_predictions(folder, predictions)
+            on_prepared(prepared)
+            with Run(
+                folder,
+                log_every=settings.log_every,
+                checkpoint_seconds=60 * settings.checkpoint_minutes,
+                keep_checkpoints=settings.keep_checkpoints,
+                trackers=trackers,
+            ) as run:
+                trained = self.train(prepared, run)
+                predictions = trained.pop("predictions", [])
+                result = {
+                    "data": prepared.data,
+                    **trained,
+                    "stages": [text_row, *trained["stages"]],
+                    "peak_memory_mb": summary.peak_memory_mb(),
+                    "environment": summary.environment(),
+                    "config": config,
+                }
                 on_predictions(predictions)
-            write_cards(folder, self.name, result)
-            figures = _draw(folder, prepared.plans, result)
-            texts = {"data": "\n\n".join(prepared.lines)}
-            texts |= {"errors": errors_page(predictions)} if predictions else {}
-            for tracker in trackers:
-                tracker.finish(_numbers(result.get("test", {})), texts, figures)
+                self._write_results(folder, prepared, result, predictions, trackers)
         return result
+
+    def _write_results(
+        self,
+        folder: Path,
+        prepared: Prepared,
+        result: dict[str, Any],
+        predictions: Sequence[Row],
+        trackers: Sequence[Sink],
+    ) -> None:
+        """Writes what a finished run leaves in its folder, and hands it to the trackers."""
+        write_json(folder / "summary.json", result)
+        if predictions:
+            write_predictions(folder, predictions)
+        write_cards(folder, self.name, result)
+        figures = _draw(folder, prepared.plans, result)
+        texts = {"data": "\n\n".join(prepared.lines)}
+        texts |= {"errors": errors_page(predictions)} if predictions else {}
+        for tracker in trackers:
+            tracker.finish(_numbers(result.get("test", {})), texts, figures)
 
     def run_command(self, settings: Any) -> None:
         """Trains and prints the summary, or with `--dry-run` prints what the job would do."""

@@ -1,9 +1,10 @@
 """An open run folder: metrics log, checkpoint of the current stage, finished stages, and requests to stop.
 
-A folder holds at most one checkpoint and one parameter file per finished stage.
+A folder holds the last checkpoints, and one parameter file per finished stage.
 """
 
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from jaxft.tensor_files import load_params, read_meta, save_params
 from jaxft.training import checkpoint
 from jaxft.training.metrics_log import MetricsLog, lines_after, truncate_metrics
 from jaxft.training.trackers import Sink, tracked_numbers
+
+CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,21 @@ def _stage_file(folder: Path, stage: str) -> Path:
     return folder / f"stage-{stage}.safetensors"
 
 
+def _drop_damaged(path: Path) -> None:
+    """Gives the newest whole checkpoint the name of the newest, where that one is damaged or missing, and says so.
+
+    Raises:
+        InputError: all checkpoints are damaged.
+    """
+    whole, damaged = checkpoint.newest_whole(path)
+    if whole is None or whole == path:
+        return
+    names = ", ".join(file.name for file in damaged)
+    if names:
+        print(f"jaxft: {names} in {path.parent} is damaged, so the run goes on from {whole.name}", file=sys.stderr)
+    whole.replace(path)
+
+
 class Run:
     """A run folder in use: its metrics log, its checkpoint and its finished stages.
 
@@ -48,6 +66,7 @@ class Run:
         folder: an existing folder; None keeps nothing and logs nothing, for use from a notebook.
         log_every: steps between two lines of the log.
         checkpoint_seconds: seconds between two checkpoints.
+        keep_checkpoints: how many checkpoints to keep.
         trackers: what also takes the metrics.
 
     Examples:
@@ -63,14 +82,17 @@ class Run:
         *,
         log_every: int = 20,
         checkpoint_seconds: float = 120.0,
+        keep_checkpoints: int = 2,
         trackers: Sequence[Sink] = (),
     ):
         self.folder, self.log_every, self.checkpoint_seconds = folder, log_every, checkpoint_seconds
+        self._keep = keep_checkpoints
         self._trackers, self._tracked = trackers, 0
         self._stop: str | None = None
         self._saved_at = time.monotonic()
         self._log: MetricsLog | None = None
         if folder is not None:
+            _drop_damaged(folder / CHECKPOINT)
             path, kept = folder / "metrics.jsonl", self._position().get("log_bytes", self._finished_bytes())
             self._tracked = lines_after(path, kept)  # these come again, and the trackers have them
             truncate_metrics(path, kept)
@@ -78,7 +100,7 @@ class Run:
 
     @property
     def _checkpoint(self) -> Path | None:
-        return None if self.folder is None else self.folder / "checkpoint.safetensors"
+        return None if self.folder is None else self.folder / CHECKPOINT
 
     def _position(self) -> dict[str, Any]:
         path = self._checkpoint
@@ -103,14 +125,15 @@ class Run:
         return result
 
     def finish(self, results: Mapping[str, StageResult]) -> None:
-        """Stores the results of stages by their names, then drops the checkpoint that they came from."""
+        """Stores the results of stages by their names, then drops the checkpoints that they came from."""
         if self.folder is None or self._checkpoint is None:
             return
         for stage, result in results.items():
             meta = {"report": result.report, "log_bytes": self._log_bytes()}
             tree = {"params": result.params, "carry": result.carry} if result.carry else {"params": result.params}
             save_params(_stage_file(self.folder, stage), tree, meta)
-        self._checkpoint.unlink(missing_ok=True)
+        for path in [self._checkpoint, *self.folder.glob(f"{self._checkpoint.stem}-*{self._checkpoint.suffix}")]:
+            path.unlink(missing_ok=True)
 
     def position(self, stage: str) -> dict[str, Any]:
         """What the checkpoint says of how far `stage` has got; empty where there is no checkpoint of it."""
@@ -125,6 +148,7 @@ class Run:
     def save(self, tree: Any, position: Mapping[str, Any]) -> None:
         """Writes the checkpoint."""
         if self._checkpoint is not None:
+            checkpoint.rotate(self._checkpoint, self._keep)
             checkpoint.save(self._checkpoint, tree, {**position, "log_bytes": self._log_bytes()})
         self._saved_at = time.monotonic()
 

@@ -1,11 +1,14 @@
 """The folder of a run: made for a new run, opened again on resume, and guarded against other settings or data."""
 
 import os
+import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from jaxft.errors import InputError
 from jaxft.files import is_empty, read_json, to_json, write_json
@@ -65,6 +68,32 @@ def new_run_folder(folder: Path, resume: bool) -> Iterator[Path]:
         with suppress(OSError):  # a folder that holds something stays
             folder.rmdir()
         raise
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of the folder of a run in the `with` block; a process that is killed leaves no lock.
+
+    Raises:
+        InputError: another process uses the folder; the sentence names it.
+    """
+    owner = folder / ".owner"
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        other = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
+        raise InputError(
+            f"{folder} is in use by {other}: wait until it ends, or name another folder with --out"
+        ) from None
+    try:
+        owner.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+        with suppress(OSError):  # another process may hold it by now
+            (folder / ".lock").unlink()
 
 
 def run_config(settings: Any, fingerprints: Mapping[str, str]) -> dict[str, Any]:

@@ -30,6 +30,8 @@ class RunSettings:
     """steps between two lines of metrics.jsonl"""
     checkpoint_minutes: float = 5.0
     """minutes between two checkpoints"""
+    keep_checkpoints: int = 2
+    """checkpoints to keep; where the newest is damaged, --resume goes on from the one before"""
     track: tuple[Tracker, ...] = ()
     """also log to these trackers: tensorboard (in the folder of the run), wandb, trackio, mlflow"""
     dry_run: bool = False
@@ -57,8 +59,12 @@ def dev_share(fraction: float | None, texts: int) -> float:
     return DEV_FRACTION if round(DEV_FRACTION * texts) >= MIN_DEV_TEXTS else 0.0
 
 
-NO_EFFECT_ON_RESULT = ("out", "resume", "dry_run", "checkpoint_minutes", "track")
+NO_EFFECT_ON_RESULT = ("out", "resume", "dry_run", "checkpoint_minutes", "keep_checkpoints", "track")
 """settings that do not change the result, so that a resumed run may have others"""
+
+FLOAT32_TINY, FLOAT32_MAX = 1.1754944e-38, 3.4028235e38
+"""the smallest positive normal number of float32, and the largest"""
+MAX_COUNT = 2**32 - 1
 
 Range = tuple[Callable[[Any], bool], str]
 """whether a number is allowed, and the allowed numbers in words"""
@@ -72,6 +78,7 @@ RUN_RANGES: dict[str, Range] = {
     "seed": (lambda x: 0 <= x < 2**32, "from 0 to 4,294,967,295"),
     "log_every": AT_LEAST_1,
     "checkpoint_minutes": AT_LEAST_0,
+    "keep_checkpoints": AT_LEAST_1,
 }
 """ranges of `RunSettings`"""
 
@@ -102,9 +109,19 @@ def check_ranges(settings: Any, ranges: Mapping[str, Range]) -> None:
         jaxft.errors.InputError: --seed -1 is out of its range: give a number from 0 to 4,294,967,295
     """
     values = flatten(asdict(settings))
+    for name, value in values.items():
+        _check_size(name, value)
     for name, (allows, words) in ranges.items():
         if values.get(name) is not None and not allows(values[name]):
             raise InputError(f"{flag(name)} {values[name]} is out of its range: give a number {words}")
+
+
+def _check_size(name: str, value: Any) -> None:
+    """Refuses a number that float32 cannot hold, or a whole number that no count reaches."""
+    if isinstance(value, float) and value and not FLOAT32_TINY <= abs(value) <= FLOAT32_MAX:
+        raise InputError(f"{flag(name)} {value} is no number that 32 bits hold: give 0, or 1.2e-38 to 3.4e38")
+    if isinstance(value, int) and abs(value) > MAX_COUNT:
+        raise InputError(f"{flag(name)} {value} is out of its range: give at most {MAX_COUNT:,}")
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

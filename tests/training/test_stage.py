@@ -187,8 +187,8 @@ def test_one_bad_batch_is_skipped_and_counted(tmp_path):
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     with pytest.raises(Stopped):
         train(tmp_path, StoppedAt, stop_at=5)
-    path = tmp_path / "checkpoint.safetensors"
-    path.write_bytes(path.read_bytes()[:-7])
+    for path in tmp_path.glob("checkpoint*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(InputError, match=r"checkpoint\.safetensors is damaged"):
         train(tmp_path)
 
