@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 
 class InputError(ValueError):
@@ -23,8 +24,16 @@ def reason_of(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
+def _end(message: str) -> NoReturn:
+    """Ends the process with a message on one line, whatever names it holds."""
+    print(f"jaxft: {message}".replace("\n", "\\n"), file=sys.stderr)
+    sys.exit(2)
+
+
 def run_job(job: Callable[[], None]) -> None:
-    """Runs `job`; `InputError` ends it with one line on standard error and status 2, a stop with status 130.
+    """Runs `job`; bad input ends it with one line on standard error and status 2, a stop with status 130.
+
+    So does an error of the operating system, such as a full disk or a name that is too long.
 
     A reader of standard output that goes away early, such as `head`, is no error.
     """
@@ -34,8 +43,11 @@ def run_job(job: Callable[[], None]) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail again
     except InputError as error:
-        print(f"jaxft: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(str(error))
+    except OSError as error:
+        name = "" if error.filename is None else f"{error.filename}: "
+        reason = error.strerror or reason_of(error)
+        _end(f"{name}{reason}: check the path, its permissions, and the free space of the disk")
     except (Stopped, KeyboardInterrupt) as stop:
         print(f"jaxft: {str(stop) or 'stopped'}", file=sys.stderr)
         sys.exit(130)

@@ -184,7 +184,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
+        reason = error.strerror or "the disk is full"  # which NumPy reports without the system's words
         raise InputError(f"{path} cannot be written ({reason}): free some space or set JAXFT_CACHE") from error
 
 

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 import jax
 
+from jaxft.errors import InputError
 from jaxft.files import cache_folder
 
 # from <malloc.h>
@@ -21,7 +22,12 @@ def set_up() -> None:
     XLA allocates all of a step's memory at every step, and the kernel would clear each page of it every time, which
     takes a tenth of a step. Where a plugin for an accelerator is installed, which has memory of its own and whose
     compiler has many threads, the heap stays as it is.
+
+    Raises:
+        InputError: JAX computes in 64 bits.
     """
+    if jax.config.values["jax_enable_x64"]:
+        raise InputError("JAX_ENABLE_X64 is on, and the jobs compute in 32 bits: turn it off")
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

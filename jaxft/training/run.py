@@ -20,6 +20,8 @@ from jaxft.training.metrics_log import MetricsLog, lines_after, truncate_metrics
 from jaxft.training.trackers import Sink, tracked_numbers
 
 CHECKPOINT = "checkpoint.safetensors"
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Windows has no SIGHUP, which a terminal that closes sends"""
 
 
 @dataclass(frozen=True)
@@ -187,13 +189,13 @@ class Run:
 
     @contextmanager
     def deferring_signals(self) -> Iterator[None]:
-        """Turns the first Ctrl-C or SIGTERM into a request to stop after the step; the second ends the process."""
+        """Turns a first Ctrl-C, SIGTERM or SIGHUP into a request to stop after the step; a second ends the process."""
 
         def ask(number: int, frame: FrameType | None) -> None:
             self._stop = signal.Signals(number).name
             signal.signal(number, previous[signal.Signals(number)])
 
-        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         try:
             for number in previous:
                 signal.signal(number, ask)

@@ -148,3 +148,24 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused(tmp_path):
         path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(InputError, match=r"checkpoint\.safetensors is damaged"):
         checkpoint.newest_whole(tmp_path / CHECKPOINT)
+
+
+def run(code_or_job: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", code_or_job, *arguments]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+
+
+def test_64_bits_are_refused_in_one_sentence(tmp_path):
+    ended = run("jaxft.predict", str(tmp_path), "--text", "fine", JAX_ENABLE_X64="1")
+    assert (ended.returncode, ended.stderr.splitlines()) == (
+        2,
+        ["jaxft: JAX_ENABLE_X64 is on, and the jobs compute in 32 bits: turn it off"],
+    )
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a\nb.csv", "\udcff.csv"])
+def test_a_name_that_is_no_name_of_a_file_ends_in_one_line(tmp_path, name):
+    ended = run("jaxft.ulmfit", "--data", name, "--out", str(tmp_path / "run"))
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
