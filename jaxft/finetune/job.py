@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxft.data.carving import missing_classes
 from jaxft.data.document import DEV, TEST, TRAIN
-from jaxft.data.examples import Examples, missing_from_test
+from jaxft.data.duplicates import count_duplicates, describe_duplicates
+from jaxft.data.examples import Examples
 from jaxft.data.hub import checkpoint_fingerprint
 from jaxft.data.memory import PAIR_COLUMN, Table, as_table
 from jaxft.data.pieces import Pieces
@@ -246,7 +248,7 @@ def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:
 
 def _describe_data(inputs: Inputs, splits: Splits, settings: Settings) -> dict[str, Any]:
     examples = inputs.examples
-    sizes = {name: len(examples.of(split)) for name, split in (("train", TRAIN), ("dev", DEV), ("test", TEST))}
+    sizes = {name: len(rows) for name, rows in _splits_of(examples).items()}
     folds = {name: [len(split.train), len(split.dev), len(split.test)] for name, split in splits.items()}
     return {
         "name": examples.name,
@@ -254,12 +256,21 @@ def _describe_data(inputs: Inputs, splits: Splits, settings: Settings) -> dict[s
         "folds": folds if settings.folds else {},
         "classes": examples.classes,
         "truncated": inputs.pieces.truncated,
+        "duplicates": _duplicates(examples),
     }
+
+
+def _splits_of(examples: Examples) -> dict[str, np.ndarray]:
+    return {"train": examples.of(TRAIN), "dev": examples.of(DEV), "test": examples.of(TEST)}
+
+
+def _duplicates(examples: Examples) -> dict[str, int]:
+    return count_duplicates(examples.keys, examples.targets, _splits_of(examples))
 
 
 def _describe_inputs(inputs: Inputs, splits: Splits) -> list[str]:
     pieces, examples = inputs.pieces, inputs.examples
-    tests = np.concatenate([split.test for split in splits.values()])
+    tests, devs = (np.concatenate([getattr(split, name) for split in splits.values()]) for name in ("test", "dev"))
     return [
         f"{inputs.examples.name}: {len(examples.texts):,} texts of {len(pieces.ids) / len(examples.texts):.0f} word "
         f"pieces on average, padded to {', '.join(map(str, pieces.widths()))}; {_describe_long_texts(pieces)}",
@@ -268,7 +279,9 @@ def _describe_inputs(inputs: Inputs, splits: Splits) -> list[str]:
             f"{name}: {len(split.train):,} train, {len(split.dev):,} dev, {len(split.test):,} test"
             for name, split in splits.items()
         ),
-        *missing_from_test(examples.targets[tests], examples.classes),
+        *describe_duplicates(_duplicates(examples), _splits_of(examples)),
+        *missing_classes("dev", examples.targets[devs], examples.classes),
+        *missing_classes("test", examples.targets[tests], examples.classes),
     ]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxft.data.document import DEV, TEST, UNLABELLED, Corpus, Direction
+from jaxft.data.duplicates import count_duplicates, describe_duplicates
 from jaxft.data.files import expanded
 from jaxft.data.memory import Table, as_table
 from jaxft.data.plain import plain_corpus, table_corpus, wikitext_corpus
@@ -65,7 +66,7 @@ def read_texts(settings: Settings, progress: bool = True, table: Table | None = 
     if not len(valid) and len(pool) < 2:
         raise InputError(f"{corpus.name} is too little text to hold some out for its perplexity: add text")
     if not len(valid):
-        pool, valid = hold_out(pool, settings.lm.valid_fraction, np.random.default_rng([settings.seed, 0]))
+        pool, valid = hold_out(pool, settings.lm.valid_fraction, np.random.default_rng([settings.seed, 0]), store.keys)
     none = pool[:0]
     return Texts(corpus.name, corpus.fingerprint, store, none, none, test, pool, valid)
 
@@ -104,6 +105,8 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
     texts = read_texts(settings, table=table)
     settings, lines = with_fitting_rows(settings, texts)
     lengths, stages = texts.store.lengths, plans(texts, settings)
+    splits = {"train": texts.lm_train, "dev": texts.lm_valid, "test": texts.test}
+    duplicates = count_duplicates(texts.store.keys, None, splits)
     sizes = {"training tokens": texts.lm_train, "held-out tokens": texts.lm_valid, "test tokens": texts.test}
     return job.Prepared(
         settings=settings,
@@ -114,9 +117,10 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
             "name": texts.name,
             "sizes": {name: int(lengths[documents].sum()) for name, documents in sizes.items()},
             "vocabulary": len(texts.store.vocabulary),
+            "duplicates": duplicates,
         },
         tokens=int(lengths.sum()),
-        lines=[describe_sizes(texts), *lines],
+        lines=[describe_sizes(texts), *describe_duplicates(duplicates, splits), *lines],
         files={"vocabulary.json": texts.store.vocabulary.save},
         estimate=lambda: stage_seconds(texts, settings.precision, stages, encoder_config(texts, settings)),
     )

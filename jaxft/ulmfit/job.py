@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxft.data.carving import missing_classes
 from jaxft.data.document import Corpus, Direction
-from jaxft.data.examples import missing_from_test
+from jaxft.data.duplicates import count_duplicates, describe_duplicates
 from jaxft.data.memory import Table, as_table
 from jaxft.data.splits import Texts
 from jaxft.inference.ensemble import Ensemble
@@ -99,7 +100,7 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
         fingerprints=fingerprints,
         data=_describe_data(texts, settings),
         tokens=int(texts.store.lengths.sum()),
-        lines=[describe_sizes(texts), *lines, *missing_from_test(texts.store.labels[texts.test], texts.store.classes)],
+        lines=[describe_sizes(texts), *_describe_splits(texts), *lines],
         files={"vocabulary.json": texts.store.vocabulary.save},
         estimate=lambda: stage_seconds(texts, settings.precision, stages, encoder_config(texts, settings)),
     )
@@ -162,7 +163,21 @@ def _describe_data(texts: Texts, settings: Settings) -> dict[str, Any]:
         "classes": texts.store.classes,
         "transductive": settings.transductive,
         "vocabulary": len(texts.store.vocabulary),
+        "duplicates": _duplicates(texts),
     }
+
+
+def _duplicates(texts: Texts) -> dict[str, int]:
+    return count_duplicates(texts.store.keys, texts.store.labels, texts.labelled)
+
+
+def _describe_splits(texts: Texts) -> list[str]:
+    labels, classes = texts.store.labels, texts.store.classes
+    return [
+        *describe_duplicates(_duplicates(texts), texts.labelled),
+        *missing_classes("dev", labels[texts.dev], classes),
+        *missing_classes("test", labels[texts.test], classes),
+    ]
 
 
 def _test(models: Sequence[TextClassifier], texts: Texts, words: Sequence[str], settings: Settings) -> dict[str, Any]:

@@ -15,9 +15,9 @@ import optax
 from flax import nnx
 from scipy.special import softmax
 
+from jaxft.data.carving import sample_with_folds
 from jaxft.data.corpus import open_corpus
 from jaxft.data.document import TRAIN, UNLABELLED, Corpus, Direction
-from jaxft.data.examples import sample_with_folds
 from jaxft.data.length_batches import LengthBatches, length_widths
 from jaxft.data.memory import Table
 from jaxft.data.splits import Texts, split_texts
@@ -198,7 +198,8 @@ def with_probe(
 ) -> tuple[Any, Any]:
     """Parameters and statistics with a head that is solved on the pooled states of at most `PROBE_TEXTS` texts."""
     labels = texts.store.labels[texts.train].astype(np.int32)
-    chosen, folds = sample_with_folds(labels, PROBE_TEXTS, FOLDS, settings.seed)
+    keys = texts.store.keys[texts.train]
+    chosen, folds = sample_with_folds(labels, PROBE_TEXTS, FOLDS, settings.seed, keys)
 
     @jax.jit
     def pool(params: Any, batch: Any) -> jax.Array:
