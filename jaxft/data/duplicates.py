@@ -54,8 +54,15 @@ def count_duplicates(keys: np.ndarray, labels: np.ndarray | None, splits: Mappin
     return counts
 
 
-def describe_duplicates(counts: Mapping[str, int], splits: Mapping[str, Sequence[int] | np.ndarray]) -> list[str]:
+def describe_duplicates(
+    counts: Mapping[str, int], splits: Mapping[str, Sequence[int] | np.ndarray], noun: str = "text"
+) -> list[str]:
     """At most one line, which says what `count_duplicates` counts; none where no text occurs more than once.
+
+    Args:
+        counts: from `count_duplicates`.
+        splits: what it got.
+        noun: what the texts are called.
 
     Examples:
         >>> counts = {"repeated": 2, "with_several_labels": 1, "test_in_train": 1}
@@ -71,6 +78,6 @@ def describe_duplicates(counts: Mapping[str, int], splits: Mapping[str, Sequence
         for name in ("dev", "test")
         if f"{name}_in_train" in counts
     ]
-    leaks = f"; also in train: {', '.join(shared)} texts" if shared else ""
+    leaks = f"; also in train: {', '.join(shared)} {noun}s" if shared else ""
     repeated = counts["repeated"]
-    return [f"{repeated:,} text{'s occur' if repeated > 1 else ' occurs'} more than once{conflict}{leaks}"]
+    return [f"{repeated:,} {noun}{'s occur' if repeated > 1 else ' occurs'} more than once{conflict}{leaks}"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jaxft.data.carving import EXCESS, has_repeats, stratified_sample, whole_groups
+from jaxft.data.carving import EXCESS, has_repeats, held_out, stratified_sample
 from jaxft.data.document import DEV, TEST, TRAIN, UNLABELLED, Corpus, Direction
 from jaxft.data.store import TokenStore
 from jaxft.errors import InputError
@@ -138,12 +138,8 @@ def hold_out(
     """
     documents = rng.permutation(documents)
     count = max(1, min(MAX_VALIDATION_TEXTS, round(fraction * len(documents))))
-    held_out = np.arange(len(documents)) < count
-    if keys is not None and has_repeats(keys[documents]):
-        names, groups, sizes = np.unique(keys[documents], return_inverse=True, return_counts=True)
-        if len(names) > 1:
-            held_out = whole_groups(groups, max(count, int(sizes.min())))
-    return np.sort(documents[~held_out]), np.sort(documents[held_out])
+    is_held_out = held_out(documents if keys is None else keys[documents], count)
+    return np.sort(documents[~is_held_out]), np.sort(documents[is_held_out])
 
 
 def _limit_labels(store: TokenStore, limit: int | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

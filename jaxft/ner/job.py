@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
+from jaxft.data.duplicates import count_duplicates, describe_duplicates, text_key
 from jaxft.data.hub import checkpoint_fingerprint
 from jaxft.data.memory import Table, as_table
 from jaxft.data.spans import read_spans
@@ -40,7 +42,8 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
         InputError: bad data, checkpoint or flags.
     """
     inputs = read_inputs(settings, table)
-    data = describe_data(inputs)
+    splits, duplicates = _duplicates(inputs)
+    data = {**describe_data(inputs), "duplicates": duplicates}
     checkpoint = {} if inputs.folder is None else {"checkpoint": checkpoint_fingerprint(inputs.folder)}
     return job.Prepared(
         settings=settings,
@@ -49,8 +52,19 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
         fingerprints={"corpus": inputs.fingerprint, **checkpoint},
         data=data,
         tokens=sum(int((pieces.tags >= 0).sum()) for pieces in inputs.pieces.values()),
-        lines=[*_describe_sentences(data), *inputs.lines],
+        lines=[*_describe_sentences(data), *describe_duplicates(duplicates, splits, "sentence"), *inputs.lines],
     )
+
+
+def _duplicates(inputs: Inputs) -> tuple[dict[str, range], dict[str, int]]:
+    """The numbers of the sentences of each part, counted through all, and how many of them occur more than once."""
+    splits: dict[str, range] = {}
+    keys: list[int] = []
+    for part, sentences in inputs.sentences.items():
+        splits[part] = range(len(keys), len(keys) + len(sentences))
+        keys += [text_key(*sentence.tokens) for sentence in sentences]
+    arrays = {part: np.array(numbers, np.int64) for part, numbers in splits.items()}
+    return splits, count_duplicates(np.array(keys, np.int64), None, arrays)
 
 
 def plans(inputs: Inputs, settings: Settings) -> dict[str, tuple[Plan, int]]:
