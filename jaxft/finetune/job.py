@@ -40,7 +40,7 @@ from jaxft.training.fitted import Fitted, fit_job
 from jaxft.training.predictions import Row, classified_rows, label_set_rows, number_rows
 from jaxft.training.run import Run, StageResult
 from jaxft.training.settings import flag
-from jaxft.training.summary import stage_row
+from jaxft.training.summary import stage_row, trained_row
 
 Splits = Mapping[str, Split]
 READ: Mapping[Pooling, str] = {
@@ -49,6 +49,8 @@ READ: Mapping[Pooling, str] = {
     "max": "the maximum over the tokens",
 }
 """what the head reads with each pooling"""
+SUMMED = ("seconds", "skipped_steps")
+"""entries of the reports of a row of a comparison that the summary adds up"""
 
 
 def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
@@ -111,7 +113,7 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
         name: run.run_once(name, lambda split=split, name=name: train_encoder(inputs, split, settings, run, name))
         for name, split in splits.items()
     }
-    stages = [stage_row(name, result.report["seconds"], result.report["tokens"]) for name, result in results.items()]
+    stages = [trained_row(name, result.report) for name, result in results.items()]
     started = time.monotonic()
     models = {
         name: with_thresholds(as_model(inputs, settings, result.params), inputs, splits[name].dev)
@@ -218,7 +220,10 @@ def _compare(
             scores, seconds = ([report[key] for report in reports[name]] for key in ("score", "seconds"))
             table.append(comparison_row(name, score, scores, seconds))
             write_comparison(run.folder, table, JOB.repeat)
-    stages = [stage_row(row["name"], row["seconds"] * len(splits), 0) for row in table]
+    stages = [
+        trained_row(name, {"tokens": 0, **{key: sum(one.get(key, 0) for one in rows) for key in SUMMED}})
+        for name, rows in reports.items()
+    ]
     return {"comparison": table, "stages": stages}
 
 

@@ -25,7 +25,7 @@ from jaxft.training.comparison import comparison_row, stage_of, train_rows, writ
 from jaxft.training.fitted import Fitted, fit_job
 from jaxft.training.predictions import Row, entity_row
 from jaxft.training.run import Run, StageResult
-from jaxft.training.summary import stage_row
+from jaxft.training.summary import trained_row
 
 TAGGER = "tagger"
 """the stage of a run that trains once, in logs and file names"""
@@ -104,7 +104,7 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
     if len(runs) > 1:
         entries["comparison"] = _comparison(runs, list(rows))
         write_comparison(run.folder, entries["comparison"], JOB.repeat)
-    return {**entries, "stages": [stage_row(one["stage"], one["seconds"], one["tokens"]) for one in runs]}
+    return {**entries, "stages": [trained_row(one["stage"], one) for one in runs]}
 
 
 def _train_once(inputs: Inputs, settings: Settings, run: Run, stage: str, seed: int, best: float) -> StageResult:
@@ -114,7 +114,8 @@ def _train_once(inputs: Inputs, settings: Settings, run: Run, stage: str, seed: 
     scores = {part: part_scores(inputs, part, decode, result.params, batch_size) for part in inputs.scored_parts}
     if scores["dev"][SCORE] > best:
         as_model(inputs, settings, result.params).save(settings.out / MODEL)
-    report = {name: result.report[name] for name in ("seconds", "tokens", "steps")}
+    wanted = ("seconds", "tokens", "steps", "skipped_steps")
+    report = {name: result.report[name] for name in wanted if name in result.report}
     return StageResult({}, {}, {**report, **scores})
 
 

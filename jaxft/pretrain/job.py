@@ -38,7 +38,7 @@ from jaxft.pretrain.settings import COMMAND, WIKITEXT, Settings
 from jaxft.training import job
 from jaxft.training.fitted import Fitted, fit_job
 from jaxft.training.run import Run, StageResult
-from jaxft.training.summary import stage_row
+from jaxft.training.summary import trained_row
 
 
 def read_texts(settings: Settings, progress: bool = True, table: Table | None = None) -> Texts:
@@ -137,7 +137,7 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
         model = as_language_model(texts, settings, trained.params, direction, pretokenized)
         model.save(settings.out / LANGUAGE_MODELS[direction])
         entries[stage] = _scores(texts, settings, trained, direction)
-        rows.append(stage_row(stage.replace("_", " "), trained.report["seconds"], trained.report["tokens"]))
+        rows.append(trained_row(stage.replace("_", " "), trained.report))
     return {**entries, "stages": rows}
 
 

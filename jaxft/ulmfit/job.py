@@ -41,7 +41,7 @@ from jaxft.training.predictions import classified_rows
 from jaxft.training.run import Run, StageResult
 from jaxft.training.run_folder import run_config
 from jaxft.training.scores import classification_scores, metric_score, score_name
-from jaxft.training.summary import stage_row
+from jaxft.training.summary import stage_row, trained_row
 from jaxft.ulmfit.presets import COMMAND
 from jaxft.ulmfit.settings import Settings
 from jaxft.ulmfit.stages import (
@@ -232,7 +232,7 @@ def _stage_rows(
     language_models: Mapping[Direction, StageResult], classifiers: Mapping[Direction, StageResult]
 ) -> list[dict[str, Any]]:
     return [
-        stage_row(stage_name(name, direction).replace("_", " "), result.report["seconds"], result.report["tokens"])
+        trained_row(stage_name(name, direction).replace("_", " "), result.report)
         for name, results in ((LANGUAGE_MODEL, language_models), (CLASSIFIER, classifiers))
         for direction, result in results.items()
     ]
