@@ -137,6 +137,6 @@ def check(settings: Settings) -> None:
     check_dropouts("classifier", settings.classifier)
     if settings.classifier.batch_size < SMALLEST_BATCH:
         raise InputError(
-            f"--classifier.batch-size {settings.classifier.batch_size} leaves the head's batch norm without other texts "
-            f"to compare with: give at least {SMALLEST_BATCH}"
+            f"--classifier.batch-size {settings.classifier.batch_size} leaves the head's batch norm without a second "
+            f"text to compare with: give at least {SMALLEST_BATCH}"
         )
