@@ -224,7 +224,7 @@ def _chunks(texts: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def _as_they_come(texts: Iterable[Any]) -> Iterator[list[Any]]:
-    """As `_chunks`, in lists of those that have come while the last list was answered, so that none waits for others."""
+    """As `_chunks`, in lists of those that have come while the last list was answered, so that no text waits."""
     waiting: Queue[Any] = Queue(TEXTS_AT_ONCE)
     end = object()
 
