@@ -14,9 +14,6 @@ from jaxft.data.document import DEV, TEST, TRAIN
 from jaxft.data.examples import Examples
 from jaxft.errors import InputError
 
-EXCESS = 1.5
-"""how many times its share a split may take, so that every class or a large group of equal texts has a place in it"""
-
 
 def strata(targets: np.ndarray, bins: int = 10) -> np.ndarray:
     """The stratum of each example, (N,) int: its class, its set of labels, or the bin of its number.
@@ -101,7 +98,7 @@ def stratified_sample(
 def _in_whole_groups(groups: np.ndarray, strata: np.ndarray, counts: np.ndarray, order: np.ndarray) -> np.ndarray:
     """Draws about `counts[s]` examples of each stratum s, (N,) bool, in whole groups.
 
-    A stratum all of whose groups are larger than its share gets the smallest, as far as all strata together allow it.
+    A stratum all of whose groups are larger than its share gets the smallest, until enough are drawn of all together.
 
     Args:
         groups: (N,) int, the group of each example; those of a group are of one stratum.
@@ -115,8 +112,9 @@ def _in_whole_groups(groups: np.ndarray, strata: np.ndarray, counts: np.ndarray,
         if count and not drawn[members].any():
             names, sizes = np.unique(groups[members], return_counts=True)
             smallest.append(members[groups[members] == names[sizes.argmin()]])
+    wanted = counts.sum()
     for group in sorted(smallest, key=len):
-        if not drawn.any() or drawn.sum() + len(group) <= EXCESS * counts.sum():
+        if drawn.sum() < wanted and (len(group) <= wanted or not drawn.any()):
             drawn[group] = True
     return drawn
 

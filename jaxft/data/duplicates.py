@@ -18,9 +18,15 @@ def text_key(*texts: str) -> int:
         >>> text_key("a", "b") == text_key("a b")
         False
     """
-    joined = "\0".join(" ".join(text.split()) for text in texts)
+    joined = "\0".join(map(_with_single_spaces, texts))
     digest = hashlib.blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
+
+
+def _with_single_spaces(text: str) -> str:
+    if text.isprintable() and "  " not in text:  # which most texts are, and quicker
+        return text.strip()
+    return " ".join(text.split())
 
 
 def count_duplicates(keys: np.ndarray, labels: np.ndarray | None, splits: Mapping[str, np.ndarray]) -> dict[str, int]:

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jaxft.data.carving import EXCESS, has_repeats, held_out, stratified_sample
+from jaxft.data.carving import has_repeats, held_out, stratified_sample
 from jaxft.data.document import DEV, TEST, TRAIN, UNLABELLED, Corpus, Direction
 from jaxft.data.store import TokenStore
 from jaxft.errors import InputError
 
 MAX_VALIDATION_TEXTS = 1000
+EXCESS = 1.5
+"""how many times its share a dev split may take for a text of every class"""
 FEW_TEXTS = 10
 """a dev split of so many texts has one of every class, whatever its share is"""
 

@@ -273,6 +273,11 @@ def _duplicates(examples: Examples) -> dict[str, int]:
     return count_duplicates(examples.keys, examples.targets, _splits_of(examples))
 
 
+def _describe_duplicates(examples: Examples, splits: Splits) -> list[str]:
+    lines = describe_duplicates(_duplicates(examples), _splits_of(examples))
+    return [f"{line}; equal texts share a fold" for line in lines] if len(splits) > 1 else lines
+
+
 def _describe_inputs(inputs: Inputs, splits: Splits) -> list[str]:
     pieces, examples = inputs.pieces, inputs.examples
     tests, devs = (np.concatenate([getattr(split, name) for split in splits.values()]) for name in ("test", "dev"))
@@ -284,7 +289,7 @@ def _describe_inputs(inputs: Inputs, splits: Splits) -> list[str]:
             f"{name}: {len(split.train):,} train, {len(split.dev):,} dev, {len(split.test):,} test"
             for name, split in splits.items()
         ),
-        *describe_duplicates(_duplicates(examples), _splits_of(examples)),
+        *_describe_duplicates(examples, splits),
         *missing_classes("dev", examples.targets[devs], examples.classes),
         *missing_classes("test", examples.targets[tests], examples.classes),
     ]
