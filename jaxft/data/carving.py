@@ -77,8 +77,8 @@ def stratified_sample(
         >>> int(drawn[:5].sum()), int(drawn[5:].sum())
         (2, 1)
     """
-    repeats = keys is not None and has_repeats(keys)
-    if repeats:  # examples with the same key are of one stratum
+    groups = None
+    if keys is not None and has_repeats(keys):  # examples with the same key are of one stratum
         _, first, groups = np.unique(keys, return_index=True, return_inverse=True)
         strata = strata[first][groups]
     numbers, sizes = np.unique(strata, return_inverse=True, return_counts=True)[1:]
@@ -88,7 +88,7 @@ def stratified_sample(
         counts[counts.argmin()] += 1
         counts[counts.argmax()] -= 1
     order = _by_stratum(strata, rng)
-    if repeats:
+    if groups is not None:
         return _in_whole_groups(groups, numbers, counts, order)
     rank = np.empty(len(strata), np.int64)  # of each example in its stratum, at random
     rank[order] = np.concatenate([np.arange(size) for size in sizes])
@@ -132,10 +132,12 @@ def whole_groups(groups: np.ndarray, count: int) -> np.ndarray:
     """
     _, first, numbers, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
     taken = np.zeros(len(sizes), bool)
-    for group in np.argsort(first):
-        if sizes[group] <= count:
-            taken[group], count = True, count - sizes[group]
-        if not count:
+    left = count
+    for group in np.argsort(first).tolist():
+        if sizes[group] <= left:
+            taken[group] = True
+            left -= int(sizes[group])
+        if not left:
             break
     return taken[numbers]
 
