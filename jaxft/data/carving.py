@@ -89,13 +89,15 @@ def stratified_sample(
         counts[counts.argmax()] -= 1
     order = _by_stratum(strata, rng)
     if groups is not None:
-        return _in_whole_groups(groups, numbers, counts, order)
+        return _in_whole_groups(groups, numbers, counts, order, rng)
     rank = np.empty(len(strata), np.int64)  # of each example in its stratum, at random
     rank[order] = np.concatenate([np.arange(size) for size in sizes])
     return rank < counts[numbers]
 
 
-def _in_whole_groups(groups: np.ndarray, strata: np.ndarray, counts: np.ndarray, order: np.ndarray) -> np.ndarray:
+def _in_whole_groups(
+    groups: np.ndarray, strata: np.ndarray, counts: np.ndarray, order: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Draws about `counts[s]` examples of each stratum s, (N,) bool, in whole groups.
 
     A stratum all of whose groups are larger than its share gets the smallest, until enough are drawn of all together.
@@ -105,15 +107,16 @@ def _in_whole_groups(groups: np.ndarray, strata: np.ndarray, counts: np.ndarray,
         strata: (N,) int, from 0.
         counts: (S,) int.
         order: the indices of the examples, stratum by stratum, in random order within each.
+        rng: source of chance.
     """
     drawn, smallest = np.zeros(len(groups), bool), []
     for members, count in zip(np.split(order, np.cumsum(np.bincount(strata))[:-1]), counts.tolist(), strict=True):
         drawn[members] = whole_groups(groups[members], count)
         if count and not drawn[members].any():
-            names, sizes = np.unique(groups[members], return_counts=True)
-            smallest.append(members[groups[members] == names[sizes.argmin()]])
+            _, numbers, sizes = np.unique(groups[members], return_inverse=True, return_counts=True)
+            smallest.append(members[numbers == numbers[sizes[numbers].argmin()]])
     wanted = counts.sum()
-    for group in sorted(smallest, key=len):
+    for group in sorted((smallest[i] for i in rng.permutation(len(smallest))), key=len):
         if drawn.sum() < wanted and (len(group) <= wanted or not drawn.any()):
             drawn[group] = True
     return drawn

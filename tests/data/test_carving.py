@@ -150,6 +150,12 @@ def test_texts_in_several_copies_fill_about_the_share_of_a_split(copies, dev, te
         assert set(whole.targets[whole.of(TEST)]) == {0, 1}
 
 
+def test_chance_decides_which_of_the_texts_in_copies_are_drawn():
+    made = examples([f"text {i % 12}" for i in range(60)], [i % 6 for i in range(60)])
+    seen = {frozenset(texts_of(carve(made, dev=0.1, test=0.0, limit=None, seed=seed), DEV)) for seed in range(12)}
+    assert len(seen) > 4
+
+
 def test_a_text_that_makes_half_of_the_rows_stays_in_train():
     made = examples(["spam"] * 50 + [f"text {i}" for i in range(50)], ["a"] * 50 + ["a", "b"] * 25)
     for seed in range(4):
