@@ -185,6 +185,10 @@ def read_texts(path: Path, *columns: str, strict: bool = False) -> Iterator[tupl
     from jaxft.data.table import rows, table_suffix, text_field
 
     if path == STANDARD_INPUT or table_suffix(path) == ".txt":
+        if len(columns) > 1:
+            raise InputError(
+                f"--input {path} holds a text per line and no column {columns[1]!r}: give a table of pairs"
+            )
         with decompressed(path) if path != STANDARD_INPUT else _standard_input() as stream:
             name = path if path != STANDARD_INPUT else Path("standard input")
             for number, line in enumerate(text_lines(stream, name), 1):

@@ -188,6 +188,9 @@ def test_single_texts_for_a_model_of_pairs_are_refused_by_line(tiny_checkpoint, 
     (tmp_path / "in.txt").write_text("a film\n")
     with pytest.raises(InputError, match=r"in\.txt, line 1 is not a pair, and the model reads pairs: add"):
         predict.write_answers(model, predict.Request(Path("run"), input=tmp_path / "in.txt"), io.StringIO())
+    request = predict.Request(Path("run"), input=tmp_path / "in.txt", pair_column="other")
+    with pytest.raises(InputError, match=r"in\.txt holds a text per line and no column 'other': give a table of pairs"):
+        predict.write_answers(model, request, io.StringIO())
     with pytest.raises(InputError, match=r"^texts\[1\] is not a pair"):
         model.predict([("a", "b"), "c"])
 

@@ -241,7 +241,7 @@ def carve(examples: Examples, *, dev: float, test: float, limit: int | None, see
         seed: decides which rows are drawn.
 
     Raises:
-        InputError: too few training rows.
+        InputError: too few training rows, or too small a limit.
     """
     splits, rng = examples.splits.copy(), np.random.default_rng(seed)
     groups, keys, unused = strata(examples.targets), examples.keys, -1
@@ -264,6 +264,8 @@ def carve(examples: Examples, *, dev: float, test: float, limit: int | None, see
 
     if test and not len(examples.of(TEST)):
         take(TEST, share_of_train(test))
+    if limit is not None and limit < len(one_of_each):
+        raise InputError(f"--limit-labels {limit} is too few for a row of each label: give at least {len(one_of_each)}")
     if limit is not None and (splits == TRAIN).sum() > limit:
         take(unused, int((splits == TRAIN).sum()) - limit)
     if dev and not len(examples.of(DEV)):

@@ -189,6 +189,13 @@ def test_a_limit_of_rows_is_kept_with_equal_texts():
     assert not texts_of(few, TRAIN) & texts_of(few, DEV)
 
 
+def test_a_limit_below_the_number_of_classes_is_refused_by_its_flag():
+    made = examples([f"text {i}" for i in range(60)], [i % 3 for i in range(60)])
+    with pytest.raises(InputError, match="--limit-labels 2 is too few for a row of each label: give at least 3"):
+        carve(made, dev=0.0, test=0.2, limit=2, seed=0)
+    assert sorted(carve(made, dev=0.0, test=0.2, limit=3, seed=0).splits.tolist()) == [TRAIN] * 3 + [TEST] * 12
+
+
 def test_a_dev_split_of_many_classes_takes_its_share_and_not_a_text_of_each():
     made = examples([f"text {i}" for i in range(3000)], [i % 1000 for i in range(3000)])
     whole = carve(made, dev=0.1, test=0.2, limit=None, seed=0)
