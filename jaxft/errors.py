@@ -10,6 +10,29 @@ class InputError(ValueError):
     """Bad input; the message is one sentence naming the file, row or flag and the remedy."""
 
 
+class TextError(InputError):
+    """A model refuses one of the texts that it was given; `at` names the place that the text comes from.
+
+    Args:
+        index: of the text.
+        complaint: the rest of the sentence.
+
+    Examples:
+        >>> error = TextError(1, "is not a pair: add the second text")
+        >>> print(error, error.at("a.csv, row 3"), sep="\\n")
+        texts[1] is not a pair: add the second text
+        a.csv, row 3 is not a pair: add the second text
+    """
+
+    def __init__(self, index: int, complaint: str):
+        super().__init__(f"texts[{index}] {complaint}")
+        self.index, self.complaint = index, complaint
+
+    def at(self, place: str) -> InputError:
+        """The error with the name of the place, such as a line of a file."""
+        return InputError(f"{place} {self.complaint}")
+
+
 class Stopped(Exception):
     """The run was asked to stop and has saved itself; the message says how to go on."""
 

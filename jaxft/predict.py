@@ -20,7 +20,7 @@ from typing import IO, Annotated, Any, BinaryIO
 import tyro
 
 from jaxft.data.columns import Columns, Quoting, column_names
-from jaxft.errors import InputError, run_job
+from jaxft.errors import InputError, TextError, run_job
 from jaxft.files import replacing
 
 STANDARD_INPUT = Path("-")
@@ -134,7 +134,7 @@ def predict(request: Request) -> None:
     if any(SURROGATE.search(part) for part in (request.text, request.pair or "")):
         raise InputError("--text or --pair is not UTF-8: encode it as UTF-8, or give it in a file")
     text = request.text if request.pair is None else (request.text, request.pair)
-    print(json.dumps(model.answers([text])[0], ensure_ascii=False))
+    print(json.dumps(_answers(model, [text], ["--text"])[0], ensure_ascii=False))
 
 
 def write_answers(model: Any, request: Request, file: IO[Any]) -> None:
@@ -168,24 +168,24 @@ def write_answers(model: Any, request: Request, file: IO[Any]) -> None:
 
 
 class Texts:
-    """An iterator of texts that counts those that are empty."""
+    """An iterator of places and texts that counts the texts that are empty."""
 
-    def __init__(self, texts: Iterator[Any]) -> None:
+    def __init__(self, texts: Iterator[tuple[str, Any]]) -> None:
         self._texts, self.count, self.empty = texts, 0, 0
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
         from jaxft.inference.predictor import count_empty
 
-        for text in self._texts:
+        for place, text in self._texts:
             self.count += 1
             self.empty += count_empty([text])
-            yield text
+            yield place, text
 
 
 def read_texts(
     path: Path, columns: Columns, mark_fields: bool = False, strict: bool = False
-) -> Iterator[str | tuple[str, ...]]:
-    """Streams the texts of a file: the lines of plain text, or the given columns of a table.
+) -> Iterator[tuple[str, str | tuple[str, ...]]]:
+    """Streams the texts of a file, each with its place: the lines of plain text, or the given columns of a table.
 
     Args:
         path: a table, a .txt file, or `STANDARD_INPUT`.
@@ -200,16 +200,21 @@ def read_texts(
     from jaxft.data.table import row_texts, rows, table_suffix
 
     if path == STANDARD_INPUT or table_suffix(path) == ".txt":
+        if columns.pair is not None:
+            raise InputError(
+                f"--input {path} holds a text per line and no column {columns.pair!r}: give a table of pairs"
+            )
         with decompressed(path) if path != STANDARD_INPUT else _standard_input() as stream:
             name = path if path != STANDARD_INPUT else Path("standard input")
             for number, line in enumerate(text_lines(stream, name), 1):
+                place = f"{name}, line {number}"
                 if strict and not line.strip():
-                    raise InputError(f"{name}, line {number} is empty: remove it, or leave out --strict")
-                yield line.rstrip("\r\n")
+                    raise InputError(f"{place} is empty: remove it, or leave out --strict")
+                yield place, line.rstrip("\r\n")
         return
     for where, fields in rows(path, columns):
         texts = row_texts(fields, columns, where, mark_fields, may_be_empty=not strict)
-        yield texts if columns.pair is not None else texts[0]
+        yield where, texts if columns.pair is not None else texts[0]
 
 
 @contextmanager
@@ -227,14 +232,14 @@ def _standard_input() -> Iterator[BinaryIO]:
 
 
 def _chunks(texts: Iterable[Any]) -> Iterator[list[Any]]:
-    """The texts in lists of `TEXTS_AT_ONCE`."""
+    """The texts with their places in lists of `TEXTS_AT_ONCE`."""
     rest = iter(texts)
     while chunk := list(islice(rest, TEXTS_AT_ONCE)):
         yield chunk
 
 
 def _as_they_come(texts: Iterable[Any]) -> Iterator[list[Any]]:
-    """The texts in lists of those that have come while the last list was answered, so that none waits for others."""
+    """As `_chunks`, in lists of those that have come while the last list was answered, so that no text waits."""
     waiting: Queue[Any] = Queue(TEXTS_AT_ONCE)
     end = object()
 
@@ -263,8 +268,21 @@ def _as_they_come(texts: Iterable[Any]) -> Iterator[list[Any]]:
 def _answered(model: Any, chunks: Iterable[list[Any]], file: IO[Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Each text with the model's answer, in order; what is written of a chunk is handed on before the next is read."""
     for chunk in chunks:
-        yield from zip(chunk, model.answers(chunk), strict=True)
+        places, texts = zip(*chunk, strict=True)
+        yield from zip(texts, _answers(model, texts, places), strict=True)
         file.flush()
+
+
+def _answers(model: Any, texts: Sequence[Any], places: Sequence[str]) -> list[dict[str, Any]]:
+    """The model's answers; where it refuses a text, the error names its place.
+
+    Raises:
+        InputError: the model refuses a text.
+    """
+    try:
+        return model.answers(texts)
+    except TextError as error:
+        raise error.at(places[error.index]) from error
 
 
 def _write_table(answers: Iterable[dict[str, Any]], file: IO[Any]) -> None:

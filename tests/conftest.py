@@ -53,6 +53,15 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def cases(real_data: Path) -> Path:
+    """The folder of small inputs beside the real data sets; the test is skipped where it is absent."""
+    folder = real_data.parent / "cases"
+    if not folder.is_dir():
+        pytest.skip(f"there is no folder {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory) -> Path:
     """A BERT of two layers and 16 features without a head, and a tokenizer of 40 words."""
     from safetensors.numpy import load_file, save_file

@@ -117,6 +117,16 @@ def test_fit_gives_from_memory_what_the_command_line_gives_from_files(case, tmp_
     check_predictions(fitted, loaded)
 
 
+def test_skipped_steps_are_told_by_every_job(case, monkeypatch):
+    job, _, data, settings = case
+    monkeypatch.setattr("jaxft.training.stage.applied_metrics", lambda state: {"skipped": 2})
+    rows = {row["name"]: row.get("skipped_steps") for row in job.fit(data, **settings).summary["stages"]}
+    assert rows.pop("text") is None
+    assert rows.pop("test", None) is None
+    assert rows
+    assert set(rows.values()) == {2}
+
+
 def parameters(model):
     return model.encoder.params if hasattr(model, "encoder") else model.params
 

@@ -1,20 +1,28 @@
 """A model's folder: what is saved comes back, alone and elsewhere, and what is damaged is refused."""
 
+import gzip
+import io
 import json
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from flax import nnx
 
 from jaxft import load, predict
+from jaxft.data.pieces import load_tokenizer
 from jaxft.data.vocabulary import Vocabulary
-from jaxft.errors import InputError
+from jaxft.errors import InputError, TextError
 from jaxft.files import read_json, write_json
+from jaxft.inference.encoder import EncoderModel
 from jaxft.inference.text_classifier import TextClassifier
 from jaxft.models.awd_lstm import AWDLSTMConfig
+from jaxft.models.bert import open_checkpoint
 from jaxft.models.heads import Classifier
 from jaxft.models.options import NO_DROPOUT
 
@@ -142,6 +150,88 @@ def test_a_bad_row_leaves_no_output(folder, tmp_path):
     with pytest.raises(InputError, match=r"in\.csv.*(row|line) 3"):
         predict.main([str(folder), "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv")])
     assert not [path for path in tmp_path.iterdir() if "out.csv" in path.name]
+
+
+class Refusing:
+    """A model of pairs or of single texts that refuses one of them."""
+
+    task, classes, marks_fields = "classification", ("yes",), False
+
+    def __init__(self, pairs=False):
+        self.pairs = pairs
+
+    def answers(self, texts):
+        for index, text in enumerate(texts):
+            if "refused" in (text if isinstance(text, str) else " ".join(text)):
+                raise TextError(index, "is refused: leave it out")
+        return [{"label": "yes"}] * len(texts)
+
+
+PLACES = {
+    "in.txt": ("fine\n" * 4500 + "refused\n", "in.txt, line 4501"),
+    "in.txt.gz": (gzip.compress(b"\n" * 4500 + b"refused\n"), "in.txt.gz, line 4501"),
+    "in.csv": ('text\n"two\nlines"\n' + "fine\n" * 4500 + "refused\n", "in.csv, row 4503"),
+    "in.tsv": ("id\ttext\n" + "1\tfine\n" * 4500 + "2\trefused\n", "in.tsv, row 4502"),
+    "in.jsonl": ('{"text": "fine"}\n\n' * 4500 + '{"text": "refused"}\n', "in.jsonl, line 9001"),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("json_lines", [False, True])
+def test_a_text_that_the_model_refuses_is_named_by_its_place(tmp_path, name, json_lines):
+    content, place = PLACES[name]
+    (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    request = predict.Request(Path("run"), input=tmp_path / name, json_lines=json_lines)
+    with pytest.raises(InputError, match=rf"^{re.escape(str(tmp_path))}.{place} is refused: leave it out$"):
+        predict.write_answers(Refusing(), request, io.StringIO())
+
+
+def test_a_refused_pair_line_or_text_is_named_by_its_place(tmp_path, monkeypatch):
+    (tmp_path / "in.csv").write_text("text,other\n" + "a,b\n" * 4999 + "a,refused\n")
+    request = predict.Request(Path("run"), input=tmp_path / "in.csv", pair_column="other")
+    with pytest.raises(InputError, match=r"in\.csv, row 5001 is refused"):
+        predict.write_answers(Refusing(pairs=True), request, io.StringIO())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"fine\n" * 4500 + b"refused\n")))
+    request = predict.Request(Path("run"), input=predict.STANDARD_INPUT)
+    with pytest.raises(InputError, match=r"^standard input, line 4501 is refused"):
+        predict.write_answers(Refusing(), request, io.StringIO())
+    monkeypatch.setattr("jaxft.inference.load.load", lambda *_: Refusing())
+    with pytest.raises(InputError, match=r"^--text is refused"):
+        predict.main(["run", "--text", "refused"])
+
+
+def test_single_texts_for_a_model_of_pairs_are_refused_by_line(tiny_checkpoint, tmp_path):
+    encoder = open_checkpoint(tiny_checkpoint, 2)
+    model = EncoderModel(encoder, load_tokenizer(tiny_checkpoint), "classification", ("a", "b"), 20, pairs=True)
+    (tmp_path / "in.txt").write_text("a film\n")
+    with pytest.raises(InputError, match=r"in\.txt, line 1 is not a pair, and the model reads pairs: add"):
+        predict.write_answers(model, predict.Request(Path("run"), input=tmp_path / "in.txt"), io.StringIO())
+    request = predict.Request(Path("run"), input=tmp_path / "in.txt", pair_column="other")
+    with pytest.raises(InputError, match=r"in\.txt holds a text per line and no column 'other': give a table of pairs"):
+        predict.write_answers(model, request, io.StringIO())
+    with pytest.raises(InputError, match=r"^texts\[1\] is not a pair"):
+        model.predict([("a", "b"), "c"])
+
+
+@pytest.mark.parametrize(("name", "place"), [("in.txt", "line 4501"), ("in.csv", "row 4502")])
+def test_an_empty_text_far_down_is_named_with_strict_and_counted_without(tmp_path, capsys, name, place):
+    header = "" if name == "in.txt" else "text\n"
+    empty = "" if name == "in.txt" else '""'
+    (tmp_path / name).write_text(header + "the film\n" * 4500 + f"{empty}\n" + "was fine\n" * 9)
+    request = predict.Request(Path("run"), input=tmp_path / name, strict=True)
+    with pytest.raises(InputError, match=rf"{name}, {place} (is|has an) empty"):
+        predict.write_answers(Refusing(), request, io.StringIO())
+    file = io.StringIO()
+    predict.write_answers(Refusing(), replace(request, strict=False), file)
+    assert len(file.getvalue().splitlines()) == 1 + 4510
+    assert "1 of 4,510 texts are empty" in capsys.readouterr().err
+
+
+@pytest.mark.realdata
+def test_the_blank_line_of_the_case_is_named(cases):
+    request = predict.Request(Path("run"), input=cases / "text/predict_blank_4501.txt", strict=True)
+    with pytest.raises(InputError, match=r"predict_blank_4501\.txt, line 4501 is empty"):
+        predict.write_answers(Refusing(), request, io.StringIO())
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from jaxft.data.carving import has_repeats, held_out, stratified_sample
 from jaxft.data.document import DEV, TEST, TRAIN, UNLABELLED, Corpus, Direction
 from jaxft.data.store import TokenStore
 from jaxft.errors import InputError
 
 MAX_VALIDATION_TEXTS = 1000
+EXCESS = 1.5
+"""how many times its share a dev split may take for a text of every class"""
+FEW_TEXTS = 10
+"""a dev split of so many texts has one of every class, whatever its share is"""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,11 @@ class Texts:
     test: np.ndarray
     lm_train: np.ndarray
     lm_valid: np.ndarray
+
+    @property
+    def labelled(self) -> dict[str, np.ndarray]:
+        """The splits of labelled texts by name."""
+        return {"train": self.train, "dev": self.dev, "test": self.test}
 
     def in_direction(self, direction: Direction) -> "Texts":
         """The texts in the order in which a model reads them; for "backward" the store is reversed.
@@ -70,7 +80,7 @@ def split_texts(
         store: the ids of the corpus.
         seed: decides which texts are held out.
         dev_fraction: share of the labelled texts of each class that becomes the dev split where the corpus has none; 0
-            for no dev split.
+            for no dev split. Where every class has few texts, some are without dev texts.
         valid_fraction: share of the language model's texts that its perplexity is measured on, at most 1,000 texts.
         limit_labels: how many labelled texts to use, the same number of each class; the other training texts count as
             unlabelled.
@@ -94,21 +104,34 @@ def split_texts(
     rng = np.random.default_rng([seed, 0])
     labelled, hidden = _limit_labels(store, limit_labels, rng)
     dev = np.flatnonzero(store.splits == DEV)
-    if dev_fraction and not len(dev):
-        dev = _share_of_each_class(store.labels, labelled, dev_fraction)
+    carves_dev = bool(dev_fraction) and not len(dev)
+    if carves_dev:
+        dev = _share_of_each_class(store, labelled, dev_fraction, rng)
     train = np.setdiff1d(labelled, dev)
     unlabelled = rng.permutation(np.concatenate([np.flatnonzero(store.splits == UNLABELLED), hidden]))
     test = np.flatnonzero(store.splits == TEST)
     if dev_fraction and not len(dev):
         raise InputError(f"{corpus.name} has too few labelled texts ({len(labelled)}) to hold some out: add texts")
     pool = np.concatenate([train, unlabelled[:limit_unlabelled], test if transductive else test[:0]])
-    return Texts(corpus.name, corpus.fingerprint, store, train, dev, test, *hold_out(pool, valid_fraction, rng))
+    if carves_dev:  # an unlabelled copy of a dev text
+        pool = pool[~np.isin(store.keys[pool], store.keys[dev])]
+    learnt = hold_out(pool, valid_fraction, rng, store.keys)
+    return Texts(corpus.name, corpus.fingerprint, store, train, dev, test, *learnt)
 
 
-def hold_out(documents: np.ndarray, fraction: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(
+    documents: np.ndarray, fraction: float, rng: np.random.Generator, keys: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Splits documents for a language model: those to learn from, and those to measure its perplexity on.
 
-    The second part is `fraction` of the documents, at least one and at most 1,000.
+    The second part is `fraction` of the documents, at least one and at most 1,000. Equal texts are in one part, unless
+    all are equal.
+
+    Args:
+        documents: indices of documents.
+        fraction: of them to hold out.
+        rng: source of chance.
+        keys: (N,) int, the key of every document of the store; None where all are different.
 
     Examples:
         >>> lm_train, lm_valid = hold_out(np.arange(20), 0.1, np.random.default_rng(0))
@@ -117,7 +140,8 @@ def hold_out(documents: np.ndarray, fraction: float, rng: np.random.Generator) -
     """
     documents = rng.permutation(documents)
     count = max(1, min(MAX_VALIDATION_TEXTS, round(fraction * len(documents))))
-    return np.sort(documents[count:]), np.sort(documents[:count])
+    is_held_out = held_out(documents if keys is None else keys[documents], count)
+    return np.sort(documents[~is_held_out]), np.sort(documents[is_held_out])
 
 
 def _limit_labels(store: TokenStore, limit: int | None, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -134,10 +158,25 @@ def _limit_labels(store: TokenStore, limit: int | None, rng: np.random.Generator
     return labelled[:limit], labelled[len(labelled) if limit is None else limit :]
 
 
-def _share_of_each_class(labels: np.ndarray, documents: np.ndarray, share: float) -> np.ndarray:
-    """A share of the documents of each class, at least one and never all."""
+def _share_of_each_class(
+    store: TokenStore, documents: np.ndarray, share: float, rng: np.random.Generator
+) -> np.ndarray:
+    """A share of the documents of each class, at least one and never all.
+
+    Equal texts are held out together. Where one document of each class makes many more than the share, chance decides
+    which classes are without.
+    """
+    keys, labels = store.keys[documents], store.labels[documents]
     parts = []
-    for label in np.unique(labels[documents]):
-        in_class = documents[labels[documents] == label]
+    for label in np.unique(labels):
+        in_class = documents[labels == label]
         parts.append(in_class[: min(len(in_class) - 1, max(1, round(share * len(in_class))))])
-    return np.sort(np.concatenate(parts))
+    drawn = np.concatenate(parts)
+    if not has_repeats(keys) and len(drawn) <= max(FEW_TEXTS, EXCESS * share * len(documents)):
+        return np.sort(drawn)
+    stays = np.isin(keys, keys[np.unique(labels, return_index=True)[1]])  # a text of every class
+    free, count = np.flatnonzero(~stays), max(1, round(share * len(documents)))
+    if not len(free):
+        return documents[:0]
+    drawn = stratified_sample(labels[free], min(count, len(free)), rng, keys=keys[free])
+    return np.sort(documents[free[drawn]])

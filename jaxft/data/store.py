@@ -2,7 +2,7 @@
 
 The jobs call `build_store` with a corpus from `jaxft.data.corpus`. `jaxft.data.numbering` turns the stream of texts
 into a file of ids in order of appearance, which is then renumbered by the vocabulary, so memory holds the distinct
-tokens and nine bytes for each document, but no text. `N` is the number of documents, `T` the number of tokens of all
+tokens and 17 bytes for each document, but no text. `N` is the number of documents, `T` the number of tokens of all
 of them.
 """
 
@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 
 from jaxft.data import text
 from jaxft.data.document import READERS_VERSION, SPLITS, TRAIN, Corpus, Document, Split
+from jaxft.data.duplicates import text_key
 from jaxft.data.numbering import number_subwords, number_texts
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
@@ -46,6 +47,7 @@ class TokenStore:
         splits: index into `jaxft.data.document.SPLITS`: 0 train, 1 test, 2 unlabelled, 3 dev: int8, (N,).
         vocabulary: the tokens behind the ids.
         classes: the labels of the train split; numbers by value, before other strings in their order.
+        keys: `jaxft.data.duplicates.text_key` of each text, equal for equal texts: int64, (N,).
     """
 
     ids: np.ndarray
@@ -54,6 +56,7 @@ class TokenStore:
     splits: np.ndarray
     vocabulary: Vocabulary
     classes: tuple[str, ...]
+    keys: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -69,7 +72,7 @@ class TokenStore:
         Examples:
             >>> vocabulary = Vocabulary(("xxunk", "xxpad", "xxbos", "film"))
             >>> offsets, zeros = np.array([0, 2, 5]), np.zeros(2, np.int32)
-            >>> store = TokenStore(np.array([2, 3, 2, 0, 3]), offsets, zeros, zeros, vocabulary, ()).reversed()
+            >>> store = TokenStore(np.array([2, 3, 2, 0, 3]), offsets, zeros, zeros, vocabulary, (), zeros).reversed()
             >>> store[0].tolist(), store[1].tolist()
             ([3, 0, 2], [3, 2])
         """
@@ -79,6 +82,7 @@ class TokenStore:
             offsets=self.offsets[-1] - self.offsets[::-1],
             labels=self.labels[::-1],
             splits=self.splits[::-1],
+            keys=self.keys[::-1],
         )
 
     @property
@@ -199,6 +203,7 @@ class _Numbered:
         lengths: tokens of each document.
         labels: index into `names` for each document, -1 for none.
         splits: index into `SPLITS` for each document.
+        keys: `text_key` of each document.
     """
 
     tokens: list[str]
@@ -207,6 +212,7 @@ class _Numbered:
     lengths: "array[int]"
     labels: "array[int]"
     splits: "array[int]"
+    keys: "array[int]"
 
 
 def _number(
@@ -217,13 +223,14 @@ def _number(
 ) -> _Numbered:
     """Writes the ids that `number` gives the documents into a file; counts the tokens of the splits in `counting`."""
     names: dict[str, int] = {}
-    lengths, labels, splits = array("i"), array("i"), array("b")
+    lengths, labels, splits, keys = array("i"), array("i"), array("b"), array("q")
 
     def texts() -> Iterator[str]:
         for document in documents:
             label = None if document.split == "unlabelled" else document.label
             labels.append(-1 if label is None else names.setdefault(label, len(names)))
             splits.append(SPLITS.index(document.split))
+            keys.append(text_key(document.text))
             yield document.text
 
     tokens: list[str] = []
@@ -238,7 +245,7 @@ def _number(
             new_counts = np.bincount(ids[np.repeat(in_vocabulary, sizes)], minlength=len(tokens))
             new_counts[: len(counts)] += counts
             counts = new_counts
-    return _Numbered(tokens, counts, list(names), lengths, labels, splits)
+    return _Numbered(tokens, counts, list(names), lengths, labels, splits, keys)
 
 
 def _classes(name: str, table: _Numbered) -> tuple[str, ...]:
@@ -278,6 +285,7 @@ def _write(folder: Path, numbered: Path, table: _Numbered, classes: tuple[str, .
     np.save(folder / "offsets.npy", offsets)
     np.save(folder / "labels.npy", labels)
     np.save(folder / "splits.npy", np.array(table.splits))
+    np.save(folder / "keys.npy", np.array(table.keys))
     vocabulary.save(folder / "vocabulary.json")
     dtype = np.dtype(np.uint16 if len(vocabulary) < 1 << 16 else np.int32)
     ids = vocabulary.encode(table.tokens).astype(dtype)
@@ -323,9 +331,9 @@ def _open(folder: Path) -> TokenStore | None:
         if not _is_whole(folder, meta):
             return None
         ids, offsets = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("ids", "offsets"))
-        labels, splits = (np.load(folder / f"{name}.npy") for name in ("labels", "splits"))
+        labels, splits, keys = (np.load(folder / f"{name}.npy") for name in ("labels", "splits", "keys"))
         vocabulary = Vocabulary.load(folder / "vocabulary.json")
-        return TokenStore(ids, offsets, labels, splits, vocabulary, tuple(meta["classes"]))
+        return TokenStore(ids, offsets, labels, splits, vocabulary, tuple(meta["classes"]), keys)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

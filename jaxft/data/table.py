@@ -17,6 +17,7 @@ from jaxft.data.arrow import ARROW_SUFFIXES, arrow_rows
 from jaxft.data.columns import Columns
 from jaxft.data.delimited import DELIMITERS, delimited_rows, describe_layout, listed_names
 from jaxft.data.document import SPLIT_NAMES, Document, Split
+from jaxft.data.duplicates import text_key
 from jaxft.data.files import COMPRESSION_SUFFIXES, file_hash
 from jaxft.data.folders import split_files
 from jaxft.data.json_rows import json_rows
@@ -264,10 +265,22 @@ def read_table(source: Path | Table, columns: Columns, seed: int = 0) -> Iterato
 
 
 def carved_documents(rows: Iterable[tuple[str, Any, Split | None]], seed: int = 0) -> Iterator[Document]:
-    """Documents of texts, labels and splits; a split of None is drawn as `read_table` says."""
+    """Documents of texts, labels and splits; a split of None is drawn as `read_table` says.
+
+    A text that has come before is in the split of the first, except the first row of a class, which is train. A hash
+    of each text with a drawn split is kept in memory.
+    """
     rows_of_class: dict[str, int] = {}
+    split_of_text: dict[int, Split] = {}
     for text, label, split in rows:
-        yield Document(text, label, _carved_split(label, rows_of_class, seed) if split is None else split)
+        if split is None:
+            key = text_key(text)
+            if key in split_of_text and label in rows_of_class:
+                split = split_of_text[key]
+            else:
+                split = _carved_split(label, rows_of_class, seed)
+                split_of_text.setdefault(key, split)
+        yield Document(text, label, split)
 
 
 def _field(fields: Mapping[str, Any], column: str, flag: str, where: str) -> Any:

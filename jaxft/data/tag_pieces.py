@@ -14,15 +14,18 @@ from jaxft.data.vocabulary import Vocabulary
 Value = TypeVar("Value")
 Unit = Literal["characters", "words"]
 _PARTS = r"(?!\p{M}|\p{Cf})\w+"  # a mark that joins the word before it begins no word
+# flags, and pictures with a skin tone or joined to other pictures
+_EMOJI = r"\p{RI}{2}|\p{ExtPict}(?:[\p{M}\p{Cf}\p{EMod}]|(?<=\u200d)\p{ExtPict})*"
 _WORD = regex.compile(
-    rf"https?://\S+|\d+(?:[.,]\d+)+|(?:\p{{L}}\.){{2,}}|[@#]?{_PARTS}(?:['\u2019-]{_PARTS})*|\S[\p{{M}}\p{{Cf}}]*"
+    rf"https?://\S+|\d+(?:[.,]\d+)+|(?:\p{{L}}\.){{2,}}|[@#]?{_PARTS}(?:['\u2019-]{_PARTS})*|{_EMOJI}"
+    r"|\S[\p{M}\p{Cf}]*"
 )
 MAX_CACHED_TOKENS = 200_000
 """largest number of tokens whose pieces are kept between calls"""
 
 
 def split_text(text: str, unit: Unit) -> list[tuple[int, int]]:
-    """Start and end of each token of a raw text: its characters, or its words and marks, without white space.
+    """Start and end of each token of a raw text: its characters, or its words, marks and emoji, without white space.
 
     Examples:
         >>> [text[start:end] for text in ["Ada isn't @home."] for start, end in split_text(text, "words")]

@@ -7,16 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxft.data.carving import carve, strata, stratified_folds, stratified_sample
 from jaxft.data.columns import Columns
 from jaxft.data.document import DEV, TEST, TRAIN
-from jaxft.data.examples import (
-    Examples,
-    carve,
-    read_examples,
-    strata,
-    stratified_folds,
-    stratified_sample,
-)
+from jaxft.data.examples import Examples, read_examples
 from jaxft.data.hub import checkpoint_folder
 from jaxft.data.memory import Table
 from jaxft.data.pieces import Pieces, encode, load_tokenizer
@@ -126,8 +120,8 @@ def split_examples(examples: Examples, settings: Settings) -> dict[str, Split]:
     for split in splits.values():
         if not len(split.train) or (settings.folds and not len(split.test)):
             raise InputError(
-                f"{settings.data} has {len(examples.texts)} texts, too few to split: give more texts, fewer --folds or "
-                "a smaller --dev-fraction"
+                f"{settings.data} has {len(np.unique(examples.keys))} different texts, too few to split: give more "
+                "texts, fewer --folds or a smaller --dev-fraction"
             )
     return splits
 
@@ -150,11 +144,12 @@ def check_batches(pieces: Pieces, splits: Mapping[str, Split], train: Training) 
 def _fold_splits(examples: Examples, settings: Settings) -> dict[str, Split]:
     labelled = np.flatnonzero(examples.splits != TEST)
     groups, rng = strata(examples.targets[labelled]), np.random.default_rng(settings.seed)
-    folds, splits = stratified_folds(groups, settings.folds, rng), {}
+    keys = examples.keys[labelled]
+    folds, splits = stratified_folds(groups, settings.folds, rng, keys), {}
     for fold in range(settings.run_folds or settings.folds):
         others = np.flatnonzero(folds != fold)
         share = dev_share(settings.dev_fraction, len(others))
         count = max(1, round(share * len(others))) if share else 0
-        dev = stratified_sample(groups[others], min(count, len(others)), rng)
+        dev = stratified_sample(groups[others], min(count, len(others)), rng, keys=keys[others])
         splits[f"fold_{fold + 1}"] = Split(labelled[others[~dev]], labelled[others[dev]], labelled[folds == fold])
     return splits

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxft.data.carving import missing_classes
 from jaxft.data.document import DEV, TEST, TRAIN
-from jaxft.data.examples import Examples, missing_from_test
+from jaxft.data.duplicates import count_duplicates, describe_duplicates
+from jaxft.data.examples import Examples
 from jaxft.data.hub import checkpoint_fingerprint
 from jaxft.data.memory import PAIR_COLUMN, Table, as_table
 from jaxft.data.overview import describe_classes, describe_first, describe_lengths, describe_numbers
@@ -39,7 +41,7 @@ from jaxft.training.fitted import Fitted, fit_job
 from jaxft.training.predictions import Row, classified_rows, label_set_rows, number_rows
 from jaxft.training.run import Run, StageResult
 from jaxft.training.settings import flag
-from jaxft.training.summary import stage_row
+from jaxft.training.summary import stage_row, trained_row
 
 Splits = Mapping[str, Split]
 READ: Mapping[Pooling, str] = {
@@ -48,6 +50,8 @@ READ: Mapping[Pooling, str] = {
     "max": "the maximum over the tokens",
 }
 """what the head reads with each pooling"""
+SUMMED = ("seconds", "skipped_steps")
+"""entries of the reports of a row of a comparison that the summary adds up"""
 
 
 def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
@@ -110,7 +114,7 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
         name: run.run_once(name, lambda split=split, name=name: train_encoder(inputs, split, settings, run, name))
         for name, split in splits.items()
     }
-    stages = [stage_row(name, result.report["seconds"], result.report["tokens"]) for name, result in results.items()]
+    stages = [trained_row(name, result.report) for name, result in results.items()]
     started = time.monotonic()
     models = {
         name: with_thresholds(as_model(inputs, settings, result.params), inputs, splits[name].dev)
@@ -217,7 +221,10 @@ def _compare(
             scores, seconds = ([report[key] for report in reports[name]] for key in ("score", "seconds"))
             table.append(comparison_row(name, score, scores, seconds))
             write_comparison(run.folder, table, JOB.repeat)
-    stages = [stage_row(row["name"], row["seconds"] * len(splits), 0) for row in table]
+    stages = [
+        trained_row(name, {"tokens": 0, **{key: sum(one.get(key, 0) for one in rows) for key in SUMMED}})
+        for name, rows in reports.items()
+    ]
     return {"comparison": table, "stages": stages}
 
 
@@ -247,7 +254,7 @@ def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:
 
 def _describe_data(inputs: Inputs, splits: Splits, settings: Settings) -> dict[str, Any]:
     examples = inputs.examples
-    sizes = {name: len(examples.of(split)) for name, split in (("train", TRAIN), ("dev", DEV), ("test", TEST))}
+    sizes = {name: len(rows) for name, rows in _splits_of(examples).items()}
     folds = {name: [len(split.train), len(split.dev), len(split.test)] for name, split in splits.items()}
     return {
         "name": examples.name,
@@ -255,12 +262,26 @@ def _describe_data(inputs: Inputs, splits: Splits, settings: Settings) -> dict[s
         "folds": folds if settings.folds else {},
         "classes": examples.classes,
         "truncated": inputs.pieces.truncated,
+        "duplicates": _duplicates(examples),
     }
+
+
+def _splits_of(examples: Examples) -> dict[str, np.ndarray]:
+    return {"train": examples.of(TRAIN), "dev": examples.of(DEV), "test": examples.of(TEST)}
+
+
+def _duplicates(examples: Examples) -> dict[str, int]:
+    return count_duplicates(examples.keys, examples.targets, _splits_of(examples))
+
+
+def _describe_duplicates(examples: Examples, splits: Splits) -> list[str]:
+    lines = describe_duplicates(_duplicates(examples), _splits_of(examples))
+    return [f"{line}; equal texts share a fold" for line in lines] if len(splits) > 1 else lines
 
 
 def _describe_inputs(inputs: Inputs, splits: Splits) -> list[str]:
     pieces, examples = inputs.pieces, inputs.examples
-    tests = np.concatenate([split.test for split in splits.values()])
+    tests, devs = (np.concatenate([getattr(split, name) for split in splits.values()]) for name in ("test", "dev"))
     first, *_ = splits.values()
     parts = {name: examples.targets[getattr(first, name)] for name in ("train", "dev", "test")}
     return [
@@ -273,7 +294,9 @@ def _describe_inputs(inputs: Inputs, splits: Splits) -> list[str]:
             for name, split in splits.items()
         ),
         *(describe_classes(examples.classes, parts) or [describe_numbers(examples.targets)]),
-        *missing_from_test(examples.targets[tests], examples.classes),
+        *missing_classes("dev", examples.targets[devs], examples.classes),
+        *missing_classes("test", examples.targets[tests], examples.classes),
+        *_describe_duplicates(examples, splits),
         describe_lengths(pieces.lengths, "word pieces"),
         describe_first(
             " / ".join(examples.texts[0]),

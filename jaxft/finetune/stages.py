@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxft.data.carving import sample_with_folds
 from jaxft.data.document import Task
-from jaxft.data.examples import Examples, sample_with_folds
+from jaxft.data.examples import Examples
 from jaxft.data.length_batches import LengthBatches
 from jaxft.finetune.inputs import Inputs, Split
 from jaxft.finetune.plan import finetune_plan
@@ -129,7 +130,7 @@ def with_probe(
     class_weights: np.ndarray | None = None,
 ) -> Any:
     """The parameters with an output layer that is solved on the features of at most `PROBE_TEXTS` training texts."""
-    chosen, folds = sample_with_folds(labels[train], PROBE_TEXTS, FOLDS, settings.seed)
+    chosen, folds = sample_with_folds(labels[train], PROBE_TEXTS, FOLDS, settings.seed, inputs.examples.keys[train])
     texts = train[chosen]
     features_fn = jax.jit(
         lambda params, batch: inputs.encoder.apply(params, *encoder_inputs(inputs.encoder, batch))["features"]

@@ -16,7 +16,7 @@ import numpy as np
 from jaxft.data.document import Task
 from jaxft.data.examples import Text
 from jaxft.data.pieces import LongTexts, Pieces, encode, load_tokenizer
-from jaxft.errors import InputError
+from jaxft.errors import TextError
 from jaxft.files import write_json
 from jaxft.inference import predictor
 from jaxft.inference.answers import as_answers, as_scores, describe_classes
@@ -75,19 +75,21 @@ class EncoderModel:
         """Scores texts: probabilities (N, C) of classes or labels, or numbers (N, 1), all float32, in their order.
 
         Raises:
-            InputError: a text is single where the model reads pairs, or a pair where it reads single texts.
+            TextError: a text is single where the model reads pairs, or a pair where it reads single texts.
         """
         rows = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
-        for number, row in enumerate(rows, 1):
+        for index, row in enumerate(rows):
             if self.pairs and len(row) != 2:
-                raise InputError(
-                    f"text {number} is not a pair, and the model reads pairs: add the second text, on the command line "
-                    "with --pair or --pair-column"
+                raise TextError(
+                    index,
+                    "is not a pair, and the model reads pairs: add the second text, on the command line with --pair or "
+                    "--pair-column",
                 )
             if not self.pairs and len(row) != 1:
-                raise InputError(
-                    f"text {number} is a pair, and the model reads single texts: leave out the second text, on the "
-                    "command line --pair or --pair-column"
+                raise TextError(
+                    index,
+                    "is a pair, and the model reads single texts: leave out the second text, on the command line "
+                    "--pair or --pair-column",
                 )
         if not rows:
             return np.zeros((0, max(1, len(self.classes))), np.float32)

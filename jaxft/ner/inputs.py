@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from jaxft.data.arrow import ARROW_SUFFIXES
+from jaxft.data.carving import held_out
 from jaxft.data.document import SPLIT_NAMES
+from jaxft.data.duplicates import text_key
 from jaxft.data.files import COMPRESSION_SUFFIXES, expanded, file_hash
 from jaxft.data.hub import checkpoint_folder
 from jaxft.data.memory import Table
@@ -189,7 +191,8 @@ def _held_out(train: tuple[Sentence, ...], settings: Settings) -> dict[str, tupl
     if count >= len(train):
         raise InputError(f"{settings.data} has too few sentences ({len(train)}) to hold some out: give more, or --dev")
     order = np.random.default_rng(settings.seed).permutation(len(train))
-    dev = set(order[:count].tolist())
+    keys = np.array([text_key(*train[number].tokens) for number in order])
+    dev = set(order[held_out(keys, count)].tolist())
     return {
         "train": tuple(sentence for number, sentence in enumerate(train) if number not in dev),
         "dev": tuple(train[number] for number in sorted(dev)),

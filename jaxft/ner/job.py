@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
+from jaxft.data.duplicates import count_duplicates, describe_duplicates, text_key
 from jaxft.data.hub import checkpoint_fingerprint
 from jaxft.data.memory import Table, as_table
 from jaxft.data.spans import read_spans
@@ -23,7 +25,7 @@ from jaxft.training.comparison import comparison_row, stage_of, train_rows, writ
 from jaxft.training.fitted import Fitted, fit_job
 from jaxft.training.predictions import Row, entity_row
 from jaxft.training.run import Run, StageResult
-from jaxft.training.summary import stage_row
+from jaxft.training.summary import trained_row
 
 TAGGER = "tagger"
 """the stage of a run that trains once, in logs and file names"""
@@ -40,7 +42,8 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
         InputError: bad data, checkpoint or flags.
     """
     inputs = read_inputs(settings, table)
-    data = describe_data(inputs)
+    splits, duplicates = _duplicates(inputs)
+    data = {**describe_data(inputs), "duplicates": duplicates}
     checkpoint = {} if inputs.folder is None else {"checkpoint": checkpoint_fingerprint(inputs.folder)}
     return job.Prepared(
         settings=settings,
@@ -49,8 +52,19 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
         fingerprints={"corpus": inputs.fingerprint, **checkpoint},
         data=data,
         tokens=sum(int((pieces.tags >= 0).sum()) for pieces in inputs.pieces.values()),
-        lines=[*_describe_sentences(data), *inputs.lines],
+        lines=[*_describe_sentences(data), *describe_duplicates(duplicates, splits, "sentence"), *inputs.lines],
     )
+
+
+def _duplicates(inputs: Inputs) -> tuple[dict[str, range], dict[str, int]]:
+    """The numbers of the sentences of each part, counted through all, and how many of them occur more than once."""
+    splits: dict[str, range] = {}
+    keys: list[int] = []
+    for part, sentences in inputs.sentences.items():
+        splits[part] = range(len(keys), len(keys) + len(sentences))
+        keys += [text_key(*sentence.tokens) for sentence in sentences]
+    arrays = {part: np.array(numbers, np.int64) for part, numbers in splits.items()}
+    return splits, count_duplicates(np.array(keys, np.int64), None, arrays)
 
 
 def plans(inputs: Inputs, settings: Settings) -> dict[str, tuple[Plan, int]]:
@@ -90,7 +104,7 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
     if len(runs) > 1:
         entries["comparison"] = _comparison(runs, list(rows))
         write_comparison(run.folder, entries["comparison"], JOB.repeat)
-    return {**entries, "stages": [stage_row(one["stage"], one["seconds"], one["tokens"]) for one in runs]}
+    return {**entries, "stages": [trained_row(one["stage"], one) for one in runs]}
 
 
 def _train_once(inputs: Inputs, settings: Settings, run: Run, stage: str, seed: int, best: float) -> StageResult:
@@ -100,7 +114,8 @@ def _train_once(inputs: Inputs, settings: Settings, run: Run, stage: str, seed: 
     scores = {part: part_scores(inputs, part, decode, result.params, batch_size) for part in inputs.scored_parts}
     if scores["dev"][SCORE] > best:
         as_model(inputs, settings, result.params).save(settings.out / MODEL)
-    report = {name: result.report[name] for name in ("seconds", "tokens", "steps")}
+    wanted = ("seconds", "tokens", "steps", "skipped_steps")
+    report = {name: result.report[name] for name in wanted if name in result.report}
     return StageResult({}, {}, {**report, **scores})
 
 

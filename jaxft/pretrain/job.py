@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxft.data.document import DEV, TEST, UNLABELLED, Corpus, Direction
+from jaxft.data.duplicates import count_duplicates, describe_duplicates
 from jaxft.data.files import expanded
 from jaxft.data.memory import Table, as_table
 from jaxft.data.plain import plain_corpus, table_corpus, wikitext_corpus
@@ -38,7 +39,7 @@ from jaxft.pretrain.settings import COMMAND, WIKITEXT, Settings
 from jaxft.training import job
 from jaxft.training.fitted import Fitted, fit_job
 from jaxft.training.run import Run, StageResult
-from jaxft.training.summary import stage_row
+from jaxft.training.summary import trained_row
 
 
 def open_corpus(settings: Settings, table: Table | None = None) -> Corpus:
@@ -78,7 +79,7 @@ def read_texts(corpus: Corpus, settings: Settings, progress: bool = True) -> Tex
     if not len(valid) and len(pool) < 2:
         raise InputError(f"{corpus.name} is too little text to hold some out for its perplexity: add text")
     if not len(valid):
-        pool, valid = hold_out(pool, settings.lm.valid_fraction, np.random.default_rng([settings.seed, 0]))
+        pool, valid = hold_out(pool, settings.lm.valid_fraction, np.random.default_rng([settings.seed, 0]), store.keys)
     none = pool[:0]
     return Texts(corpus.name, corpus.fingerprint, store, none, none, test, pool, valid)
 
@@ -112,6 +113,8 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
     texts = read_texts(corpus, settings)
     settings, lines = with_fitting_rows(settings, texts)
     lengths, stages = texts.store.lengths, plans(texts, settings)
+    splits = {"train": texts.lm_train, "dev": texts.lm_valid, "test": texts.test}
+    duplicates = count_duplicates(texts.store.keys, None, splits)
     sizes = {"training tokens": texts.lm_train, "held-out tokens": texts.lm_valid, "test tokens": texts.test}
     return job.Prepared(
         settings=settings,
@@ -122,9 +125,16 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
             "name": texts.name,
             "sizes": {name: int(lengths[documents].sum()) for name, documents in sizes.items()},
             "vocabulary": len(texts.store.vocabulary),
+            "duplicates": duplicates,
         },
         tokens=int(lengths.sum()),
-        lines=[*corpus.notes(), describe_sizes(texts), *describe_texts(corpus, texts), *lines],
+        lines=[
+            *corpus.notes(),
+            describe_sizes(texts),
+            *describe_duplicates(duplicates, splits),
+            *describe_texts(corpus, texts),
+            *lines,
+        ],
         files={"vocabulary.json": texts.store.vocabulary.save},
         estimate=lambda: stage_seconds(texts, settings.precision, stages, encoder_config(texts, settings)),
     )
@@ -141,7 +151,7 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
         model = as_language_model(texts, settings, trained.params, direction, pretokenized)
         model.save(settings.out / LANGUAGE_MODELS[direction])
         entries[stage] = _scores(texts, settings, trained, direction)
-        rows.append(stage_row(stage.replace("_", " "), trained.report["seconds"], trained.report["tokens"]))
+        rows.append(trained_row(stage.replace("_", " "), trained.report))
     return {**entries, "stages": rows}
 
 

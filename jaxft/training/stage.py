@@ -19,7 +19,7 @@ from tqdm import tqdm
 from jaxft.errors import InputError
 from jaxft.optim.accumulation import GradFn, LossFn
 from jaxft.optim.averaging import Average
-from jaxft.optim.discriminative import discriminative, rescale
+from jaxft.optim.discriminative import applied_metrics, discriminative, rescale
 from jaxft.optim.phases import Phase, Plan, migrate, phase_schedule
 from jaxft.training.loop import take_steps
 from jaxft.training.progress import progress_bar, show
@@ -126,7 +126,8 @@ def run_stage(run: Run, stage: Stage) -> StageResult:
     Returns:
         Parameters and carry of the evaluation that was kept, or the last ones. The report holds `seconds`, `tokens`,
         `tokens_per_s`, `steps`, `steps_per_epoch`, `evaluations` (`step`, `epoch`, `phase` and metrics of each) and,
-        where one was chosen, that one as `kept`.
+        where one was chosen, that one as `kept`; and `skipped_steps`, the number of steps whose gradient was not
+        finite, if there were any.
 
     Raises:
         InputError: the loss was not finite for several steps in a row.
@@ -277,6 +278,8 @@ class _StageRun:
             "steps_per_epoch": batches.steps_per_epoch,
             "evaluations": self.evaluations,
         }
+        if skipped := int(applied_metrics(self.state.opt_state)["skipped"]):
+            report["skipped_steps"] = skipped
         if self.stage.selection.is_best:
             return StageResult(self.best["params"], self.best["carry"], {**report, "kept": self.kept})
         return StageResult(self.stage.weights(self.state), self.state.carry, report)

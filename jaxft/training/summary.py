@@ -69,6 +69,12 @@ def stage_row(name: str, seconds: float, tokens: int) -> dict[str, Any]:
     return {"name": name, "seconds": seconds, "tokens": tokens, "tokens_per_s": tokens / seconds if seconds else None}
 
 
+def trained_row(name: str, report: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of a stage of training, from the report of its result; `skipped_steps` are in it if there were any."""
+    skipped = {"skipped_steps": report["skipped_steps"]} if report.get("skipped_steps") else {}
+    return {**stage_row(name, report["seconds"], report["tokens"]), **skipped}
+
+
 def summary_table(summary: Mapping[str, Any]) -> str:
     """A summary as text to print at the end of a run; what is absent is left out.
 
@@ -76,7 +82,7 @@ def summary_table(summary: Mapping[str, Any]) -> str:
         summary: the content of `summary.json`. Of its entries this reads `data` (`name`, `sizes`, `classes`,
             `transductive`), `language_model` (`valid_loss`, `perplexity`), `dev`, `test` and `baseline` (from
             `classification_scores`, or any other numbers by name; `baseline` with its `method`), `weights` (how they
-            were chosen), `stages` (a list of `name`, `seconds`, `tokens`, `tokens_per_s`), `peak_memory_mb` (from that
+            were chosen), `stages` (rows of `stage_row` and `trained_row`), `peak_memory_mb` (from that
             function) and `environment` (likewise).
 
     Examples:
@@ -109,7 +115,14 @@ def summary_table(summary: Mapping[str, Any]) -> str:
         rows = [[r["name"], _clock(r["seconds"]), r.get("tokens"), r.get("tokens_per_s")] for r in summary["stages"]]
         rows.append(["total", _clock(sum(r["seconds"] for r in summary["stages"])), None, None])
         blocks.append(_columns([["stage", "time", "tokens", "tokens/s"], *rows]))
+        blocks += _skipped_steps(summary["stages"])
     return "\n\n".join(blocks)
+
+
+def _skipped_steps(stages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """At most one line, which names the stages that skipped steps."""
+    skipped = [f"{stage['name']} {stage['skipped_steps']:,}" for stage in stages if stage.get("skipped_steps")]
+    return [f"steps skipped, because their gradient was not finite: {', '.join(skipped)}"] if skipped else []
 
 
 def _overview(summary: Mapping[str, Any]) -> str:

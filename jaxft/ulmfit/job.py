@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxft.data.carving import missing_classes
 from jaxft.data.document import Corpus, Direction
-from jaxft.data.examples import missing_from_test
+from jaxft.data.duplicates import count_duplicates, describe_duplicates
 from jaxft.data.memory import Table, as_table
 from jaxft.data.overview import describe_classes
 from jaxft.data.splits import Texts
@@ -42,7 +43,7 @@ from jaxft.training.predictions import classified_rows
 from jaxft.training.run import Run, StageResult
 from jaxft.training.run_folder import run_config
 from jaxft.training.scores import classification_scores, metric_score, score_name
-from jaxft.training.summary import stage_row
+from jaxft.training.summary import stage_row, trained_row
 from jaxft.ulmfit.presets import COMMAND
 from jaxft.ulmfit.settings import Settings
 from jaxft.ulmfit.stages import (
@@ -113,7 +114,7 @@ def _describe_inputs(corpus: Corpus, texts: Texts) -> list[str]:
     return [
         describe_sizes(texts),
         *describe_classes(store.classes, parts),
-        *missing_from_test(parts["test"], store.classes),
+        *_describe_splits(texts),
         *describe_texts(corpus, texts),
     ]
 
@@ -175,7 +176,21 @@ def _describe_data(texts: Texts, settings: Settings) -> dict[str, Any]:
         "classes": texts.store.classes,
         "transductive": settings.transductive,
         "vocabulary": len(texts.store.vocabulary),
+        "duplicates": _duplicates(texts),
     }
+
+
+def _duplicates(texts: Texts) -> dict[str, int]:
+    return count_duplicates(texts.store.keys, texts.store.labels, texts.labelled)
+
+
+def _describe_splits(texts: Texts) -> list[str]:
+    labels, classes = texts.store.labels, texts.store.classes
+    return [
+        *describe_duplicates(_duplicates(texts), texts.labelled),
+        *missing_classes("dev", labels[texts.dev], classes),
+        *missing_classes("test", labels[texts.test], classes),
+    ]
 
 
 def _test(models: Sequence[TextClassifier], texts: Texts, words: Sequence[str], settings: Settings) -> dict[str, Any]:
@@ -230,7 +245,7 @@ def _stage_rows(
     language_models: Mapping[Direction, StageResult], classifiers: Mapping[Direction, StageResult]
 ) -> list[dict[str, Any]]:
     return [
-        stage_row(stage_name(name, direction).replace("_", " "), result.report["seconds"], result.report["tokens"])
+        trained_row(stage_name(name, direction).replace("_", " "), result.report)
         for name, results in ((LANGUAGE_MODEL, language_models), (CLASSIFIER, classifiers))
         for direction, result in results.items()
     ]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from jaxft.data.columns import TableSettings
+from jaxft.errors import InputError
 from jaxft.language_model.settings import (
     LANGUAGE_MODEL_RANGES,
     OPTIMIZER_RANGES,
@@ -15,6 +16,9 @@ from jaxft.language_model.settings import (
 )
 from jaxft.models.options import Dropouts
 from jaxft.training.settings import AT_LEAST_0, AT_LEAST_1, BELOW_1, FRACTION, POSITIVE, Metric, Range, ranges_of
+
+SMALLEST_BATCH = 2
+"""the fewest texts of a step whose features batch norm can tell apart"""
 
 PlanName = Literal["gradual", "fastai", "chain-thaw", "last", "full"]
 
@@ -32,7 +36,7 @@ class ClassifierStage:
     phase_steps: int = 0
     """minimum number of steps in a phase; a phase with fewer gets more epochs"""
     batch_size: int = 32
-    """texts per step"""
+    """texts per step, at least 2"""
     eval_batch_size: int = 64
     """texts per step of evaluation and prediction"""
     max_length: int = 1440
@@ -118,7 +122,7 @@ RANGES: dict[str, Range] = {
 
 
 def check(settings: Settings) -> None:
-    """Refuses dropouts that are no probabilities, and a vocabulary without room for subwords.
+    """Refuses dropouts that are no probabilities, a vocabulary without room for subwords, and batches of one text.
 
     Raises:
         InputError: naming the flags.
@@ -126,3 +130,8 @@ def check(settings: Settings) -> None:
     check_text(settings.text)
     check_dropouts("lm", settings.lm)
     check_dropouts("classifier", settings.classifier)
+    if settings.classifier.batch_size < SMALLEST_BATCH:
+        raise InputError(
+            f"--classifier.batch-size {settings.classifier.batch_size} leaves the head's batch norm without a second "
+            f"text to compare with: give at least {SMALLEST_BATCH}"
+        )

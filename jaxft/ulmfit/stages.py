@@ -15,14 +15,15 @@ import optax
 from flax import nnx
 from scipy.special import softmax
 
+from jaxft.data.carving import sample_with_folds
 from jaxft.data.columns import Columns
 from jaxft.data.corpus import open_corpus
 from jaxft.data.document import TRAIN, UNLABELLED, Corpus, Direction
-from jaxft.data.examples import sample_with_folds
 from jaxft.data.length_batches import LengthBatches, length_widths
 from jaxft.data.memory import Table
 from jaxft.data.splits import Texts, split_texts
 from jaxft.data.store import build_store
+from jaxft.errors import InputError
 from jaxft.files import cache_folder
 from jaxft.inference.ensemble import Ensemble
 from jaxft.inference.text_classifier import TextClassifier, classifier_logits_fn, predict_logits
@@ -48,7 +49,7 @@ from jaxft.training.scores import default_metric, metric_mode, metric_score, sco
 from jaxft.training.selection import Evaluations, Selection, best_score, within_standard_error
 from jaxft.training.settings import Metric, dev_share
 from jaxft.training.stage import Batches, Stage, run_stage
-from jaxft.ulmfit.settings import Settings
+from jaxft.ulmfit.settings import SMALLEST_BATCH, Settings
 
 __all__ = ["fine_tune_lm", "lm_plan", "plans", "predict", "pretrain_lm", "read_texts", "test_probabilities"]
 __all__ += ["train_classifier"]
@@ -126,7 +127,7 @@ def train_classifier(
         The classifier, and the stage's result with the accuracy and loss on `texts.dev` after every epoch.
 
     Raises:
-        InputError: losses that stay not finite.
+        InputError: losses that stay not finite, or one text per step.
         Stopped: the run was asked to stop.
     """
     stage = settings.classifier
@@ -194,7 +195,8 @@ def with_probe(
 ) -> tuple[Any, Any]:
     """Parameters and statistics with a head that is solved on the pooled states of at most `PROBE_TEXTS` texts."""
     labels = texts.store.labels[texts.train].astype(np.int32)
-    chosen, folds = sample_with_folds(labels, PROBE_TEXTS, FOLDS, settings.seed)
+    keys = texts.store.keys[texts.train]
+    chosen, folds = sample_with_folds(labels, PROBE_TEXTS, FOLDS, settings.seed, keys)
 
     @jax.jit
     def pool(params: Any, batch: Any) -> jax.Array:
@@ -317,6 +319,11 @@ def plans(texts: Texts, settings: Settings) -> dict[str, tuple[tuple[Phase, ...]
 
 
 def _training_batches(texts: Texts, settings: Settings) -> LengthBatches:
+    if min(settings.classifier.batch_size, len(texts.train)) < SMALLEST_BATCH:
+        raise InputError(
+            f"{texts.name} gives the classifier one text per step, which batch norm cannot learn from: give at least "
+            f"{SMALLEST_BATCH} training texts, and --classifier.batch-size {SMALLEST_BATCH} or more"
+        )
     # Each width is compiled anew for each phase, which takes as long as the padding of some 200 batches costs.
     buckets = min(3, 1 + len(texts.train) // 10_000)
     return _length_batches(texts, texts.train, settings, settings.classifier.batch_size, buckets)

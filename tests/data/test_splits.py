@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxft.data.document import TRAIN, Corpus, Document
-from jaxft.data.splits import split_texts
+from jaxft.data.splits import hold_out, split_texts
 from jaxft.data.store import build_store
 from jaxft.errors import InputError
 
@@ -84,3 +84,45 @@ def test_a_corpus_may_have_dev_texts_of_its_own_and_no_test_texts(tmp_path):
     assert texts.dev.tolist() == [0, 1, 2, 3]
     assert sorted([*texts.lm_train, *texts.lm_valid]) == texts.train.tolist() == list(range(4, 20))
     assert len(texts.test) == 0
+
+
+def texts_in(store, documents):
+    return set(store.keys[documents].tolist())
+
+
+@pytest.mark.parametrize("copies", [2, 3, 4])
+def test_equal_texts_are_never_on_both_sides(tmp_path, copies):
+    count = 60 // copies
+    documents = [
+        Document(f"text {i % count} {'good' if i % count % 2 else 'bad'}", "ab"[i % count % 2], "train")
+        for i in range(60)
+    ]
+    documents += [Document(f"text {i}  bad", None, "unlabelled") for i in range(0, count, 2)] * 2
+    own = Corpus("copies", f"{copies:064}", lambda: iter(documents))
+    store = build_store(own, tmp_path, min_count=1, workers=1, progress=False)
+    for seed in range(3):
+        texts = split_texts(own, store, seed=seed, dev_fraction=0.2, valid_fraction=0.2, limit_labels=30)
+        parts = {name: texts_in(store, getattr(texts, name)) for name in ("train", "dev", "lm_train", "lm_valid")}
+        assert not parts["train"] & parts["dev"]
+        assert not parts["dev"] & (parts["lm_train"] | parts["lm_valid"])
+        assert not parts["lm_train"] & parts["lm_valid"]
+        assert 2 <= len(texts.dev) <= 9
+        assert set(store.labels[texts.train]) == set(store.labels[texts.dev]) == {0, 1}
+
+
+def test_texts_held_out_for_perplexity_are_in_no_other_copy_but_where_all_are_equal():
+    for seed in range(3):
+        learnt, valid = hold_out(np.arange(40), 0.1, np.random.default_rng(seed), np.arange(40) % 10)
+        assert not set(learnt % 10) & set(valid % 10)
+        assert len(valid) == 4
+        learnt, valid = hold_out(np.arange(40), 0.1, np.random.default_rng(seed), np.zeros(40, np.int64))
+        assert (len(learnt), len(valid)) == (36, 4)
+
+
+def test_a_dev_split_of_many_classes_leaves_most_texts_to_train(tmp_path):
+    documents = [Document(f"text {i}", f"class {i % 1000}", "train") for i in range(3000)]
+    own = Corpus("many", "2" * 64, lambda: iter(documents))
+    store = build_store(own, tmp_path, min_count=1, workers=1, progress=False)
+    texts = split_texts(own, store, seed=0, dev_fraction=0.1, valid_fraction=0.1)
+    assert len(texts.dev) == 300
+    assert len(set(store.labels[texts.train])) == 1000

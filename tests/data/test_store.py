@@ -269,3 +269,26 @@ def test_memory_does_not_grow_with_the_corpus():
 
     for once, tenfold in zip(peaks(200), peaks(2000), strict=True):
         assert tenfold < 1.1 * once
+
+
+@pytest.mark.parametrize("subwords", [False, True])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_text_gets_the_ids_in_a_file_that_it_gets_alone(tmp_path, small_chunks, subwords, workers):
+    texts = [
+        "so good \U0001f44d\U0001f3fd\U0001f44d\U0001f3fd and\U0001f468\u200d\U0001f469\u200d\U0001f467!",
+        "\U0001f1e9\U0001f1ea flag, \u2764\ufe0f heart, 1\ufe0f\u20e3 keycap",
+        "GREAT\u00a0film\u2028no no no... caf\u00e9 cafe\u0301 \u200b x\ufffdy",
+    ] * 3
+    documents = [Document(text, ("pos", "neg")[i % 2], "train") for i, text in enumerate(texts)]
+    store = build(documents, tmp_path, subwords=subwords, workers=workers, max_vocab=400)
+    for i, ids in enumerate(store.vocabulary.encode_texts(texts)):
+        assert store[i].tolist() == ids.tolist()
+        if not subwords:
+            assert store.vocabulary.encode(tokenize(texts[i])).tolist() == ids.tolist()
+
+
+def test_equal_texts_have_equal_keys(tmp_path):
+    store = build([*DOCUMENTS, Document("Good  film, good fun.\n", "pos", "train")], tmp_path)
+    assert len(set(store.keys[:4].tolist())) == 4
+    assert store.keys[4] == store.keys[0]
+    assert store.reversed().keys.tolist() == store.keys.tolist()[::-1]

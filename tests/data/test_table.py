@@ -104,7 +104,7 @@ def test_without_a_split_column_a_fifth_of_each_class_is_test(labels, seed):
 
 
 def test_the_carved_test_rows_depend_on_the_seed(tmp_path):
-    path = write(tmp_path / "plain.csv", "text,label\n" + "x,a\n" * 100)
+    path = write(tmp_path / "plain.csv", "text,label\n" + "".join(f"x {i},a\n" for i in range(100)))
     splits = [tuple(document.split for document in read_table(path, Columns(), seed)) for seed in range(3)]
     assert len(set(splits)) == 3
     assert Counter(splits[0]) == {"train": 80, "test": 20}
@@ -180,3 +180,22 @@ def test_a_split_column_that_was_asked_for_must_be_there(tmp_path):
 
 def test_a_missing_path_names_what_data_takes(tmp_path):
     assert "give imdb, demo, or the path" in refusal(tmp_path / "nothing.csv")
+
+
+def test_copies_of_a_text_are_in_its_split(tmp_path):
+    lines = [f"text {i % 40},{'ab'[i % 40 % 2]}" for i in range(120)]
+    path = write(tmp_path / "copies.csv", "text,label\n" + "\n".join([*lines, "  text  0 ,a", "text 1,c"]) + "\n")
+    for seed in range(3):
+        documents = list(read_table(path, Columns(), seed))
+        test, train = ({d.text.strip() for d in documents[:120] if d.split == split} for split in ("test", "train"))
+        assert not test & train
+        assert len(test) == 8
+        assert documents[120].split == documents[0].split
+        assert documents[121].split == "train"  # the first of its class
+
+
+def test_rows_with_splits_of_their_own_and_unlabelled_rows_are_not_moved(tmp_path):
+    path = write(tmp_path / "own.csv", "text,label,split\nx,a,train\nx,a,test\n")
+    assert [document.split for document in read_table(path, Columns())] == ["train", "test"]
+    path = write(tmp_path / "some.csv", "text,label\nx,a\nx,\n")
+    assert [document.split for document in read_table(path, Columns())] == ["train", "unlabelled"]

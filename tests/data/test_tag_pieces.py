@@ -123,6 +123,36 @@ def test_raw_texts_are_split_where_tokens_stand(text, unit, tokens):
     assert [text[start:end] for start, end in split_text(text, unit)] == tokens
 
 
+EMOJI = {
+    "a skin tone": "\U0001f44d\U0001f3fd",
+    "a skin tone alone": "\U0001f3fd",
+    "a family": "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "an astronaut": "\U0001f469\U0001f3fd\u200d\U0001f680",
+    "two people": "\U0001f9d1\U0001f3fb\u200d\U0001f91d\u200d\U0001f9d1\U0001f3ff",
+    "a flag": "\U0001f1e9\U0001f1ea",
+    "a flag of tags": "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
+    "a rainbow flag": "\U0001f3f3\ufe0f\u200d\U0001f308",
+    "a heart on fire": "\u2764\ufe0f\u200d\U0001f525",
+    "a keycap": "1\ufe0f\u20e3",
+    "a hash key": "#\ufe0f\u20e3",
+    "plain": "\U0001f600",
+}
+
+
+@pytest.mark.parametrize("emoji", EMOJI.values(), ids=EMOJI)
+def test_an_emoji_is_one_token_as_in_files_of_tokens(emoji):
+    text = f"so {emoji} {emoji}!"
+    assert [text[start:end] for start, end in split_text(text, "words")] == ["so", emoji, emoji, "!"]
+
+
+# a keycap and a skin tone alone join what is before them
+@pytest.mark.parametrize("name", sorted(EMOJI.keys() - {"a keycap", "a skin tone alone"}))
+def test_an_emoji_is_one_token_beside_words_and_others(name):
+    text = f"Ada{EMOJI[name]}{EMOJI[name]}, {EMOJI[name]}Ada"
+    tokens = ["Ada", EMOJI[name], EMOJI[name], ",", EMOJI[name], "Ada"]
+    assert [text[start:end] for start, end in split_text(text, "words")] == tokens
+
+
 def test_tokens_are_characters_where_few_are_longer():
     assert guess_unit([list("中国人民银行今天开会"), ["2016"]]) == "characters"
     assert guess_unit([["I", "a", "b", "see"]]) == "words"

@@ -6,9 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxft.data.document import DEV, TRAIN
 from jaxft.data.pieces import load_tokenizer
 from jaxft.errors import InputError
+from jaxft.finetune.__main__ import main
 from jaxft.finetune.inputs import read_inputs, split_examples
+from jaxft.finetune.job import prepare
 from jaxft.inference.encoder import EncoderModel
 from jaxft.models.bert import open_checkpoint
 from tests.finetune.toy import graded, settings, table
@@ -47,3 +50,58 @@ def test_training_starts_with_a_new_head_whatever_the_checkpoint_has(tiny_checkp
         kernel = read_inputs(settings(tmp_path, data, *flags)).encoder.params["head"]["out"]["kernel"]
         assert kernel.shape == (16, outputs)
         assert float(jnp.abs(kernel).max()) < 0.1
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory):
+    """A table of 60 rows: 15 texts in four copies, and one of the copies has another label."""
+    words = ("good", "bad", "fine", "dull", "great")
+    lines = [f"the film was {words[i % 5]} and {('one', 'two', 'three')[i % 3]},{i % 5 % 2}" for i in range(15)] * 4
+    lines[-1] = lines[-1][:-1] + str(1 - int(lines[-1][-1]))
+    path = tmp_path_factory.mktemp("copies") / "copies.csv"
+    path.write_text("\n".join(["text,label", *lines]) + "\n")
+    return str(path)
+
+
+@pytest.mark.parametrize("flags", [[], ["--folds", "3"], ["--limit-labels", "40"]])
+def test_copies_of_a_text_are_in_one_split_and_their_number_is_said(tiny_checkpoint, copies, flags):
+    prepared = prepare(settings(tiny_checkpoint, copies, *flags))
+    inputs, splits, _ = prepared.inputs
+    for split in splits.values():
+        parts = [set(inputs.examples.keys[rows]) for rows in (split.train, split.dev, split.test) if len(rows)]
+        assert sum(map(len, parts)) == len(set.union(*parts))
+        assert len(split.dev)
+    counts = prepared.data["duplicates"]
+    assert counts["repeated"] >= 12
+    assert not counts.get("dev_in_train")
+    assert not counts.get("test_in_train")
+    (line,) = (line for line in prepared.lines if "occur more than once" in line)
+    assert line.endswith("equal texts share a fold") == ("--folds" in flags)
+
+
+def test_more_folds_than_different_texts_are_refused(tiny_checkpoint, copies):
+    many = settings(tiny_checkpoint, copies, "--folds", "20")
+    with pytest.raises(InputError, match="has 15 different texts, too few to split"):
+        split_examples(read_inputs(many).examples, many)
+
+
+def test_test_texts_in_train_are_counted_and_not_moved(tiny_checkpoint, tmp_path, capsys):
+    lines = [f"the film was {word},{label},train" for word, label in (("good", 1), ("bad", 0), ("fine", 1))]
+    lines += ["the film was  good,1,test", "the film was dull,0,test", "the film was bad,0,dev", "so bad,0,train"]
+    (tmp_path / "own.csv").write_text("\n".join(["text,label,split", *lines]) + "\n")
+    data = str(tmp_path / "own.csv")
+    main(["--model", str(tiny_checkpoint), "--data", data, "--max-length", "20", "--dry-run"])
+    assert "2 texts occur more than once; also in train: 1 of 1 dev, 1 of 2 test texts" in capsys.readouterr().out
+    inputs = read_inputs(settings(tiny_checkpoint, data))
+    assert inputs.examples.splits.tolist() == [TRAIN, TRAIN, TRAIN, 1, 1, DEV, TRAIN]
+
+
+def test_rows_beyond_the_limit_serve_as_labels_nowhere(tiny_checkpoint, tmp_path):
+    lines = [f"the film was {word} {i},{word}" for i in range(60) for word in ("good", "good", "good", "bad")]
+    (tmp_path / "many.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    whole = prepare(settings(tiny_checkpoint, str(tmp_path / "many.csv"), "--limit-labels", "24"))
+    inputs, splits, _ = whole.inputs
+    split = splits["train"]
+    assert len(split.train) + len(split.dev) == 24
+    assert len(inputs.examples.texts) == len(inputs.examples.targets) == 24 + len(split.test)
+    assert whole.data["sizes"]["train"] + whole.data["sizes"]["dev"] == 24

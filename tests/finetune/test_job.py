@@ -80,7 +80,7 @@ def test_pairs_tell_the_first_text_from_the_second(tiny_checkpoint, tmp_path):
     assert summary["test"]["accuracy"] > 0.9
     model = jaxft.load(tmp_path / "run")
     assert model.predict([("film one", "two it"), ("two it", "film one")]) == ["False", "True"]
-    with pytest.raises(InputError, match="text 1 is not a pair"):
+    with pytest.raises(InputError, match=r"texts\[0\] is not a pair"):
         model.scores(["film one"])
 
 

@@ -8,7 +8,7 @@ import pytest
 from jaxft.data.tagged import Sentence
 from jaxft.errors import InputError
 from jaxft.ner.inputs import find_files, read_inputs
-from jaxft.ner.job import train
+from jaxft.ner.job import prepare, train
 from jaxft.ner.settings import Settings
 from tests.ner.toy import settings, write, write_parts
 
@@ -18,8 +18,21 @@ def test_without_a_dev_file_some_of_train_is_held_out(tmp_path):
     Path(f"{data}.dev").unlink()
     inputs = read_inputs(settings(data, tmp_path / "run", "--dev-fraction", "0.25"))
     assert [len(inputs.sentences[part]) for part in ("train", "dev", "test")] == [60, 20, 24]
+    assert not {s.tokens for s in inputs.sentences["train"]} & {s.tokens for s in inputs.sentences["dev"]}
     same = read_inputs(settings(data, tmp_path / "run", "--dev-fraction", "0.25"))
     assert same.sentences == inputs.sentences
+
+
+def test_equal_sentences_are_counted_over_the_files(tmp_path):
+    for part, sentences in {
+        "train": ("Ada B-PER\nran O\n\n" * 2 + "so O\n"),
+        "dev": "so O\n",
+        "test": "no O\n",
+    }.items():
+        (tmp_path / f"own.{part}").write_text(sentences)
+    prepared = prepare(settings(str(tmp_path / "own"), tmp_path / "run"))
+    assert prepared.data["duplicates"] == {"repeated": 2, "dev_in_train": 1, "test_in_train": 0}
+    assert "2 sentences occur more than once; also in train: 1 of 1 dev, 0 of 1 test sentences" in prepared.lines
 
 
 @pytest.mark.parametrize("form", ["parquet", "arrow", "jsonl", "one parquet"])

@@ -171,6 +171,24 @@ def test_a_loss_that_stays_nan_ends_the_run_and_keeps_the_last_checkpoint(tmp_pa
     assert all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(resumed.params))
 
 
+@pytest.mark.parametrize("stop_at", [None, 3, 9])
+def test_skipped_steps_of_all_phases_are_counted_though_the_run_was_stopped(tmp_path, stop_at):
+    bad = (1, 5, 6)
+
+    def stage():
+        return toy_stage(lambda step: {**batch(step), "y": batch(step)["y"] * np.float32("nan" if step in bad else 1)})
+
+    if stop_at is not None:
+        with StoppedAt(tmp_path, stop_at, checkpoint_seconds=1e9) as run, pytest.raises(Stopped):
+            run_stage(run, stage())
+    with Run(tmp_path) as run:
+        assert run_stage(run, stage()).report["skipped_steps"] == 3
+
+
+def test_a_stage_that_skips_nothing_says_nothing_of_it(uninterrupted):
+    assert "skipped_steps" not in uninterrupted[1].report
+
+
 def test_one_bad_batch_is_skipped_and_counted(tmp_path):
     with Run(tmp_path, log_every=1) as run:
         stage = toy_stage(
@@ -181,6 +199,7 @@ def test_one_bad_batch_is_skipped_and_counted(tmp_path):
         )
         result = run_stage(run, stage)
     assert [line["skipped"] for line in read_metrics(tmp_path / "metrics.jsonl") if "skipped" in line] == [0, 1, 1, 1]
+    assert result.report["skipped_steps"] == 1
     assert all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves((result.params, result.carry)))
 
 

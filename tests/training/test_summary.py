@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from jaxft.training.scores import classification_scores
-from jaxft.training.summary import environment, peak_memory_mb, summary_table
+from jaxft.training.summary import environment, peak_memory_mb, summary_table, trained_row
 
 
 @pytest.mark.slow
@@ -75,3 +75,12 @@ def test_many_classes_are_listed_instead_of_a_wide_matrix():
     table = summary_table({"data": {"classes": classes}, "test": classification_scores(range(20), range(20), classes)})
     assert "predicted" not in table
     assert max(map(len, table.splitlines())) < 120
+
+
+def test_skipped_steps_are_in_the_row_of_their_stage_and_on_the_screen():
+    report = {"seconds": 2.0, "tokens": 10, "steps": 5}
+    rows = [trained_row("language model", report), trained_row("classifier", {**report, "skipped_steps": 3})]
+    assert ["skipped_steps" in row for row in rows] == [False, True]
+    line = "steps skipped, because their gradient was not finite: classifier 3"
+    assert line in summary_table({"stages": rows})
+    assert "skipped" not in summary_table({"stages": rows[:1]})

@@ -363,3 +363,44 @@ def test_bad_input_ends_with_status_2_and_no_traceback(tmp_path):
     assert ended.stderr.startswith("jaxft: ")
     assert "missing.csv" in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+def test_copies_of_a_text_are_in_one_split_and_their_number_is_said(tmp_path, capsys):
+    rng = np.random.default_rng(3)
+    rows = [(review(rng, label), label) for label in ("pos", "neg") for _ in range(20)]
+    path = tmp_path / "copies.csv"
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows, *rows, *((f" {text}  ", label) for text, label in rows)])
+    main(["--data", str(path), "--out", str(tmp_path / "run"), *SMALL])
+    data = read_json(tmp_path / "run/summary.json")["data"]
+    counts = data["duplicates"]
+    assert counts["repeated"] == 40
+    assert counts["dev_in_train"] == counts["test_in_train"] == counts["with_several_labels"] == 0
+    sizes = data["sizes"]
+    assert (sizes["train"] + sizes["dev"], sizes["test"]) == (96, 24)
+    line = f"40 texts occur more than once; also in train: 0 of {sizes['dev']} dev, 0 of 24 test texts"
+    assert line in capsys.readouterr().out
+    main(["--data", str(path), "--dry-run", *SMALL])
+    assert line in capsys.readouterr().out
+
+
+def test_labels_beyond_the_limit_serve_nowhere(tmp_path, monkeypatch):
+    rows = [f"lovely film {i},pos,train" for i in range(60)] + [f"dull film {i},neg,train" for i in range(20)]
+    rows += [f"warm film {i},{('pos', 'neg')[i % 2]},test" for i in range(6)]
+    (tmp_path / "many.csv").write_text("\n".join(["text,label,split", *rows]) + "\n")
+    seen = {}
+
+    def baseline(texts, labels, *_):
+        seen["baseline"] = (len(texts), np.bincount(labels).tolist())
+        return {"method": "none"}
+
+    def weights(setting, labels, classes):
+        seen["weights"] = np.bincount(labels).tolist()
+
+    monkeypatch.setattr("jaxft.ulmfit.job.linear_baseline", baseline)
+    monkeypatch.setattr("jaxft.ulmfit.stages.class_weights", weights)
+    main(["--data", str(tmp_path / "many.csv"), "--out", str(tmp_path / "run"), *SMALL, "--limit-labels", "20"])
+    assert seen["baseline"] == (20, [10, 10])
+    assert seen["weights"] == [8, 8]
+    sizes = read_json(tmp_path / "run/summary.json")["data"]["sizes"]
+    assert (sizes["train"], sizes["dev"], sizes["language-model texts"]) == (16, 4, 61)

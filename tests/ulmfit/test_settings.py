@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
+import jaxft
 from jaxft.errors import InputError
 from jaxft.training.settings import flatten
 from jaxft.ulmfit.presets import PRESETS, parse
@@ -31,3 +32,11 @@ def test_a_rate_that_is_no_number_is_refused(value):
 def test_a_dropout_that_would_drop_everything_is_refused():
     with pytest.raises(InputError, match=r"--classifier\.dropout\.weight 0\.5 times --classifier\.drop-mult 2\.0"):
         parse(["--preset", "paper", "--classifier.drop-mult", "2"])
+
+
+def test_a_batch_of_one_text_is_refused():
+    with pytest.raises(InputError, match=r"^--classifier\.batch-size 1 leaves .*batch norm.*: give at least 2$"):
+        parse(["--classifier.batch-size", "1"])
+    with pytest.raises(InputError, match=r"^classifier\.batch_size 1 leaves"):
+        jaxft.ulmfit.fit(["fine", "dull"], ["pos", "neg"], classifier={"batch_size": 1})
+    assert parse(["--classifier.batch-size", "2"]).classifier.batch_size == 2
