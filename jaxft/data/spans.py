@@ -43,7 +43,7 @@ def split_tag(tag: str) -> tuple[str, str]:
     letter, hyphen, name = tag.partition("-")
     if letter not in KINDS or not hyphen or not name:
         meaning = likely_meaning(tag)
-        hint = f" ({tag!r} is likely {meaning})" if meaning else ""
+        hint = f" ({tag!r} likely means {meaning})" if meaning else ""
         raise ValueError(
             f"the tag {tag!r}, which is neither O nor a letter of BIOES or BILOU, a hyphen and a type{hint}"
         )
@@ -59,7 +59,7 @@ def likely_meaning(tag: str) -> str:
     """
     letters = "".join(KINDS)
     if len(tag) == 1 and tag in OUTSIDE:
-        return "the letter O"
+        return "the letter O" if tag.isalnum() else "the letter O, or an empty column"
     if tag.isdecimal():
         return "the number of a tag, whose name is needed"
     if tag.upper() in KINDS:

@@ -13,7 +13,7 @@ from jaxft.errors import InputError
 
 INVISIBLE = "\u200b\u200e\u200f\u2060\ufeff"
 """characters that a line may hold and still be blank, besides white space"""
-DELIMITERS = (",", ";", "|")
+DELIMITERS = (",", ";", "|", "\u00a0", "\u3000")
 """what separates columns where a line holds neither a tab nor a space"""
 
 
@@ -90,7 +90,11 @@ class _Columns:
         if not fields[token_column]:
             raise InputError(f"{where} has a tag without a token in {text!r}: add the token or remove the line")
         self._observe(fields)
-        return fields[token_column].strip(" ") or fields[token_column], checked_tag(fields[self.tag_column], where)
+        tags = [i for i, text in enumerate(fields) if i != token_column and is_tag(text.strip())]
+        flag = f"--tag-column {tags[-1]}" if tags and self.tag_column == -1 else "--tag-column"
+        return fields[token_column].strip(" ") or fields[token_column], checked_tag(
+            fields[self.tag_column], where, flag
+        )
 
     def _observe(self, fields: list[str]) -> None:
         """Keeps what the columns may hold: numbers that rise, and tags."""
@@ -180,16 +184,16 @@ def read_columns(path: Path, tag_column: int = -1, token_column: int | None = No
     return sentences, list(columns.notes())
 
 
-def checked_tag(tag: str, where: str) -> str:
+def checked_tag(tag: str, where: str, flag: str = "--tag-column") -> str:
     """The tag without white space around it, once its form is checked.
 
     Raises:
-        InputError: it is of an unknown form; the sentence begins with `where`.
+        InputError: it is of an unknown form; the sentence begins with `where` and names the flag of another column.
     """
     try:
         split_tag(tag.strip())
     except ValueError as error:
-        raise InputError(f"{where} has {error}: correct it, or name the right column with --tag-column") from error
+        raise InputError(f"{where} has {error}: correct it, or name the right column with {flag}") from error
     return tag.strip()
 
 
@@ -213,7 +217,7 @@ def _find_layout(columns: _Columns) -> None:
     for _, text in _lines(columns.path):
         if _is_blank(text) or text.startswith(("#", " ")):
             continue
-        if not re.search(r"[\t ]", text.strip()):
+        if not re.search(r"[\t ]", text.strip(" ")):
             columns.delimiter = next((delimiter for delimiter in DELIMITERS if delimiter in text), None)
         columns.width = len(columns.fields(text))
         return

@@ -55,7 +55,7 @@ def cluener_sentences(path: Path) -> Iterator[Sentence]:
                 try:
                     fields = json.loads(line)
                 except (ValueError, RecursionError) as error:
-                    raise _no_labels(where, error) from error
+                    raise _no_labels(where, "it is not valid JSON") from error
                 yield cluener_sentence(fields, where)
 
 
@@ -75,7 +75,10 @@ def cluener_sentence(fields: Any, where: str) -> Sentence:
         tagged = zip(text, write_tags(spans, len(text)), strict=True)
         return Sentence(*zip(*((token, tag) for token, tag in tagged if not token.isspace()), strict=True))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _no_labels(where, f"there is no {error}" if isinstance(error, KeyError) else error) from error
+        reason = f"there is no {error}" if isinstance(error, KeyError) else error
+        raise _no_labels(
+            where, reason if isinstance(error, KeyError | ValueError) else "its form is another"
+        ) from error
 
 
 def _no_labels(where: str, reason: object) -> InputError:

@@ -10,7 +10,7 @@ from jaxft.data.spans import Sentence
 from jaxft.data.table import source_name, table_suffix
 from jaxft.data.tag_columns import read_columns
 from jaxft.data.tagged import JSON_SUFFIXES, cluener_sentences
-from jaxft.data.tagged_table import is_tagged_table, read_tagged_rows
+from jaxft.data.tagged_table import is_cluener, is_tagged_table, read_tagged_rows
 from jaxft.data.token_table import is_token_table, read_token_table
 from jaxft.errors import InputError
 
@@ -39,12 +39,13 @@ def read_sentences(source: Path | Table, tag_column: int = -1, token_column: int
     Raises:
         InputError: the data are of no form that is read, or a line or row is bad; or there is no sentence.
     """
-    if isinstance(source, Table) or is_tagged_table(source):
+    is_json = isinstance(source, Path) and table_suffix(source) in JSON_SUFFIXES
+    if isinstance(source, Table) or is_tagged_table(source) or (is_json and not is_cluener(source)):
         splits, counts = read_tagged_rows(source)
         lines = [f"{source_name(source)}: {count:,} {what}" for what, count in counts.items()]
         return TaggedSentences(splits, lines)
     lines = []
-    if table_suffix(source) in JSON_SUFFIXES:
+    if is_json:
         sentences = list(cluener_sentences(source))
     elif is_token_table(source):
         sentences = read_token_table(source, tag_column, token_column)

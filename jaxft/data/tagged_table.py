@@ -32,13 +32,26 @@ def is_tagged_table(path: Path) -> bool:
     """
     if table_suffix(path) in ARROW_SUFFIXES:
         return True
+    value = first_value(path)
+    if value is None or is_cluener(path):
+        return False
     try:
-        fields = plain_row(first_value(path), "", Counter())
+        fields = plain_row(value, "", Counter())
     except InputError:
-        return False  # the reader of columns or of CLUENER's form names the line
-    if fields is not None and isinstance(fields.get("label"), Mapping):
-        return table_suffix(path) not in JSON_SUFFIXES or not is_one_per_line(path)
+        return isinstance(value, Mapping)  # the reader names the place
     return fields is None or all(any(name in fields for name in names) for names in (TOKEN_COLUMNS, TAG_COLUMNS))
+
+
+def is_cluener(path: Path) -> bool:
+    """Whether the lines of a .json or .jsonl file are objects as in CLUENER.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if table_suffix(path) not in JSON_SUFFIXES or not is_one_per_line(path):
+        return False
+    value = first_value(path)
+    return isinstance(value, Mapping) and isinstance(value.get("label"), Mapping)
 
 
 def read_tagged_table(source: Path | Table) -> tuple[dict[Split, list[Sentence]], int]:

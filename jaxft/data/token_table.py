@@ -1,6 +1,10 @@
-"""Tables with a token in each row, as Kaggle's copy of the GMB corpus: `Sentence #,Word,POS,Tag`."""
+"""Tables with a header and a token in each row, as Kaggle's copy of the GMB corpus, `Sentence #,Word,POS,Tag`.
+
+Those with a sentence in each row have lists of words and of tags in their cells, or both separated by spaces.
+"""
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +14,7 @@ from jaxft.data.spans import Sentence
 from jaxft.data.tag_columns import checked_tag, is_tag
 from jaxft.errors import InputError
 
-WORD_NAMES = ("word", "words", "token", "tokens", "form", "character", "char")
+WORD_NAMES = ("word", "words", "token", "tokens", "form", "character", "char", "text", "sentence")
 TAG_NAMES = ("tag", "tags", "nertag", "nertags", "ner", "netag", "label", "labels", "iob", "bio", "entity")
 SENTENCE_NAMES = (
     *("sentence#", "sentence", "sentenceid", "sentenceidx", "sentenceno", "sentencenumber", "sentenceindex"),
@@ -54,7 +58,7 @@ def read_token_table(path: Path, tag_column: int = -1, token_column: int | None 
     """Reads a table of tokens.
 
     A sentence goes on while its column of sentences is empty or holds the same name; without such a column, blank lines
-    end sentences.
+    end sentences. Where a cell holds several tags, each row is a sentence.
 
     Args:
         path: the file, plain or compressed; its header `is_token_table` knows.
@@ -69,9 +73,20 @@ def read_token_table(path: Path, tag_column: int = -1, token_column: int | None 
     header = next((_header(line, tag_column, token_column) for _, line in rows if line.strip()), None)
     if header is None:
         raise InputError(f"{path} has no header that names a column of tokens and one of tags: call them token and tag")
+    fields = list(_fields(rows, header))
+    if any(_is_list(cells[header.tag]) for _, cells in fields[:1] if cells):
+        return [_sentence_of_row(cells, header, where) for where, cells in fields if cells]
+    found = _sentences(fields, header)
+    if len(found) == 1 and len(found[0].tokens) > LONGEST_WITHOUT_END:
+        raise InputError(f"{path} has nothing that ends a sentence: add a column 'sentence_id', or blank lines")
+    return found
+
+
+def _sentences(rows: Sequence[tuple[str, list[str]]], header: _Header) -> list[Sentence]:
+    """The sentences of rows that hold a token each."""
     sentences: list[list[tuple[str, str]]] = [[]]
     sentence_name = ""
-    for where, fields in _fields(rows, header):
+    for where, fields in rows:
         if not any(field.strip() for field in fields):
             sentences.append([])
             continue
@@ -83,10 +98,32 @@ def read_token_table(path: Path, tag_column: int = -1, token_column: int | None 
         if not token:
             raise InputError(f"{where} has a tag without a token: add the token or remove the row")
         sentences[-1].append((token, checked_tag(fields[header.tag], where)))
-    found = [Sentence(*zip(*pairs, strict=True)) for pairs in sentences if pairs]
-    if len(found) == 1 and len(found[0].tokens) > LONGEST_WITHOUT_END:
-        raise InputError(f"{path} has nothing that ends a sentence: add a column 'sentence_id', or blank lines")
-    return found
+    return [Sentence(*zip(*pairs, strict=True)) for pairs in sentences if pairs]
+
+
+def _sentence_of_row(fields: list[str], header: _Header, where: str) -> Sentence:
+    """The sentence of a row whose cells hold all its words and all its tags."""
+    tokens, tags = _listed(fields[header.word]), _listed(fields[header.tag])
+    if not tokens or len(tokens) != len(tags):
+        raise InputError(f"{where} has {len(tokens)} tokens and {len(tags)} tags: give one tag per token")
+    return Sentence(tuple(tokens), tuple(checked_tag(tag, where) for tag in tags))
+
+
+def _is_list(cell: str) -> bool:
+    return len(_listed(cell)) > 1 or cell.strip().startswith("[")
+
+
+def _listed(cell: str) -> list[str]:
+    """The items of a cell: a list as Python or NumPy prints it, or words separated by spaces.
+
+    Examples:
+        >>> _listed("['Ada', 'left']"), _listed("B-PER O")
+        (['Ada', 'left'], ['B-PER', 'O'])
+    """
+    if not (cell.strip().startswith("[") and cell.strip().endswith("]")):
+        return cell.split()
+    pairs = re.findall(r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\"""", cell)
+    return [re.sub(r"\\(.)", r"\1", single or double) for single, double in pairs]
 
 
 def _header(line: str, tag_column: int, token_column: int | None) -> _Header | None:
@@ -100,12 +137,13 @@ def _header(line: str, tag_column: int, token_column: int | None) -> _Header | N
     word, tag = _place(names, WORD_NAMES), _place(names, TAG_NAMES)
     if word is None or tag is None or len(names) < 2:
         return None
+    sentence = _place([name if i != word else "" for i, name in enumerate(names)], SENTENCE_NAMES)
     return _Header(
         width=len(names),
         delimiter=delimiter,
         word=word if token_column is None or token_column >= len(names) else token_column,
         tag=tag if tag_column == -1 or tag_column >= len(names) else tag_column,
-        sentence=_place(names, SENTENCE_NAMES),
+        sentence=sentence,
     )
 
 
