@@ -53,6 +53,15 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def cases(real_data: Path) -> Path:
+    """The folder of small files of awkward forms beside the real data; the test is skipped where there is none."""
+    folder = real_data.parent / "cases"
+    if not folder.is_dir():
+        pytest.skip("no folder of cases lies beside the real data")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory) -> Path:
     """A BERT of two layers and 16 features without a head, and a tokenizer of 40 words."""
     from safetensors.numpy import load_file, save_file
