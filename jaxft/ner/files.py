@@ -123,7 +123,11 @@ def _beside(path: Path, named: Mapping[str, Path]) -> Files:
         "train": path,
         **{part: file for part in PARTS if (file := named.get(part) or found.get(part)) is not None},
     }
-    return Files(parts, beside=tuple(found), ignored=_without((one.path for one in candidates), parts))
+    return Files(
+        parts,
+        beside=tuple(part for part in PARTS if part in found),
+        ignored=_without((one.path for one in candidates), parts),
+    )
 
 
 def _chosen(candidates: Sequence[_Candidate], data: str, suffix: str = "") -> dict[str, Path]:
@@ -132,14 +136,15 @@ def _chosen(candidates: Sequence[_Candidate], data: str, suffix: str = "") -> di
     Raises:
         InputError: the names of two training files differ in more than the suffix.
     """
-    fewest = min((len(one.rest) for one in candidates if one.part == "train"), default=0)
-    rests = sorted({one.rest for one in candidates if one.part == "train" and len(one.rest) == fewest})
+    training = [one for one in candidates if one.part == "train"]
+    fewest = min((len(one.rest) for one in training), default=0)
+    rests = sorted({one.rest for one in training if len(one.rest) == fewest})
     if len(rests) > 1:
-        names = " and ".join(next(one.path.name for one in candidates if one.rest == rest) for rest in rests[:2])
+        names = " and ".join(next(one.path.name for one in training if one.rest == rest) for rest in rests[:2])
         raise InputError(f"--data {data} has several training files, such as {names}: name one of them with --data")
     if rests:
         candidates = [one for one in candidates if one.rest == rests[0]]
-        suffix = min((one for one in candidates if one.part == "train"), key=lambda one: one.rank(suffix)).suffix
+        suffix = min((one for one in training if one.rest == rests[0]), key=lambda one: one.rank(suffix)).suffix
     chosen: dict[str, Path] = {}
     for one in sorted(candidates, key=lambda one: (one.rank(suffix), one.path.name)):
         chosen.setdefault(one.part, one.path)
