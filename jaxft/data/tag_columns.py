@@ -3,7 +3,7 @@
 import csv
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,30 +17,25 @@ DELIMITERS = (",", ";", "|", "\u00a0", "\u3000")
 """what separates columns where a line holds neither a tab nor a space"""
 
 
+COUNTER = re.compile(r"(\d+)([-.]\d+)?")
+"""the number of a token, or the range of numbers of tokens that are written as one, as in CoNLL-U"""
+
+
 @dataclass
-class _Columns:
-    """How the lines of a file are split, and what was met in it.
+class _Layout:
+    """How the lines of a file are split.
 
     Attributes:
-        path: the file.
         tag_column: the column of the tags.
-        token_column: the column of the tokens; None is the first, unless it holds counters.
-        width: the number of columns of the first line that is no comment; None in a file of such lines alone.
+        token_column: the column of the tokens.
+        width: the number of columns, by the first line that is surely a token with its tag, or else by the first token.
         delimiter: what separates the columns; None is a tab, or else spaces.
-        comments: number of lines that are comments.
-        counters: whether the first column holds only numbers, which rise in each sentence.
-        entities: for each column that holds only tags, whether it marks an entity.
     """
 
-    path: Path
     tag_column: int
-    token_column: int | None
+    token_column: int
     width: int | None = None
     delimiter: str | None = None
-    comments: int = 0
-    counters: bool = True
-    entities: dict[int, bool] | None = None
-    _last_number: int = field(default=-1)
 
     def fields(self, text: str) -> list[str]:
         """The columns of a line; a token may be a space, U+3000 or another kind of white space."""
@@ -64,14 +59,13 @@ class _Columns:
         whole = len(fields) == width and width > 1 and -width <= self.tag_column < width
         return not (whole and is_tag(fields[self.tag_column].strip()))
 
-    def token_and_tag(self, text: str, where: str) -> tuple[str, str]:
-        """The token and the tag of a line.
+    def checked_fields(self, text: str, where: str) -> list[str]:
+        """The columns of a line with a token.
 
         Raises:
-            InputError: the line has no such columns, another number of columns than the line before, no token, or a tag
-                of an unknown form.
+            InputError: the line has no such columns, another number of columns than the line before, or no token.
         """
-        fields, token_column = self.fields(text), self.token_column or 0
+        fields = self.fields(text)
         if self.width not in (None, len(fields)):
             raise InputError(
                 f"{where} has {len(fields)} columns and the line before has {self.width}: give every line the same "
@@ -82,60 +76,61 @@ class _Columns:
             raise InputError(
                 f"{where} has no column {self.tag_column} in {text!r}: name the column of the tags with --tag-column"
             )
-        if not -width <= token_column < width or (token_column - self.tag_column) % width == 0:
+        if not -width <= self.token_column < width or (self.token_column - self.tag_column) % width == 0:
             raise InputError(
-                f"{where} has no column {token_column} beside that of the tags in {text!r}: name the column of the "
-                "tokens with --token-column"
+                f"{where} has no column {self.token_column} beside that of the tags in {text!r}: name the column of "
+                "the tokens with --token-column"
             )
-        if not fields[token_column]:
+        if not fields[self.token_column]:
             raise InputError(f"{where} has a tag without a token in {text!r}: add the token or remove the line")
-        self._observe(fields)
-        tags = [i for i, text in enumerate(fields) if i != token_column and is_tag(text.strip())]
-        flag = f"--tag-column {tags[-1]}" if tags and self.tag_column == -1 else "--tag-column"
-        return fields[token_column].strip(" ") or fields[token_column], checked_tag(
-            fields[self.tag_column], where, flag
-        )
+        return fields
 
-    def _observe(self, fields: list[str]) -> None:
-        """Keeps what the columns may hold: numbers that rise, and tags."""
-        if self.counters:
-            match = re.fullmatch(r"(\d+)([-.]\d+)?", fields[0].strip())
-            number = int(match[1]) if match else -1
-            self.counters, self._last_number = number >= self._last_number and match is not None, number
-        found = range(len(fields)) if self.entities is None else self.entities
-        tags = {i: fields[i].strip() for i in found if is_tag(fields[i].strip())}
-        before = self.entities or {}
-        self.entities = {i: before.get(i, False) or tag != "O" for i, tag in tags.items()}
-
-    def end_sentence(self) -> None:
-        """Lets counters start again."""
-        self._last_number = -1
-
-    def check(self) -> None:
-        """Refuses a first column of counters, unless the column of the tokens was named.
+    def token_and_tag(self, fields: list[str], where: str) -> tuple[str, str]:
+        """The token and the tag of a line.
 
         Raises:
-            InputError: naming the flag.
+            InputError: the tag is of an unknown form.
         """
-        if not self.counters or self.token_column is not None or self.width is None or self.width < 3:
-            return
-        tags = [column for column, marked in (self.entities or {}).items() if marked]
-        remedy = (
-            "" if self.tag_column % self.width in tags or not tags else f", and of the tags, --tag-column {tags[0]}"
-        )
-        raise InputError(
-            f"{self.path} has counters, not tokens, in its first column: name the column of the tokens, such as "
-            f"--token-column 1{remedy}"
-        )
+        token, tag = fields[self.token_column], fields[self.tag_column].strip()
+        if not is_tag(tag):
+            others = [i for i, text in enumerate(fields) if i != self.token_column and is_tag(text.strip())]
+            checked_tag(tag, where, f"--tag-column {others[-1]}" if others else "--tag-column")
+        return token.strip(" ") or token, tag
 
-    def notes(self) -> Iterator[str]:
-        """What the user should know of the file."""
-        if self.comments:
-            yield f"{self.path}: {self.comments:,} comment lines, which begin with #, are skipped"
-        tags = [column for column, marked in (self.entities or {}).items() if marked]
-        if self.tag_column == -1 and len(tags) > 1 and self.width is not None:
-            columns = " and ".join(map(str, tags))
-            yield f"columns {columns} hold tags: column {self.width - 1} is read, and --tag-column names another"
+
+@dataclass
+class _Observed:
+    """What the columns of a file may be.
+
+    Attributes:
+        counters: whether the first column holds only numbers, which rise in each sentence.
+        tags: for each column that holds only tags, whether it marks an entity.
+    """
+
+    counters: bool = True
+    tags: dict[int, bool] | None = None
+    _last: int = -1
+
+    def add(self, fields: list[str], first: bool) -> None:
+        """Adds a line; `first` says whether it is the first of its sentence."""
+        if self.counters:
+            match = COUNTER.fullmatch(fields[0].strip())
+            number = int(match[1]) if match else -1
+            self.counters = match is not None and (first or number >= self._last)
+            self._last = number
+        if self.tags is None:
+            self.tags = dict.fromkeys(range(len(fields)), False)
+        for column in tuple(self.tags):
+            text = fields[column].strip()
+            if not is_tag(text):
+                del self.tags[column]
+            elif text != "O":
+                self.tags[column] = True
+
+    @property
+    def tag_columns(self) -> list[int]:
+        """The columns that hold tags and mark entities."""
+        return [column for column, marks in (self.tags or {}).items() if marks]
 
 
 def read_columns(path: Path, tag_column: int = -1, token_column: int | None = None) -> tuple[list[Sentence], list[str]]:
@@ -157,31 +152,42 @@ def read_columns(path: Path, tag_column: int = -1, token_column: int | None = No
         InputError: a line has no such columns, another number of columns than the line before, no token or a tag of an
             unknown form; or the first column holds counters.
     """
-    columns = _Columns(path, tag_column, token_column)
-    _find_layout(columns)
-    sentences: list[Sentence] = []
-    tokens: list[str] = []
-    tags: list[str] = []
-
-    def end_sentence() -> None:
-        if tokens:
-            sentences.append(Sentence(tuple(tokens), tuple(tags)))
-        tokens.clear()
-        tags.clear()
-        columns.end_sentence()
-
+    layout = _find_layout(path, tag_column, token_column or 0)
+    observed, comments = _Observed(), 0
+    sentences: list[list[tuple[str, str]]] = [[]]
     for where, text in _lines(path):
         if _is_blank(text):
-            end_sentence()
-        elif columns.is_comment(text):
-            columns.comments += 1
+            sentences.append([])
+        elif layout.is_comment(text):
+            comments += 1
         else:
-            token, tag = columns.token_and_tag(text, where)
-            tokens.append(token)
-            tags.append(tag)
-    end_sentence()
-    columns.check()
-    return sentences, list(columns.notes())
+            fields = layout.checked_fields(text, where)
+            observed.add(fields, first=not sentences[-1])
+            sentences[-1].append(layout.token_and_tag(fields, where))
+    if token_column is None:
+        _refuse_counters(path, layout, observed)
+    lines = [f"{path}: {comments:,} comment lines, which begin with #, are skipped"] * bool(comments)
+    if tag_column == -1 and len(observed.tag_columns) > 1 and layout.width:
+        columns = " and ".join(map(str, observed.tag_columns))
+        lines.append(f"columns {columns} hold tags: column {layout.width - 1} is read, and --tag-column names another")
+    return [Sentence(*zip(*pairs, strict=True)) for pairs in sentences if pairs], lines
+
+
+def _refuse_counters(path: Path, layout: _Layout, observed: _Observed) -> None:
+    """Refuses a first column of counters, where another column than the last may hold the tokens.
+
+    Raises:
+        InputError: naming the flags.
+    """
+    width = layout.width or 0
+    if not observed.counters or width < 3:
+        return
+    tags = observed.tag_columns
+    other = f", and of the tags, --tag-column {tags[0]}" if tags and layout.tag_column % width not in tags else ""
+    raise InputError(
+        f"{path} has counters, not tokens, in its first column: name the column of the tokens, such as "
+        f"--token-column 1{other}"
+    )
 
 
 def checked_tag(tag: str, where: str, flag: str = "--tag-column") -> str:
@@ -212,15 +218,17 @@ def is_tag(text: str) -> bool:
     return True
 
 
-def _find_layout(columns: _Columns) -> None:
-    """Sets the number of columns and their delimiter by the first line that is surely a token with its tag."""
-    for _, text in _lines(columns.path):
+def _find_layout(path: Path, tag_column: int, token_column: int) -> _Layout:
+    """The layout of a file, by its first line that is surely a token with its tag."""
+    layout = _Layout(tag_column, token_column)
+    for _, text in _lines(path):
         if _is_blank(text) or text.startswith(("#", " ")):
             continue
         if not re.search(r"[\t ]", text.strip(" ")):
-            columns.delimiter = next((delimiter for delimiter in DELIMITERS if delimiter in text), None)
-        columns.width = len(columns.fields(text))
-        return
+            layout.delimiter = next((delimiter for delimiter in DELIMITERS if delimiter in text), None)
+        layout.width = len(layout.fields(text))
+        break
+    return layout
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -237,4 +245,5 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _is_blank(text: str) -> bool:
-    return not text.strip().strip(INVISIBLE).strip() or text.startswith("-DOCSTART-")
+    text = text.strip()
+    return not text or text.startswith("-DOCSTART-") or (text[0] in INVISIBLE and not text.strip(INVISIBLE).strip())
