@@ -104,8 +104,8 @@ def _prodigy(fields: Mapping[str, Any], where: str, counts: Counter[str]) -> dic
 
 def _label_studio(task: Mapping[str, Any], where: str, counts: Counter[str]) -> dict[str, Any] | None:
     """The text of a task of Label Studio with the regions of its first finished annotation."""
-    found = task.get("annotations", task.get("completions", []))
-    finished = [one for one in found if isinstance(one, Mapping) and not one.get("was_cancelled")]
+    found = _mappings(task.get("annotations", task.get("completions")))
+    finished = [one for one in found if not one.get("was_cancelled")]
     if not finished:
         counts[UNMARKED] += 1
         return None
@@ -116,28 +116,35 @@ def _label_studio(task: Mapping[str, Any], where: str, counts: Counter[str]) -> 
     text = data.get("text", texts[0] if len(texts) == 1 else None)
     if not isinstance(text, str):
         raise InputError(f"{where} has no text in its data, only {', '.join(map(repr, data))}: call it 'text'")
-    values = [region.get("value", {}) for region in chosen.get("result", [])]
+    values = _mappings([region.get("value") for region in _mappings(chosen.get("result"))])
     return {"text": text, "spans": list(_regions(values, text, where))}
+
+
+def _mappings(values: Any) -> list[Mapping[str, Any]]:
+    """The mappings of a list; other values mark nothing."""
+    return [one for one in values if isinstance(one, Mapping)] if isinstance(values, list | tuple) else []
 
 
 def _marked(fields: Mapping[str, Any]) -> list[Any]:
     """The regions of a row of Label Studio's short JSON, whose column has the name that the project gives it."""
-    lists = (value for value in fields.values() if isinstance(value, list))
-    regions = next((value for value in lists if any(isinstance(one, Mapping) and "start" in one for one in value)), [])
-    return [one for one in regions if isinstance(one, Mapping) and _labels(one)]
+    lists = map(_mappings, fields.values())
+    regions = next((regions for regions in lists if any("start" in region for region in regions)), [])
+    return [region for region in regions if _labels(region)]
 
 
 def _regions(values: Sequence[Mapping[str, Any]], text: str, where: str) -> Iterator[dict[str, Any]]:
     for value in values:
         if "start" not in value or not (labels := _labels(value)):
             continue  # a relation between regions, or a choice for the whole text
-        start, end, marked = value["start"], value.get("end"), value.get("text")
+        span = {"start": value["start"], "end": value.get("end"), "label": labels}
+        _, start, end = read_span(span, where)
+        marked = value.get("text")
         if isinstance(marked, str) and text[start:end].split() != marked.replace("\\n", "\n").split():
             raise InputError(
                 f"{where} has {text[start:end]!r} at the characters {start} to {end}, and {marked!r} in its "
                 "annotation: export it again"
             )
-        yield {"start": start, "end": end, "label": labels}
+        yield span
 
 
 def _labels(value: Mapping[str, Any]) -> Any:

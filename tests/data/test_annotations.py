@@ -1,6 +1,7 @@
 """Exports of annotation tools: what is skipped and counted, what is refused, and offsets as others read them."""
 
 import gzip
+import itertools
 import json
 
 import pytest
@@ -8,7 +9,19 @@ import pytest
 from jaxft.data.spans import read_spans
 from jaxft.data.tagged_files import read_sentences
 from jaxft.errors import InputError
-from tests.data.tagged_forms import FORMS, TRUTH, label_studio, prodigy, rows, spacy_pair
+from tests.data.tagged_forms import (
+    FORMS,
+    TRUTH,
+    doccano,
+    doccano_entities,
+    label_studio,
+    label_studio_short,
+    prodigy,
+    rows,
+    spacy_object,
+    spacy_pair,
+    tokens_and_tags,
+)
 
 CUT = "spans begin or end within a token and take the whole of it, or have no token and are left out"
 
@@ -172,3 +185,61 @@ def test_a_file_that_datasets_writes_keeps_the_names_of_its_tags(tmp_path):
     columns = {"tokens": [list(s.tokens) for s in TRUTH], "ner_tags": [list(s.tags) for s in TRUTH]}
     datasets.Dataset.from_dict(columns, features=features).to_parquet(tmp_path / "a.parquet")
     assert read_sentences(tmp_path / "a.parquet").splits["train"] == TRUTH
+
+
+EXAMPLES = [label_studio(), label_studio_short, prodigy, spacy_pair, spacy_object, doccano("label")]
+EXAMPLES += [doccano_entities("entities"), doccano_entities("annotations"), tokens_and_tags("tokens", "tags")]
+ODD = [
+    None,
+    True,
+    0,
+    -1,
+    10**9,
+    0.5,
+    "",
+    "x",
+    "\ud800",
+    [],
+    {},
+    [[]],
+    [None],
+    [1],
+    ["x"],
+    {"start": "0"},
+    {"labels": [1]},
+]
+
+
+def nodes(value, path=()):
+    """The path of every value within a value."""
+    yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inner:
+        yield from nodes(one, (*path, key))
+
+
+def replaced(value, path, odd):
+    if not path:
+        return odd
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = replaced(value[path[0]], path[1:], odd)
+    return copy
+
+
+@pytest.mark.parametrize("example", range(len(EXAMPLES)))
+def test_an_example_with_an_odd_value_anywhere_is_read_or_refused_in_one_sentence(tmp_path, example):
+    good = json.loads(json.dumps(EXAMPLES[example](TRUTH[0])))
+    messages = []
+    for path, odd in itertools.product(nodes(good), ODD):
+        (tmp_path / "a.json").write_text(json.dumps([good, replaced(good, path, odd)]))
+        try:
+            sentences = read_sentences(tmp_path / "a.json").splits["train"]
+        except InputError as error:
+            messages.append(str(error))
+        else:
+            assert all(len(sentence.tokens) == len(sentence.tags) > 0 for sentence in sentences)
+            assert all(isinstance(token, str) and token for sentence in sentences for token in sentence.tokens)
+    assert all("\n" not in message and "a.json, item" in message for message in messages)
+    assert not [
+        message for message in messages if "NoneType" in message or "indices" in message or "object is" in message
+    ]
