@@ -21,11 +21,11 @@ def in_order(spans: Sequence[Span], length: int) -> list[Span]:
         name, start, end = span
         split_tag(f"B-{name}")
         if not 0 <= start < end <= length:
-            raise ValueError(f"{name} from {start} to {end - 1} is not in the text, or overlaps another entity")
+            raise ValueError(f"{name} from {start} to {end - 1} is not in the text")
         if start < before[2]:
             raise ValueError(
-                f"{name} from {start} to {end - 1} is not free: it overlaps another entity, {before[0]} from "
-                f"{before[1]} to {before[2] - 1}, and a token has one tag"
+                f"{name} from {start} to {end - 1} overlaps another entity, {before[0]} from {before[1]} to "
+                f"{before[2] - 1}, and a token has one tag"
             )
         before = span
     return ordered

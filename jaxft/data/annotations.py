@@ -49,7 +49,8 @@ def plain_row(value: Any, where: str, counts: Counter[str]) -> dict[str, Any] | 
     if "answer" in fields or "_input_hash" in fields:
         return _prodigy(fields, where, counts)
     if "annotation_id" in fields or "annotator" in fields:
-        return {"text": fields.get("text"), "spans": _marked(fields)}
+        text = fields.get("text")
+        return {"text": text, "spans": list(_regions(_marked(fields), text, where)) if isinstance(text, str) else []}
     if isinstance(fields.get("data"), str) and "text" not in fields:  # an older export of doccano
         fields["text"] = fields.pop("data")
     if isinstance(fields.get("annotations"), list) and isinstance(fields.get("text"), str):
@@ -125,11 +126,10 @@ def _mappings(values: Any) -> list[Mapping[str, Any]]:
     return [one for one in values if isinstance(one, Mapping)] if isinstance(values, list | tuple) else []
 
 
-def _marked(fields: Mapping[str, Any]) -> list[Any]:
+def _marked(fields: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The regions of a row of Label Studio's short JSON, whose column has the name that the project gives it."""
     lists = map(_mappings, fields.values())
-    regions = next((regions for regions in lists if any("start" in region for region in regions)), [])
-    return [region for region in regions if _labels(region)]
+    return next((regions for regions in lists if any("start" in region for region in regions)), [])
 
 
 def _regions(values: Sequence[Mapping[str, Any]], text: str, where: str) -> Iterator[dict[str, Any]]:

@@ -99,6 +99,11 @@ def _expanded(where: str, value: Any, item: str = "") -> Values:
         name = next((name for name in LIST_KEYS if _is_list_of_examples(value.get(name))), None)
         if name is not None and not isinstance(value.get("text"), str) and not isinstance(value.get("data"), dict):
             value = value[name]
+    if isinstance(value, dict) and _is_columns(value):
+        return [
+            (f"{item} {number}", dict(zip(value, row, strict=True)))
+            for number, row in enumerate(zip(*value.values(), strict=True), 1)
+        ]
     if isinstance(value, list) and not _is_pair(value):
         return [(f"{item} {number}", one) for number, one in enumerate(value, 1)]
     return [(where, value)]
@@ -106,6 +111,14 @@ def _expanded(where: str, value: Any, item: str = "") -> Values:
 
 def _is_list_of_examples(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(one, dict | list) for one in value)
+
+
+def _is_columns(value: dict[str, Any]) -> bool:
+    """Whether an object holds columns of lists, as in {"tokens": [["Ada"], ["Ivo"]], "tags": ...}."""
+    columns = list(value.values())
+    if not all(isinstance(column, list) and column for column in columns) or len(set(map(len, columns))) != 1:
+        return False
+    return any(isinstance(item, list) for column in columns for item in column)
 
 
 def _is_pair(value: list[Any]) -> bool:

@@ -83,6 +83,11 @@ def rows(row: Callable[[Sentence], Any], layout: str = "lines") -> Callable[[Sen
     return write
 
 
+def json_columns(sentences: Sentences) -> str:
+    """Writes one object with a list of all tokens and one of all tags."""
+    return json.dumps({"tokens": [list(s.tokens) for s in sentences], "tags": [list(s.tags) for s in sentences]})
+
+
 def tokens_and_tags(tokens: str, tags: str) -> Callable[[Sentence], dict[str, Any]]:
     return lambda sentence: {"id": 1, tokens: list(sentence.tokens), tags: list(sentence.tags)}
 
@@ -196,6 +201,7 @@ FORMS: dict[str, tuple[str, Callable[[Sentences], str]]] = {
     "tokens and tags, indented": ("train.json", rows(tokens_and_tags("tokens", "labels"), "indented")),
     "tokens and tags, data": ("train.json", rows(tokens_and_tags("tokens", "ner_tags"), "data")),
     "tokens and tags, train": ("all.json", rows(tokens_and_tags("tokens", "ner_tags"), "train")),
+    "tokens and tags, columns": ("train.json", json_columns),
     "tokens and tags in .txt": ("train.txt", rows(tokens_and_tags("tokens", "tags"))),
     "doccano": ("train.jsonl", rows(doccano("label"))),
     "doccano, labels": ("train.json", rows(doccano("labels"))),
