@@ -26,7 +26,9 @@ def first_value(path: Path) -> Any:
     if first[:1] not in (b"[", b"{"):
         return None
     try:
-        values = json_values(path) if first[:1] == b"[" or not first.endswith(b"}") else _expanded("", _loads(first))
+        values = (
+            json_values(path) if first[:1] == b"[" or not first.endswith(b"}") else _expanded("", json.loads(first))
+        )
     except (InputError, ValueError, RecursionError):
         return None
     return values[0][1] if values else None
@@ -52,7 +54,7 @@ def json_values(path: Path) -> Values:
         lines = list(text_lines(stream, path))
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     try:
-        first = _loads(numbered[0][1]) if numbered else None
+        first = json.loads(numbered[0][1]) if numbered else None
     except (ValueError, RecursionError):
         return _whole(path, "".join(lines))
     if len(numbered) == 1:
@@ -61,7 +63,7 @@ def json_values(path: Path) -> Values:
     for number, line in numbered:
         where = f"{path}, line {number}"
         try:
-            values.append((where, _loads(line)))
+            values.append((where, json.loads(line)))
         except (ValueError, RecursionError) as error:
             raise InputError(
                 f"{where} is not valid JSON ({_reason(error)}): write one value per line, or one list"
@@ -78,8 +80,10 @@ def _first_line(path: Path) -> bytes:
 
 def _whole(path: Path, text: str) -> Values:
     try:
-        value = _loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
+        if "\r" in text.strip() and "\n" not in text.strip():
+            raise InputError(f"{path} has the line ends of old Macs: save the file with those of Unix") from error
         line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
         raise InputError(
             f"{path}, line {line} is not valid JSON ({_reason(error)}): write one value per line, or one list"
@@ -105,7 +109,7 @@ def _expanded(where: str, value: Any, item: str = "") -> Values:
             for number, row in enumerate(zip(*value.values(), strict=True), 1)
         ]
     if isinstance(value, list) and not _is_pair(value):
-        return [(f"{item} {number}", one) for number, one in enumerate(value, 1)]
+        return [(f"{item} {number}", one) for number, one in enumerate(value, 1) if one is not None]
     return [(where, value)]
 
 
@@ -126,9 +130,8 @@ def _is_pair(value: list[Any]) -> bool:
     return len(value) >= 2 and isinstance(value[0], str) and isinstance(value[1], dict | list)
 
 
-def _loads(text: str | bytes) -> Any:
-    return json.loads(text)
-
-
 def _reason(error: Exception) -> str:
-    return error.msg if isinstance(error, json.JSONDecodeError) else "it is nested too deeply"
+    """What is wrong; Python's other reasons are a depth and a number of digits that it does not read."""
+    if isinstance(error, json.JSONDecodeError):
+        return error.msg
+    return "it is nested too deeply" if isinstance(error, RecursionError) else "a number is too long"

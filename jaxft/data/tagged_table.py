@@ -103,8 +103,11 @@ def read_tagged_rows(source: Path | Table) -> tuple[dict[Split, list[Sentence]],
 
 
 def _values(source: Path | Table) -> Iterator[tuple[str, Any]]:
-    is_table = isinstance(source, Table) or table_suffix(source) in ARROW_SUFFIXES
-    yield from rows(source) if is_table else json_values(source)
+    """The place and the value of each row."""
+    if isinstance(source, Table) or table_suffix(source) in ARROW_SUFFIXES:
+        yield from rows(source)
+    else:
+        yield from json_values(source)
 
 
 def _column(found: Sequence[tuple[str, Mapping[str, Any]]], names: Sequence[str], kind: str) -> str:

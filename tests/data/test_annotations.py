@@ -108,6 +108,8 @@ def test_splits_in_one_object_are_kept(tmp_path):
         ([], r"a\.json has no rows"),
         ('[{"text": "Ada",\n"label": [}]', r"line 2 is not valid JSON \(Expecting value\): write one value per line"),
         ('{"text": "Ada", "label": []}\n{"text"\n', r"line 2 is not valid JSON"),
+        ('{"text": "Ada", "label": []}\r{"text": "Ivo", "label": []}\r', r"a\.json has the line ends of old Macs"),
+        ("[" + "1" * 5000 + "]", r"line 1 is not valid JSON \(a number is too long\)"),
         ("[" * 100_000, r"line 1 is not valid JSON \(it is nested too deeply\)"),
     ],
 )  # fmt: skip
@@ -133,15 +135,14 @@ def test_a_line_far_below_in_a_compressed_file_is_named(tmp_path, row):
 
 def test_spacy_aligns_the_offsets_to_the_same_tokens(tmp_path):
     spacy = pytest.importorskip("spacy")
-    from spacy.training import offsets_to_biluo_tags
-
+    training = pytest.importorskip("spacy.training")
     nlp, path = spacy.blank("en"), tmp_path / "a.json"
     path.write_text(rows(spacy_pair, "list")(TRUTH))
     for sentence, truth in zip(read_sentences(path).splits["train"], TRUTH, strict=True):
         text, annotations = spacy_pair(truth)
         document = nlp.make_doc(text)
         assert [token.text for token in document] == list(sentence.tokens)
-        biluo = offsets_to_biluo_tags(document, annotations["entities"])
+        biluo = training.offsets_to_biluo_tags(document, annotations["entities"])
         (tmp_path / "b.txt").write_text("".join(f"{t} {tag}\n" for t, tag in zip(sentence.tokens, biluo, strict=True)))
         (same,) = read_sentences(tmp_path / "b.txt").splits["train"]
         assert read_spans(same.tags) == read_spans(sentence.tags)
@@ -150,13 +151,15 @@ def test_spacy_aligns_the_offsets_to_the_same_tokens(tmp_path):
 @pytest.mark.parametrize("form", ["tokens and tags", "words and ner", "doccano, entities", "spaCy, objects", "Prodigy"])
 def test_datasets_reads_the_same_rows(tmp_path, form):
     datasets = pytest.importorskip("datasets")
-    from jaxft.data.memory import as_table
+    from jaxft.data.memory import Table, as_table
 
     name, write = FORMS[form]
     path = tmp_path / name
     path.write_text(write([sentence for sentence in TRUTH if any(tag != "O" for tag in sentence.tags)]))
     table = datasets.load_dataset("json", data_files=str(path), cache_dir=str(tmp_path / "cache"), split="train")
-    assert read_sentences(as_table(table)).splits == read_sentences(path).splits
+    in_memory = as_table(table)
+    assert isinstance(in_memory, Table)
+    assert read_sentences(in_memory).splits == read_sentences(path).splits
 
 
 def test_names_of_numbered_tags_come_from_the_schema_that_datasets_writes(tmp_path):
