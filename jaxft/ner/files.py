@@ -180,9 +180,11 @@ def _candidate(path: Path, start: str = "") -> _Candidate | None:
 
 
 def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    """The files of a folder by name, without hidden ones; none where the folder cannot be listed."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    except OSError:
         return []
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 def _without(paths: Iterator[Path] | Sequence[Path], parts: Mapping[str, Path]) -> tuple[Path, ...]:
