@@ -70,17 +70,17 @@ def read_span(item: Any, where: str) -> Span:
     """
     try:
         if isinstance(item, Mapping):
-            name, start, end = (
+            name, start, end = [
                 next(item[key] for key in keys if key in item) for keys in (TYPE_KEYS, START_KEYS, END_KEYS)
-            )
+            ]
         else:
             start, end, name = item
         if isinstance(name, list | tuple) and len(name) == 1:
             (name,) = name
-        if not isinstance(name, str) or isinstance(start, str | float) or isinstance(end, str | float):
-            raise TypeError("a type is a name, and a place a whole number")
+        if not isinstance(name, str) or float(start) % 1 or float(end) % 1:
+            raise TypeError("a type is a name, and a place is a whole number")
         return name, int(start), int(end)
-    except (StopIteration, RuntimeError, TypeError, ValueError) as error:
+    except (StopIteration, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{where} has the span {item!r}: give its start, end and type") from error
 
 

@@ -112,7 +112,7 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
     return Inputs(
         name=expanded(settings.data).resolve().name if table is None else table.name,
         fingerprint=fingerprint,
-        lines=[*lines, *preview_lines(sentences, pieces, token_ids.unk_id)],
+        lines=[*preview_lines(sentences, pieces, token_ids.unk_id), *lines],
         sentences=sentences,
         pieces=pieces,
         tokenizer=tokenizer,
@@ -132,7 +132,7 @@ def _read_files(settings: Settings) -> tuple[dict[str, tuple[Sentence, ...]], st
         sentences |= _parts(read[part], str(file), "" if len(files.parts) == 1 else part)
     told = chain.from_iterable(read[part].lines for part in files.parts)
     fingerprint = " ".join(file_hash(file, part) for part, file in files.parts.items())
-    return sentences, fingerprint, [*files.lines(), *dict.fromkeys(told)]
+    return sentences, fingerprint, [*dict.fromkeys(told), *files.lines()]
 
 
 def _read_table(table: Table) -> tuple[dict[str, tuple[Sentence, ...]], str, list[str]]:

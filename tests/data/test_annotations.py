@@ -82,6 +82,13 @@ def test_relations_and_choices_are_no_spans(tmp_path):
     assert read(tmp_path, [task])[0].splits["train"][0].tags == TRUTH[0].tags
 
 
+@pytest.mark.parametrize("places", [(0, 3), ("0", "3"), (0.0, 3.0)])
+def test_places_are_whole_numbers_however_they_are_written(tmp_path, places):
+    found, lines = read(tmp_path, [{"text": "Ada left", "label": [[*places, "X"]]}])
+    assert found.splits["train"][0].tags == ("B-X", "O")
+    assert not lines
+
+
 def test_splits_in_one_object_are_kept(tmp_path):
     row = {"tokens": ["Ada"], "ner_tags": ["B-PER"]}
     found, _ = read(tmp_path, {"train": [row, row], "validation": [row], "test": [row]})

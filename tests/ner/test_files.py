@@ -103,7 +103,7 @@ def test_a_run_reads_the_dev_file_beside_its_training_file(tmp_path, dev):
     (tmp_path / dev).write_bytes(gzip.compress(content) if dev.endswith(".gz") else content)
     inputs = read_inputs(settings(str(tmp_path / "train.txt"), tmp_path / "run"))
     assert [len(inputs.sentences[part]) for part in ("train", "dev", "test")] == [20, 7, 0]
-    assert inputs.lines[0].endswith(f"dev {tmp_path / dev} (found beside the training file)")
+    assert inputs.lines[-1].endswith(f"dev {tmp_path / dev} (found beside the training file)")
 
 
 def test_a_training_file_with_rows_of_every_split_is_read_alone(tmp_path):
@@ -112,7 +112,7 @@ def test_a_training_file_with_rows_of_every_split_is_read_alone(tmp_path):
     (tmp_path / "dev.jsonl").write_text(row.format("dev") * 9)
     inputs = read_inputs(settings(str(tmp_path / "train.jsonl"), tmp_path / "run"))
     assert [len(inputs.sentences[part]) for part in ("train", "dev", "test")] == [3, 1, 0]
-    assert inputs.lines[1] == "files that are not read: dev.jsonl"
+    assert inputs.lines[-1] == "files that are not read: dev.jsonl"
 
 
 def test_equal_sentences_stay_on_one_side_of_the_split(tmp_path):
