@@ -54,10 +54,10 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def cases(real_data: Path) -> Path:
-    """The folder of small inputs beside the real data sets; the test is skipped where it is absent."""
+    """The folder of small files of awkward forms beside the real data; the test is skipped where there is none."""
     folder = real_data.parent / "cases"
     if not folder.is_dir():
-        pytest.skip(f"there is no folder {folder}")
+        pytest.skip("no folder of cases lies beside the real data")
     return folder
 
 

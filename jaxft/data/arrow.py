@@ -1,6 +1,7 @@
 """Rows of Parquet and Arrow files, by pyarrow, which is installed with `pip install 'jaxft[arrow]'`."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,30 @@ def arrow_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{path}, row {row}", fields
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{path} is no {path.suffix} file, or a damaged one: write it again") from error
+
+
+def class_names(path: Path) -> dict[str, list[str]]:
+    """The names of the classes in each column of numbers, which `datasets` keeps in the schema of its files.
+
+    A column of lists has the names of its items.
+    """
+    if path.suffix.lower() not in ARROW_SUFFIXES:
+        return {}
+    metadata = next((batch.schema.metadata for batch in _batches(path)), None) or {}
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        found = {name: _class_names(feature) for name, feature in features.items()}
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return {name: names for name, names in found.items() if names}
+
+
+def _class_names(feature: Any) -> list[str]:
+    if isinstance(feature, list) and len(feature) == 1:
+        return _class_names(feature[0])
+    if not isinstance(feature, Mapping):
+        return []
+    return list(feature.get("names") or []) or _class_names(feature.get("feature"))
 
 
 def _batches(path: Path) -> Iterator[Any]:

@@ -1,7 +1,9 @@
-"""Entities as spans, the tags that mark them (BIO, IOB1 and BIOES), and scores of predicted entities."""
+"""Entities as spans, the tags that mark them (BIO, IOB1, BIOES and BILOU), and scores of predicted entities."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 Span = tuple[str, int, int]
@@ -9,26 +11,70 @@ Span = tuple[str, int, int]
 Scheme = Literal["BIO", "BIOES"]
 
 
+KINDS = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S"}
+"""the kind that each letter stands for; M is the I of BMES, L and U are the E and S of BILOU"""
+OUTSIDE = "0o_-*\u039f\u041e\uff2f"
+"""what stands for O in some files; the last three are the O of Greek, of Cyrillic and in full width"""
+JOINTS = r"[-_:./|\u2010-\u2014]"
+"""what joins a letter and a type in some files"""
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One or more tokens, with a tag for each."""
+
+    tokens: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
 def split_tag(tag: str) -> tuple[str, str]:
     """Splits a tag into its kind, which is O, B, I, E or S, and the type of its entity.
 
     Raises:
-        ValueError: the tag is neither O nor one of the letters, a hyphen and a type.
+        ValueError: the tag is neither O nor a letter of `KINDS`, a hyphen and a type; the message names what the tag is
+            likely to mean.
 
     Examples:
-        >>> split_tag("B-PER"), split_tag("O")
-        (('B', 'PER'), ('O', ''))
+        >>> split_tag("B-PER"), split_tag("U-PER"), split_tag("O")
+        (('B', 'PER'), ('S', 'PER'), ('O', ''))
     """
     if tag == "O":
         return "O", ""
-    kind, hyphen, name = tag.partition("-")
-    if kind not in ("B", "I", "E", "S") or not hyphen or not name:
-        raise ValueError(f"the tag {tag!r}, which is neither O nor B-, I-, E- or S- and a type")
-    return kind, name
+    letter, hyphen, name = tag.partition("-")
+    if letter not in KINDS or not hyphen or not name:
+        meaning = likely_meaning(tag)
+        hint = f" ({tag!r} likely means {meaning})" if meaning else ""
+        raise ValueError(
+            f"the tag {tag!r}, which is neither O nor a letter of BIOES or BILOU, a hyphen and a type{hint}"
+        )
+    return KINDS[letter], name
+
+
+def likely_meaning(tag: str) -> str:
+    """What a tag of another form is likely to mean; empty where nothing is likely.
+
+    Examples:
+        >>> likely_meaning("B_PER"), likely_meaning("0"), likely_meaning("??")
+        ("'B-PER'", 'the letter O', '')
+    """
+    letters = "".join(KINDS)
+    if len(tag) == 1 and tag in OUTSIDE:
+        return "the letter O" if tag.isalnum() else "the letter O, or an empty column"
+    if tag.isdecimal():
+        return "the number of a tag, whose name is needed"
+    if tag.upper() in KINDS:
+        return "a letter whose type is missing"
+    if match := re.fullmatch(rf"([{letters}]){JOINTS}(.+)", tag, re.IGNORECASE):
+        return repr(f"{match[1].upper()}-{match[2]}")
+    if match := re.fullmatch(rf"(.+){JOINTS}([{letters}])", tag, re.IGNORECASE):
+        return repr(f"{match[2].upper()}-{match[1]}")
+    if re.fullmatch(r"[^\W\d_]\w+", tag):
+        return f"a type without its letter, as in 'B-{tag}' and 'I-{tag}', or no tag"
+    return ""
 
 
 def read_spans(tags: Sequence[str]) -> list[Span]:
-    """The entities that the tags of a sentence mark, in their order; the tags may be of any of the three schemes.
+    """The entities that the tags of a sentence mark, in their order; the tags may be of any scheme.
 
     An I or E that does not follow a tag of its type starts an entity, as in IOB1, and as conlleval and seqeval count.
 

@@ -9,31 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.data.arrow import ARROW_SUFFIXES
 from jaxft.data.carving import held_out
-from jaxft.data.document import SPLIT_NAMES
 from jaxft.data.duplicates import text_key
-from jaxft.data.files import COMPRESSION_SUFFIXES, expanded, file_hash
+from jaxft.data.files import expanded, file_hash
 from jaxft.data.hub import checkpoint_folder
 from jaxft.data.memory import Table
 from jaxft.data.pieces import load_tokenizer
-from jaxft.data.spans import count_orphans, read_spans
-from jaxft.data.table import source_name
+from jaxft.data.spans import Sentence, count_orphans, read_spans
 from jaxft.data.tag_pieces import TagPieces, TokenIds, Unit, guess_unit, tag_pieces
-from jaxft.data.tagged import Sentence, read_tagged
-from jaxft.data.tagged_table import is_tagged_table, read_tagged_table
+from jaxft.data.tagged_files import TaggedSentences, read_sentences
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
 from jaxft.models.bert import Encoder, open_checkpoint
 from jaxft.models.tagger import TaggerConfig, TaggerFns
+from jaxft.ner.files import PARTS, choose_files
+from jaxft.ner.preview import preview_lines
 from jaxft.ner.settings import NO_ENCODER, Settings
-
-PARTS = ("train", "dev", "test")
-SUFFIXES = tuple(
-    f"{kind}{packed}"
-    for packed in ("", *COMPRESSION_SUFFIXES)
-    for kind in ("", ".txt", ".tsv", ".conll", ".json", ".jsonl", *ARROW_SUFFIXES)
-)
 
 
 @dataclass(frozen=True)
@@ -77,24 +68,7 @@ def find_files(settings: Settings) -> dict[str, Path]:
     Raises:
         InputError: there is no training file.
     """
-    named = {name: path for name, path in (("dev", settings.dev), ("test", settings.test)) if path is not None}
-    path = expanded(settings.data)
-    if path.is_file():
-        return {"train": path, **named}
-    starts = [f"{path}/"] if path.is_dir() else [f"{path}."]
-    files = {}
-    for part in PARTS:
-        names = [part, *(name for name, split in SPLIT_NAMES.items() if split == part)]
-        candidates = (Path(f"{start}{name}{suffix}") for start in starts for name in names for suffix in SUFFIXES)
-        file = named.get(part) or next((candidate for candidate in candidates if candidate.is_file()), None)
-        if file is not None:
-            files[part] = file
-    if "train" not in files:
-        raise InputError(
-            f"--data {settings.data} is not a file, and neither {starts[0]}train nor {starts[0]}train.txt or another "
-            "known suffix exists: name the training file, or the start of the files' names"
-        )
-    return files
+    return dict(choose_files(settings).parts)
 
 
 def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
@@ -140,7 +114,7 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
     return Inputs(
         name=expanded(settings.data).resolve().name if table is None else table.name,
         fingerprint=fingerprint,
-        lines=lines,
+        lines=[*preview_lines(sentences, pieces, token_ids.unk_id), *lines],
         sentences=sentences,
         pieces=pieces,
         tokenizer=tokenizer,
@@ -150,43 +124,42 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
 
 
 def _read_files(settings: Settings) -> tuple[dict[str, tuple[Sentence, ...]], str, list[str]]:
-    files = find_files(settings)
+    files = choose_files(settings)
+    columns = settings.tag_column, settings.token_column
+    read = {part: read_sentences(file, *columns) for part, file in files.parts.items()}
+    if files.beside and read["train"].splits.keys() & {"dev", "test"}:  # the training file has parts of its own
+        files = files.alone()
     sentences: dict[str, tuple[Sentence, ...]] = {}
-    lines = []
-    for part, file in files.items():
-        if not is_tagged_table(file):
-            sentences[part] = tuple(read_tagged(file, settings.tag_column))
-            continue
-        splits, told = _read_parts(file, "" if len(files) == 1 else part)
-        lines += told
-        sentences |= splits
-    return sentences, " ".join(file_hash(file, part) for part, file in files.items()), lines
+    for part, file in files.parts.items():
+        sentences |= _parts(read[part], str(file), "" if len(files.parts) == 1 else part)
+    told = chain.from_iterable(read[part].lines for part in files.parts)
+    fingerprint = " ".join(file_hash(file, part) for part, file in files.parts.items())
+    return sentences, fingerprint, [*dict.fromkeys(told), *files.lines()]
 
 
 def _read_table(table: Table) -> tuple[dict[str, tuple[Sentence, ...]], str, list[str]]:
-    sentences, lines = _read_parts(table)
-    return sentences, table.fingerprint("tagged"), lines
+    read = read_sentences(table)
+    return _parts(read, table.name), table.fingerprint("tagged"), list(read.lines)
 
 
-def _read_parts(source: Path | Table, only: str = "") -> tuple[dict[str, tuple[Sentence, ...]], list[str]]:
-    """The sentences of each split of a table, and what the user should know of them; `only` is the part of its file."""
-    parts, cut = read_tagged_table(source)
-    name = source_name(source)
+def _parts(read: TaggedSentences, name: str, only: str = "") -> dict[str, tuple[Sentence, ...]]:
+    """The sentences of each split of a file or table; `only` is the part of the file, where others have their own."""
     if only:
-        if others := sorted(parts.keys() - {"train", only}):
+        if others := sorted(read.splits.keys() - {"train", only}):
             raise InputError(
                 f"{name} is the file of {only} and has rows of the split {others[0]}: remove them, or give it alone"
             )
-        parts = {only: list(chain.from_iterable(parts.values()))}
-    elif "train" not in parts:
+        return {only: tuple(chain.from_iterable(read.splits.values()))}
+    if "train" not in read.splits:
         raise InputError(f"{name} has no row of the split train: mark some as train")
-    told = (
-        f"{name}: {cut:,} spans begin or end within a token and take the whole of it, or have no token and are left out"
-    )
-    return {part: tuple(sentences) for part, sentences in parts.items()}, [told] * bool(cut)
+    return {part: tuple(sentences) for part, sentences in read.splits.items()}
 
 
 def _held_out(train: tuple[Sentence, ...], settings: Settings) -> dict[str, tuple[Sentence, ...]]:
+    """A share of the sentences as dev, and the others; sentences of the same tokens stay on one side.
+
+    Where all are the same, that is not possible, and some of them are dev.
+    """
     count = max(1, round(settings.dev_fraction * len(train)))
     if count >= len(train):
         raise InputError(f"{settings.data} has too few sentences ({len(train)}) to hold some out: give more, or --dev")

@@ -86,16 +86,20 @@ class Settings(RunSettings):
     """Trains a BiLSTM-CRF tagger of entities, with or without a pretrained encoder."""
 
     data: str = ""
-    """the training file; or PREFIX, where the files are PREFIX.train, PREFIX.dev and PREFIX.test; or a folder with the
-    files train, dev and test; columns as in CoNLL (no suffix, .txt, .tsv or .conll), JSON lines as in CLUENER (.json or
-    .jsonl), or tables (.parquet, .arrow or .jsonl) with the columns tokens and tags, or text and spans, and perhaps
-    split"""
+    """the training file, beside which files such as valid.txt are used too; or PREFIX, where the files are
+    PREFIX.train, PREFIX.dev and PREFIX.test; or a folder with the files train, dev and test; columns as in CoNLL, a
+    table with a token per row, rows (.jsonl, .json, .parquet or .arrow) with tokens and tags, or text and spans, and
+    perhaps split; JSON as in CLUENER, or an export of doccano, Prodigy, Label Studio or spaCy"""
     dev: Path | None = None
-    """file of dev sentences; without one, some training sentences are held out"""
+    """file of dev sentences; without one, and without one beside the training file, some training sentences are held
+    out"""
     test: Path | None = None
     """file of test sentences"""
     tag_column: int = -1
-    """column of the tags, counted from 0, or from the end if negative; tokens are in the first column"""
+    """column of the tags, counted from 0, or from the end if negative"""
+    token_column: int | None = None
+    """column of the tokens, counted from 0; by default the first, or the one that a header names; give 1 where the
+    first column holds counters"""
     scheme: Scheme = "BIO"
     """tag scheme that the model learns; tags of the files are converted to it"""
     encoder: str = NO_ENCODER
@@ -132,6 +136,7 @@ RANGES: dict[str, Range] = {
     "repeats": AT_LEAST_1,
     "max_length": (lambda x: x >= 16, "at least 16"),
     "dev_fraction": FRACTION,
+    "token_column": AT_LEAST_0,
     **ranges_of("model", dict.fromkeys(("embedding_size", "min_count"), AT_LEAST_1)),
     **ranges_of("model", {"bigrams": AT_LEAST_0, "lstm_size": AT_LEAST_0, "dropout": BELOW_1}),
     **ranges_of(

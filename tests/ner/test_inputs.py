@@ -146,3 +146,13 @@ def test_white_space_in_json_is_no_token(tmp_path):
     (tmp_path / "names.train.json").write_text(3 * line)
     inputs = read_inputs(settings(str(tmp_path / "names"), tmp_path / "run"))
     assert inputs.sentences["train"][0] == Sentence(tuple("AdaL"), ("B-X", "I-X", "I-X", "I-X"))
+
+
+def test_a_token_of_white_space_is_an_unknown_piece_of_an_encoder(tmp_path, tiny_checkpoint):
+    (tmp_path / "wide.train").write_text("one B-X\n  O\n\u3000 O\n\u200b O\ntwo B-X\n\n" * 2)
+    flags = ["--dev-fraction", "0.5", "--encoder", str(tiny_checkpoint), "--max-length", "20"]
+    inputs = read_inputs(settings(str(tmp_path / "wide"), tmp_path / "run", *flags))
+    ids = inputs.pieces["train"].ids.tolist()
+    assert inputs.sentences["train"][0].tokens == ("one", " ", "\u3000", "\u200b", "two")
+    assert ids[2:5] == [inputs.tokenizer.unk_token_id] * 3
+    assert any(line.endswith("60.0% of the tokens unknown") for line in inputs.lines)
