@@ -280,6 +280,7 @@ def _describe_inputs(inputs: Inputs, splits: Splits) -> list[str]:
     return [
         f"{inputs.examples.name}: {len(examples.texts):,} texts of {len(pieces.ids) / len(examples.texts):.0f} word "
         f"pieces on average, padded to {', '.join(map(str, pieces.widths()))}; {_describe_long_texts(pieces)}",
+        *inputs.encoder.notes,
         f"the head reads {READ[inputs.encoder.config.pooling]}",
         *(
             f"{name}: {len(split.train):,} train, {len(split.dev):,} dev, {len(split.test):,} test"
