@@ -22,7 +22,8 @@ def open_encoder(folder: Path, num_labels: int | None = None, **options: Any) ->
     """
     settings = read_config(folder)
     kind_of(settings, str(folder))
-    tokenizer = load_tokenizer(folder, None if "model_type" in settings else model_type_of(settings, str(folder)))
+    named = settings.get("model_type") is not None
+    tokenizer = load_tokenizer(folder, None if named else model_type_of(settings, str(folder)))
     encoder = open_checkpoint(folder, num_labels, **options)
     check_vocabulary(tokenizer, encoder.config.vocab_size, str(folder))
     return encoder, tokenizer
