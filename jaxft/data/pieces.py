@@ -86,30 +86,34 @@ def load_tokenizer(folder: Path, model_type: str | None = None) -> Any:
     """
     if not any((folder / name).exists() for name in TOKENIZER_FILES):
         raise InputError(f"{folder} holds no tokenizer ({', '.join(TOKENIZER_FILES)}): download the whole checkpoint")
-    _check_case(folder)
     # Otherwise transformers warns on import that torch is not installed.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from transformers import AutoConfig, AutoTokenizer
 
     try:
         config = {} if model_type is None else {"config": AutoConfig.for_model(model_type)}
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **config)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **config)
     except Exception as error:  # each format raises its own
         raise InputError(
             f"{folder} holds no tokenizer that can be read ({reason_of(error)}): download it again"
         ) from error
+    _check_case(tokenizer, folder)
+    return tokenizer
 
 
-def _check_case(folder: Path) -> None:
-    """Refuses a vocabulary with upper-case pieces, of which nothing says whether texts keep their case."""
-    vocabulary, settings = folder / "vocab.txt", folder / "tokenizer_config.json"
-    if (folder / "tokenizer.json").exists() or settings.exists() or not vocabulary.exists():
+def _check_case(tokenizer: Any, folder: Path) -> None:
+    """Refuses to lower-case the texts of a vocabulary with upper-case pieces where no file says to do so."""
+    settings = folder / "tokenizer_config.json"
+    is_said = settings.exists() and "do_lower_case" in settings.read_text(encoding="utf-8")
+    if is_said or (folder / "tokenizer.json").exists() or not tokenizer.is_fast:
         return
-    pieces = [piece for piece in vocabulary.read_text("utf-8", errors="replace").split() if piece[0] not in "[<"]
-    if sum(piece != piece.lower() for piece in pieces) > MOST_UPPER_CASE * len(pieces):
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    pieces = [piece for piece in tokenizer.get_vocab() if piece[:1] not in ("[", "<")]
+    upper_case = sum(piece != piece.lower() for piece in pieces)
+    if normalizer and normalizer.normalize_str("A") == "a" and upper_case > MOST_UPPER_CASE * len(pieces):
         raise InputError(
-            f"{vocabulary} has upper-case pieces and no {settings.name} beside it, without which texts are "
-            'lower-cased: write that file, with {"do_lower_case": false} for a cased model'
+            f"{folder} has upper-case pieces and no {settings.name} with do_lower_case, without which texts are "
+            'lower-cased: write it, with {"do_lower_case": false} for a cased model'
         )
 
 

@@ -9,6 +9,7 @@ References:
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from jaxft.models.weight_table import some_of
 SINGLE, PICKLED = "model.safetensors", "pytorch_model.bin"
 INDEX, PICKLED_INDEX = f"{SINGLE}.index.json", f"{PICKLED}.index.json"
 CONFIG = "config.json"
+POINTER = b"version https://git-lfs"
 _MERGE = "merge it into its encoder with merge_and_unload() of PEFT"
 OTHER_FILES: Mapping[str, tuple[str, str]] = {
     "adapter_config.json": ("an adapter such as LoRA", _MERGE),
@@ -144,17 +146,21 @@ def _read_shards(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_pickled(path: Path) -> dict[str, np.ndarray]:
+    _refuse_pointer(path)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
     tree = read_tensors(content, str(path))
+    if isinstance(tree, dict):  # a training program may have saved more than the weights
+        tree = next((tree[name] for name in ("state_dict", "model_state_dict") if name in tree), tree)
     if not is_state(tree):
         raise InputError(f"{path} holds no state_dict of tensors: convert it to safetensors")
     return tree
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    _refuse_pointer(path)
     try:
         with safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file handle is not a mapping)
@@ -162,3 +168,10 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path} is damaged or not a safetensors file ({error}): download it again") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+
+
+def _refuse_pointer(path: Path) -> None:
+    """Refuses what Git leaves in place of a large file."""
+    with suppress(OSError), open(path, "rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            raise InputError(f"{path} is a pointer of Git LFS and not the weights: fetch them with git lfs pull")

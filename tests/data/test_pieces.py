@@ -81,17 +81,20 @@ def test_a_text_without_pieces_is_one_unknown_piece(tmp_path):
     assert pairs.token_type_ids.tolist() == [0, 0, 1]
 
 
-@pytest.mark.parametrize("settings", [None, '{"do_lower_case": false}', '{"do_lower_case": true}'])
+@pytest.mark.parametrize(
+    "settings", [None, '{"model_max_length": 512}', '{"do_lower_case": false}', '{"do_lower_case": true}']
+)
 def test_a_cased_vocabulary_needs_its_settings(settings, tmp_path):
     folder = write_checkpoint(tmp_path, tokenizer=None)
     cased = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "Ada", "Rome", "in", "the", "##ly"]
     (folder / "vocab.txt").write_text("\n".join(cased))
-    if settings is None:
+    if settings is not None:
+        (folder / "tokenizer_config.json").write_text(settings)
+    if settings is None or "do_lower_case" not in settings:
         with pytest.raises(InputError, match=r'upper-case pieces .* with {"do_lower_case": false} for a cased model'):
             load_tokenizer(folder)
         (folder / "vocab.txt").write_text("\n".join(cased).replace("Ada", "ada").replace("Rome", "[UNUSED]"))
         load_tokenizer(folder)
         return
-    (folder / "tokenizer_config.json").write_text(settings)
     ids = load_tokenizer(folder)("Ada in Rome", add_special_tokens=False)["input_ids"]
     assert ids == ([5, 7, 6] if "false" in settings else [1, 7, 1])

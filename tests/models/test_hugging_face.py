@@ -9,8 +9,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jaxft.errors import InputError
-from jaxft.models import bert
+from jaxft.models import bert, checkpoint_files
 from jaxft.models.checkpoint_files import OTHER_FILES
+from jaxft.models.torch_file import read_tensors
 from jaxft.models.torch_writer import write_state
 from tests.checkpoints import ARCHITECTURES, config_of, weights_of, write_checkpoint, write_json
 
@@ -208,3 +209,21 @@ def test_a_config_that_is_nested_too_deeply_is_refused(tmp_path):
     (folder / "config.json").write_text(json.dumps([1]))
     with pytest.raises(InputError, match="is not a JSON object"):
         bert.load(folder)
+
+
+def test_a_pointer_of_git_lfs_is_refused_as_such(tmp_path):
+    write_json(tmp_path / "config.json", config_of("bert"))
+    for name in ("pytorch_model.bin", "model.safetensors"):
+        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+        with pytest.raises(InputError, match=rf"{name} is a pointer of Git LFS .*: fetch them with git lfs pull"):
+            bert.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["state_dict", "model_state_dict"])
+def test_weights_among_other_things_of_a_training_program_are_read(name, tmp_path, monkeypatch):
+    state = weights_of("bert", "sequence", pooler=True)
+    plain = bert.load(write(tmp_path / "plain", state))[1]
+    write_json(tmp_path / "config.json", config_of("bert"))
+    write_state(tmp_path / "pytorch_model.bin", state)
+    monkeypatch.setattr(checkpoint_files, "read_tensors", lambda *file: {name: read_tensors(*file), "epoch": 3})
+    assert_same(bert.load(tmp_path)[1], plain)
