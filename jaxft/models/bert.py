@@ -203,9 +203,8 @@ def open_checkpoint(
     """
     folder, name = Path(folder), str(folder)
     settings = read_config(folder)
-    kind, state = kind_of(settings, name), read_checkpoint(folder)
-    pooling = pooling or read_pooling(folder)
-    state, left_out = without_other_heads(state, kind, architecture_of(settings), pooling)
+    kind, pooling = kind_of(settings, name), pooling or read_pooling(folder)
+    state, left_out = without_other_heads(read_checkpoint(folder), kind, architecture_of(settings), pooling)
     pooling = pooling or ("cls" if reads_first_token(state, kind) else "mean")
     if new_head:
         state, own = without_head(state)
@@ -229,8 +228,8 @@ def open_checkpoint(
     if absent and num_labels is not None and draw_missing:
         drawn = _drawn(config, seed)
         arrays |= traverse_util.flatten_dict({part: drawn[part] for part in absent}, sep="/")
-    params = fill_encoder(arrays, template, problems, name)
     check_finite(arrays, name)
+    params = fill_encoder(arrays, template, problems, name)
     notes = (f"the head of the checkpoint ({', '.join(left_out)}) is left out",) if left_out else ()
     return Encoder(config, {**settings, "model_type": model_type_of(settings, name)}, params, notes)
 

@@ -162,27 +162,7 @@ def bert_config(
     _check_encoder(settings, name)
     distilbert = kind == "distilbert"
 
-    def get(
-        bert_key: str,
-        distilbert_key: str | None = None,
-        default: Any = None,
-        value_type: type = int,
-        least: int = 0,
-        below: int = 2**31,
-    ) -> Any:
-        key = distilbert_key if distilbert and distilbert_key else bert_key
-        value = settings.get(key)
-        value = default if value is None else value
-        if value is None:
-            raise InputError(f"{name} has a config.json without {key}: download it again")
-        if not isinstance(value, value_type | int) or isinstance(value, bool):
-            raise InputError(f"{name} has a config.json with {key} {value!r}: download it again")
-        if not isinstance(value, str) and not least <= value < below:
-            raise InputError(
-                f"{name} has a config.json with {key} {value!r}: correct it to a number from {least}, below {below}"
-            )
-        return value
-
+    get = _value_reader(settings, name, distilbert)
     size = partial(get, least=1)
     probability = partial(get, value_type=float, below=1)
     dropout = probability("hidden_dropout_prob", "dropout", 0.1)
@@ -211,6 +191,33 @@ def bert_config(
     )
     _check_numbers(config, name)
     return config
+
+
+def _value_reader(settings: Mapping[str, Any], name: str, distilbert: bool) -> Callable[..., Any]:
+    """Makes the function that reads and checks one value of config.json, by its key in BERT and in DistilBERT."""
+
+    def get(
+        bert_key: str,
+        distilbert_key: str | None = None,
+        default: Any = None,
+        value_type: type = int,
+        least: int = 0,
+        below: int = 2**31,
+    ) -> Any:
+        key = distilbert_key if distilbert and distilbert_key else bert_key
+        value = settings.get(key)
+        value = default if value is None else value
+        if value is None:
+            raise InputError(f"{name} has a config.json without {key}: download it again")
+        if not isinstance(value, value_type | int) or isinstance(value, bool):
+            raise InputError(f"{name} has a config.json with {key} {value!r}: download it again")
+        if not isinstance(value, str) and not least <= value < below:
+            raise InputError(
+                f"{name} has a config.json with {key} {value!r}: correct it to a number from {least}, below {below}"
+            )
+        return value
+
+    return get
 
 
 def _check_encoder(settings: Mapping[str, Any], name: str) -> None:
