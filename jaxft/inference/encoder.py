@@ -203,8 +203,7 @@ def encoder_inputs(encoder: Encoder, batch: Mapping[str, Any]) -> tuple[Any, ...
     """The arguments of `Encoder.apply` after the parameters: ids, mask and types of a batch."""
     tokens, lengths = jnp.asarray(batch["tokens"]), jnp.asarray(batch["lengths"])
     valid = jnp.arange(tokens.shape[1])[None, :] < lengths[:, None]  # (B, T)
-    types = batch.get("token_type_ids") if encoder.config.token_types > 1 else None
-    return jnp.where(valid, tokens, encoder.config.pad_id), valid, types
+    return jnp.where(valid, tokens, encoder.config.pad_id), valid, batch.get("token_type_ids")
 
 
 def encoder_outputs_fn(encoder: Encoder) -> OutputsFn:
