@@ -65,7 +65,7 @@ def _instead_of_checkpoint(folder: Path) -> str:
     for pattern, (content, remedy) in OTHER_FILES.items():
         if found := sorted(folder.glob(pattern)):
             return f"holds {content} ({found[0].relative_to(folder)}), which jaxft does not read: {remedy}"
-    if (folder / "model.json").exists():
+    if any((folder / name).exists() for name in ("model.json", "model/model.json")):
         return "holds a model of jaxft that has no encoder: name a checkpoint of BERT or of its relatives"
     if _has_weights(folder):
         return f"holds weights and no {CONFIG}: download the whole checkpoint"

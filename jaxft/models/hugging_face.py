@@ -153,10 +153,12 @@ POOLINGS: Mapping[str, Pooling] = {
 def read_pooling(folder: Path) -> Pooling | None:
     """The pooling in 1_Pooling/config.json; None without such a file, or if it names another pooling or several.
 
+    Early checkpoints of sentence-transformers have it beside the folder of the encoder, 0_Transformer.
+
     Raises:
         InputError: the file is not a JSON object.
     """
-    path = folder / POOLING_FILE
+    path = (folder.parent if folder.name == "0_Transformer" else folder) / POOLING_FILE
     if not path.is_file():
         return None
     content = read_object(path)

@@ -113,6 +113,14 @@ def test_a_folder_around_a_checkpoint_is_refused_with_the_name_of_the_right_one(
         bert.load(tmp_path)
 
 
+def test_an_early_checkpoint_of_sentence_transformers_keeps_its_pooling(tmp_path):
+    folder = write(tmp_path / "0_Transformer", weights_of("bert", pooler=True))
+    assert bert.open_checkpoint(folder, 2, pooling=None).config.pooling == "cls"
+    (tmp_path / "1_Pooling").mkdir()
+    write_json(tmp_path / "1_Pooling/config.json", {"pooling_mode_mean_tokens": True})
+    assert bert.open_checkpoint(folder, 2, pooling=None).config.pooling == "mean"
+
+
 @pytest.mark.parametrize("name", ["tf_model.h5", "flax_model.msgpack", "model.onnx", "a.gguf", "adapter_config.json"])
 def test_weights_of_other_libraries_are_refused_each_with_its_remedy(name, tmp_path):
     write_json(tmp_path / "config.json", config_of("bert"))
@@ -129,9 +137,11 @@ def test_an_adapter_beside_its_weights_is_refused(tmp_path):
         bert.load(write(tmp_path, state))
 
 
-def test_a_model_of_jaxft_without_an_encoder_is_refused(tmp_path):
-    write_json(tmp_path / "model.json", {"kind": "classifier"})
-    save_file({"x": np.ones(1)}, tmp_path / "model.safetensors")
+@pytest.mark.parametrize("place", ["", "model"])
+def test_a_model_of_jaxft_without_an_encoder_is_refused(place, tmp_path):
+    (tmp_path / place).mkdir(exist_ok=True)
+    write_json(tmp_path / place / "model.json", {"kind": "classifier"})
+    save_file({"x": np.ones(1)}, tmp_path / place / "model.safetensors")
     with pytest.raises(InputError, match="a model of jaxft that has no encoder: name a checkpoint of BERT"):
         bert.load(tmp_path)
 
