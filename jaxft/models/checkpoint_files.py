@@ -167,7 +167,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     except SafetensorError as error:
         raise InputError(f"{path} is damaged or not a safetensors file ({error}): download it again") from error
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+        raise InputError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
 
 
 def _refuse_pointer(path: Path) -> None:

@@ -154,6 +154,24 @@ def test_the_type_of_the_model_is_checked_before_the_tokenizer_is_read(tmp_path)
         open_encoder(folder)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"hidden_size": "8"}, "with hidden_size '8'"), ({"is_decoder": True}, "is_decoder true"), ({"n": 1}, "")],
+)
+def test_the_configuration_is_not_taken_for_a_fault_of_the_tokenizer(changes, message, tmp_path):
+    folder = write_checkpoint(tmp_path / "checkpoint", **changes)
+    (folder / "tokenizer_config.json").write_text('{"model_max_length": "x"}')
+    with pytest.raises(InputError, match=message or "holds no tokenizer that can be read"):
+        open_encoder(folder)
+
+
+def test_a_vocabulary_without_any_piece_is_refused(tmp_path):
+    folder = write_checkpoint(tmp_path / "checkpoint", tokenizer="vocab.txt")
+    (folder / "vocab.txt").write_text("")
+    with pytest.raises(InputError, match="holds no tokenizer that can be read"):
+        open_encoder(folder)
+
+
 def test_a_folder_whose_class_says_the_model_opens_with_its_tokenizer(tmp_path):
     folder = write_checkpoint(
         tmp_path / "checkpoint", tokenizer="vocab.txt", model_type=None, architectures=["BertModel"]
