@@ -21,7 +21,7 @@ def checkpoint_folder(model: str, flag: str = "--model") -> Path:
     """The folder of a checkpoint, downloaded first if `model` is the name of a model on the hub.
 
     The download has the configuration, the tokenizer, and the weights as safetensors or, if there are none, as
-    pytorch_model.bin.
+    pytorch_model.bin, in one file or in shards.
 
     Args:
         model: a folder, or a name on the hub.
@@ -45,7 +45,7 @@ def checkpoint_folder(model: str, flag: str = "--model") -> Path:
 
     try:
         folder = download("model*.safetensors")
-        return folder if any(folder.glob("model*.safetensors")) else download("pytorch_model.bin")
+        return folder if any(folder.glob("model*.safetensors")) else download("pytorch_model*.bin")
     except Exception as error:  # of the hub, of HTTP, of the network or of the disk
         raise InputError(
             f"{flag} {model} is not a folder and could not be downloaded ({reason_of(error)}): check the name and the "
@@ -77,6 +77,6 @@ def downloaded_model(name: str, revision: str | None = None) -> Path:
 
 def checkpoint_fingerprint(folder: Path) -> str:
     """A hexadecimal hash of the weights, the configuration and the tokenizer of a checkpoint."""
-    names = ("*.safetensors", "pytorch_model.bin", "config.json", *TOKENIZER_FILES)
+    names = ("*.safetensors", "pytorch_model*.bin", "config.json", *TOKENIZER_FILES)
     files = sorted({file for name in names for file in folder.glob(name)})
     return hashlib.sha256(" ".join(file_hash(file, file.name) for file in files).encode()).hexdigest()

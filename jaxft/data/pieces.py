@@ -20,6 +20,8 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.b
 
 LongTexts = Literal["cut", "windows"]
 """what becomes of a text with too many pieces: its end is cut off, or it is read in windows that overlap"""
+MOST_UPPER_CASE = 0.01
+"""largest share of upper-case pieces in a vocabulary for lower-case texts"""
 OVERLAP = 0.25
 """share of a window that the next one repeats"""
 
@@ -71,28 +73,85 @@ class Pieces:
         return np.searchsorted(self.texts, texts, "left"), np.searchsorted(self.texts, texts, "right")
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a checkpoint folder.
+def load_tokenizer(folder: Path, model_type: str | None = None) -> Any:
+    """The tokenizer of a checkpoint folder; code in the folder is not run.
+
+    Args:
+        folder: of the checkpoint.
+        model_type: type of the model, for a folder whose config.json does not name it.
 
     Raises:
-        InputError: the folder has no tokenizer, or a damaged one.
+        InputError: the folder has no tokenizer, a damaged one, or one that would lower-case the texts of a vocabulary
+            with upper-case pieces.
     """
     if not any((folder / name).exists() for name in TOKENIZER_FILES):
         raise InputError(f"{folder} holds no tokenizer ({', '.join(TOKENIZER_FILES)}): download the whole checkpoint")
     # Otherwise transformers warns on import that torch is not installed.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        config = {} if model_type is None else {"config": AutoConfig.for_model(model_type)}
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **config)
+        tokenizer("a")  # which some damaged ones cannot do
     except Exception as error:  # each format raises its own
         raise InputError(
             f"{folder} holds no tokenizer that can be read ({reason_of(error)}): download it again"
         ) from error
+    _check_case(tokenizer, folder)
+    return tokenizer
+
+
+def _check_case(tokenizer: Any, folder: Path) -> None:
+    """Refuses to lower-case the texts of a vocabulary with upper-case pieces where no file says to do so."""
+    settings = folder / "tokenizer_config.json"
+    is_said = settings.exists() and "do_lower_case" in settings.read_text(encoding="utf-8")
+    if is_said or (folder / "tokenizer.json").exists() or not tokenizer.is_fast:
+        return
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    pieces = [piece for piece in tokenizer.get_vocab() if piece[:1] not in ("[", "<")]
+    upper_case = sum(piece != piece.lower() for piece in pieces)
+    if normalizer and normalizer.normalize_str("A") == "a" and upper_case > MOST_UPPER_CASE * len(pieces):
+        raise InputError(
+            f"{folder} has upper-case pieces and no {settings.name} with do_lower_case, without which texts are "
+            'lower-cased: write it, with {"do_lower_case": false} for a cased model'
+        )
+
+
+def check_vocabulary(tokenizer: Any, rows: int, name: str) -> None:
+    """Refuses a tokenizer with pieces that the word embeddings have no row for.
+
+    Special tokens without a row that the tokenizer does not add itself, such as a mask, are read as plain text.
+
+    Args:
+        tokenizer: from `load_tokenizer`.
+        rows: of the word embeddings.
+        name: of the checkpoint, for the error.
+
+    Raises:
+        InputError: naming the first such piece.
+    """
+    outside = {number: piece for piece, number in tokenizer.get_vocab().items() if number >= rows}
+    used = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.unk_token_id, *tokenizer("a")["input_ids"]}
+    unused = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special} - used
+    if wrong := sorted(outside.keys() - unused):
+        raise InputError(
+            f"the tokenizer in {name} has the piece {outside[wrong[0]]!r} with the number {wrong[0]} and the model "
+            f"only {rows} pieces: name a folder in which both belong together"
+        )
+    if outside:
+        tokenizer.split_special_tokens = True
+
+
+def filler_id(tokenizer: Any) -> int:
+    """The piece that stands for a text or a token without pieces: the unknown one, padding, or the first."""
+    return next((id for id in (tokenizer.unk_token_id, tokenizer.pad_token_id) if id is not None), 0)
 
 
 def encode(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int, long_texts: LongTexts = "cut") -> Pieces:
     """Splits texts, or pairs of texts, into pieces, with the special pieces of the tokenizer.
+
+    A text without any piece, such as an empty one where the tokenizer adds none, is one unknown piece.
 
     Args:
         tokenizer: the tokenizer of a checkpoint, from `load_tokenizer`.
@@ -118,14 +177,27 @@ def encode(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int, lo
         raise InputError(
             "the checkpoint has no tokenizer.json, which --long-texts windows needs: give --long-texts cut"
         )
-    lengths = np.array([len(ids) for ids in encoded["input_ids"]], np.int64)
-    long = [] if windows else [i for i, encoding in enumerate(encoded.encodings or ()) if encoding.overflowing]
-    whole = tokenizer(*([column[i] for i in long] for column in columns))["input_ids"] if long else []
+    rows = [ids or [filler_id(tokenizer)] for ids in encoded["input_ids"]]
+    lengths = np.array([len(ids) for ids in rows], np.int64)
+    truncated, cut = (0, 0) if windows else _count_cut(tokenizer, columns, encoded, lengths)
     return Pieces(
-        ids=np.concatenate(encoded["input_ids"]).astype(np.int32),
+        ids=np.concatenate(rows).astype(np.int32),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
         texts=np.array(encoded["overflow_to_sample_mapping"] if windows else range(len(texts)), np.int64),
-        token_type_ids=np.concatenate(encoded["token_type_ids"]).astype(np.int8) if pairs else None,
-        truncated=len(long),
-        cut=sum(map(len, whole)) - int(lengths[long].sum()),
+        token_type_ids=np.concatenate([ids or [0] for ids in encoded["token_type_ids"]]).astype(np.int8)
+        if pairs
+        else None,
+        truncated=truncated,
+        cut=cut,
     )
+
+
+def _count_cut(tokenizer: Any, columns: Sequence[Sequence[str]], encoded: Any, lengths: np.ndarray) -> tuple[int, int]:
+    """The number of texts that are cut, and of the pieces that are cut off."""
+    if encoded.encodings is None:  # written in Python, which does not say what it cuts
+        whole = tokenizer(*(list(column) for column in columns), return_attention_mask=False)["input_ids"]
+        more = np.array([len(ids) for ids in whole], np.int64) - lengths
+        return int((more > 0).sum()), int(more[more > 0].sum())
+    long = [i for i, encoding in enumerate(encoded.encodings) if encoding.overflowing]
+    whole = tokenizer(*([column[i] for i in long] for column in columns))["input_ids"] if long else []
+    return len(long), sum(map(len, whole)) - int(lengths[long].sum())

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import regex
 
+from jaxft.data.pieces import filler_id
 from jaxft.data.spans import Scheme, read_spans, write_tags
 from jaxft.data.vocabulary import Vocabulary
 
@@ -49,10 +50,15 @@ class TokenIds:
 
     @property
     def special_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The ids before and after a sentence."""
+        """The ids before and after a sentence: those of cls and sep, or what a tokenizer without them adds."""
         if isinstance(self.tokenizer, Vocabulary):
             return (), ()
-        return (self.tokenizer.cls_token_id,), (self.tokenizer.sep_token_id,)
+        named = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
+        if None not in named:
+            return (named[0],), (named[1],)
+        alone, whole = (self.tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+        start = next((i for i in range(len(whole)) if whole[i : i + len(alone)] == alone), 0)
+        return tuple(whole[:start]), tuple(whole[start + len(alone) :])
 
     def encode(self, tokens: Iterable[str]) -> None:
         """Encodes all tokens at once, which is much faster than one by one, and keeps their ids."""
@@ -73,7 +79,7 @@ class TokenIds:
     @property
     def unk_id(self) -> int:
         """The id of an unknown token."""
-        return self.tokenizer.unk if isinstance(self.tokenizer, Vocabulary) else self.tokenizer.unk_token_id
+        return self.tokenizer.unk if isinstance(self.tokenizer, Vocabulary) else filler_id(self.tokenizer)
 
     def __call__(self, token: str) -> tuple[int, ...]:
         """The ids of a token that `encode` has encoded, at least one."""

@@ -13,10 +13,11 @@ from jaxft.data.document import DEV, TEST, TRAIN
 from jaxft.data.examples import Examples, read_examples
 from jaxft.data.hub import checkpoint_folder
 from jaxft.data.memory import Table
-from jaxft.data.pieces import Pieces, encode, load_tokenizer
+from jaxft.data.pieces import Pieces, encode
 from jaxft.errors import InputError
 from jaxft.finetune.settings import Settings, Training
-from jaxft.models.bert import Encoder, open_checkpoint
+from jaxft.inference.open_encoder import open_encoder
+from jaxft.models.bert import Encoder
 from jaxft.training.settings import dev_share
 
 
@@ -71,8 +72,7 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
         seed=settings.seed,
     )
     folder = checkpoint_folder(settings.model)
-    tokenizer = load_tokenizer(folder)
-    encoder = open_checkpoint(
+    encoder, tokenizer = open_encoder(
         folder,
         max(1, len(examples.classes)),
         precision=settings.precision,
@@ -83,11 +83,6 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
     )
     _check_sizes(settings, encoder)
     pieces = encode(tokenizer, examples.texts, settings.max_length, settings.long_texts)
-    if pieces.ids.max() >= encoder.config.vocab_size:
-        raise InputError(
-            f"the tokenizer in {folder} has the piece {pieces.ids.max()} and the model only "
-            f"{encoder.config.vocab_size} pieces: name a folder in which both belong together"
-        )
     return Inputs(examples, pieces, folder, encoder, tokenizer)
 
 

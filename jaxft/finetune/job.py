@@ -6,7 +6,7 @@ References:
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,15 @@ from jaxft.finetune.ladder import ladder_rows
 from jaxft.finetune.plan import finetune_plan
 from jaxft.finetune.scores import selection_score, task_scores
 from jaxft.finetune.settings import COMMAND, Settings, Training
-from jaxft.finetune.stages import as_model, ema_decay, keeps_best, predict_examples, train_encoder, with_thresholds
+from jaxft.finetune.stages import (
+    as_model,
+    ema_decay,
+    encoder_stage,
+    keeps_best,
+    predict_examples,
+    train_encoder,
+    with_thresholds,
+)
 from jaxft.inference.encoder import EncoderModel
 from jaxft.inference.ensemble import Ensemble
 from jaxft.inference.load import MODEL, load
@@ -41,6 +49,7 @@ from jaxft.training.fitted import Fitted, fit_job
 from jaxft.training.predictions import Row, classified_rows, label_set_rows, number_rows
 from jaxft.training.run import Run, StageResult
 from jaxft.training.settings import flag
+from jaxft.training.stage import Stage
 from jaxft.training.summary import stage_row, trained_row
 
 Splits = Mapping[str, Split]
@@ -79,6 +88,7 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
         data=_describe_data(inputs, splits, settings),
         tokens=int(inputs.pieces.lengths.sum()),
         lines=_describe_inputs(inputs, splits),
+        stages=lambda: _stages(inputs, splits, rows, settings),
     )
 
 
@@ -103,6 +113,13 @@ def plans(inputs: Inputs, splits: Splits, rows: Mapping[str, Training]) -> dict[
         return {name: plan_of(train, split) for name, split in splits.items()}
     fold, split = next(iter(splits.items()))
     return {stage_of(number, fold): plan_of(train, split) for number, train in enumerate(rows.values())}
+
+
+def _stages(inputs: Inputs, splits: Splits, rows: Mapping[str, Training], settings: Settings) -> Iterator[Stage]:
+    """The stage of the first split of every row."""
+    split = next(iter(splits.values()))
+    for train in rows.values():
+        yield encoder_stage(inputs, split, replace(settings, train=train), inputs.encoder.params)
 
 
 def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
@@ -288,6 +305,7 @@ def _describe_inputs(inputs: Inputs, splits: Splits) -> list[str]:
         *examples.notes,
         f"{inputs.examples.name}: {len(examples.texts):,} texts of {len(pieces.ids) / len(examples.texts):.0f} word "
         f"pieces on average, padded to {', '.join(map(str, pieces.widths()))}; {_describe_long_texts(pieces)}",
+        *inputs.encoder.notes,
         f"the head reads {READ[inputs.encoder.config.pooling]}",
         *(
             f"{name}: {len(split.train):,} train, {len(split.dev):,} dev, {len(split.test):,} test"

@@ -60,52 +60,47 @@ def train_encoder(
         InputError: losses that stay not finite.
         Stopped: the run was asked to stop.
     """
+    run, params = run or Run(None), inputs.encoder.params
+    if settings.train.reinit_layers:
+        params = reinitialized(inputs.encoder, settings.train.reinit_layers, settings.seed)
+    elif settings.train.head == "probe" and not run.position(stage):
+        labels, weights = _standardized(inputs.examples, split), _class_weights(inputs.examples, split, settings)
+        params = with_probe(inputs, split.train, labels, params, settings, weights)
+    result = run_stage(run, encoder_stage(inputs, split, settings, params, stage))
+    return replace(result, params=_rescaled_head(result.params, *_mean_and_std(inputs.examples, split)))
+
+
+def encoder_stage(inputs: Inputs, split: Split, settings: Settings, params: Any, name: str = "train") -> Stage:
+    """The stage that trains one model from `params`; the other arguments are those of `train_encoder`."""
     train, task, encoder = settings.train, settings.task, inputs.encoder
-    mean, std = _mean_and_std(inputs.examples, split)
-    labels = inputs.examples.targets
-    if task == "regression":
-        labels = ((labels - mean) / std).astype(np.float32)
+    labels = _standardized(inputs.examples, split)
     batches = _batches(inputs, split.train, labels, train.batch_size)
     steps_per_epoch, num_layers = batches.steps_per_epoch, encoder.config.num_layers
     rows = inputs.pieces.rows(split.train)
     tokens_per_epoch = int(inputs.pieces.lengths[rows].mean() * steps_per_epoch * train.batch_size)
-    weights = None
-    if task == "classification":
-        weights = class_weights(settings.class_weights, labels[split.train], inputs.examples.classes)
-    params = reinitialized(encoder, train.reinit_layers, settings.seed) if train.reinit_layers else encoder.params
-    run = run or Run(None)
-    if train.head == "probe" and not train.reinit_layers and not run.position(stage):
-        params = with_probe(inputs, split.train, labels, params, settings, weights)
+    weights = _class_weights(inputs.examples, split, settings)
     plan = finetune_plan(train, num_layers, steps_per_epoch)
     score, mode = selection_score(task, settings.metric, inputs.examples)
-    result = run_stage(
-        run,
-        Stage(
-            name=stage,
-            plan=plan,
-            make_loss_fn=lambda phase: encoder_loss(
-                encoder, task, train.label_smoothing, frozen_layers(phase), weights
-            ),
-            optimizer=_optimizer(train),
-            labels=label_params(params, encoder_rules(num_layers)),
-            clip_norm=train.clip_norm,
-            params=params,
-            carry=(),
-            key=jax.random.fold_in(jax.random.key(settings.seed), 3),
-            batches=Batches(
-                lambda step: batches.training_batch(step, settings.seed), steps_per_epoch, tokens_per_epoch
-            ),
-            evaluate=_evaluation(inputs, split, settings, labels, mean, std) if len(split.dev) else None,
-            evaluate_every=train.evaluate_every or evaluate_every(train.epochs, steps_per_epoch, train.min_steps),
-            selection=Selection(
-                is_best=best_score(score, mode) if keeps_best(train, split) else None,
-                is_over=out_of_patience(score, train.patience, mode) if len(split.dev) else None,
-            ),
-            average=_average(train, plan, steps_per_epoch, split),
-            value_and_grad=partial(accumulate_gradients, num_microbatches=train.accumulation, weight="examples"),
+    return Stage(
+        name=name,
+        plan=plan,
+        make_loss_fn=lambda phase: encoder_loss(encoder, task, train.label_smoothing, frozen_layers(phase), weights),
+        optimizer=_optimizer(train),
+        labels=label_params(params, encoder_rules(num_layers)),
+        clip_norm=train.clip_norm,
+        params=params,
+        carry=(),
+        key=jax.random.fold_in(jax.random.key(settings.seed), 3),
+        batches=Batches(lambda step: batches.training_batch(step, settings.seed), steps_per_epoch, tokens_per_epoch),
+        evaluate=_evaluation(inputs, split, settings) if len(split.dev) else None,
+        evaluate_every=train.evaluate_every or evaluate_every(train.epochs, steps_per_epoch, train.min_steps),
+        selection=Selection(
+            is_best=best_score(score, mode) if keeps_best(train, split) else None,
+            is_over=out_of_patience(score, train.patience, mode) if len(split.dev) else None,
         ),
+        average=_average(train, plan, steps_per_epoch, split),
+        value_and_grad=partial(accumulate_gradients, num_microbatches=train.accumulation, weight="examples"),
     )
-    return replace(result, params=_rescaled_head(result.params, mean, std))
 
 
 def keeps_best(train: Training, split: Split) -> bool:
@@ -230,9 +225,10 @@ def losses(task: Task, logits: jax.Array, labels: jax.Array, label_smoothing: fl
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
-def _evaluation(inputs: Inputs, split: Split, settings: Settings, labels: np.ndarray, mean: float, std: float) -> Any:
+def _evaluation(inputs: Inputs, split: Split, settings: Settings) -> Any:
     """Makes the function that measures loss and scores on the dev texts."""
     task, examples = settings.task, inputs.examples
+    labels, (mean, std) = _standardized(examples, split), _mean_and_std(examples, split)
     held_out = _batches(inputs, split.dev, labels, settings.train.eval_batch_size)
     outputs_fn = jax.jit(encoder_outputs_fn(inputs.encoder))
 
@@ -269,6 +265,18 @@ def _mean_and_std(examples: Examples, split: Split) -> tuple[float, float]:
     """Mean and standard deviation of the training numbers; 0 and 1 where targets are not numbers."""
     targets = examples.targets[split.train]
     return (0.0, 1.0) if examples.classes else (float(targets.mean()), float(targets.std()) or 1.0)
+
+
+def _standardized(examples: Examples, split: Split) -> np.ndarray:
+    """The targets of all examples; numbers with the mean 0 and the standard deviation 1 over the training texts."""
+    mean, std = _mean_and_std(examples, split)
+    return examples.targets if examples.classes else ((examples.targets - mean) / std).astype(np.float32)
+
+
+def _class_weights(examples: Examples, split: Split, settings: Settings) -> np.ndarray | None:
+    if settings.task != "classification":
+        return None
+    return class_weights(settings.class_weights, examples.targets[split.train], examples.classes)
 
 
 def _rescaled_head(params: Any, mean: float, std: float) -> Any:

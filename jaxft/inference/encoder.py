@@ -15,14 +15,15 @@ import numpy as np
 
 from jaxft.data.document import Task
 from jaxft.data.examples import Text
-from jaxft.data.pieces import LongTexts, Pieces, encode, load_tokenizer
+from jaxft.data.pieces import LongTexts, Pieces, encode
 from jaxft.errors import TextError
 from jaxft.files import write_json
 from jaxft.inference import predictor
 from jaxft.inference.answers import as_answers, as_scores, describe_classes
 from jaxft.inference.batches import piece_batches, prediction_batch_size
-from jaxft.models.bert import Encoder, open_checkpoint
-from jaxft.models.bert_config import KINDS
+from jaxft.inference.open_encoder import open_encoder
+from jaxft.models.bert import Encoder
+from jaxft.models.bert_config import ARCHITECTURES
 from jaxft.models.hugging_face import POOLING_FILE, POOLINGS, to_checkpoint
 from jaxft.models.options import Pooling, Precision
 from jaxft.tensor_files import save_params
@@ -174,12 +175,14 @@ class EncoderModel:
         long_texts = description.get("long_texts", "cut")
         if long_texts not in get_args(LongTexts):
             raise ValueError(f"long texts {long_texts!r}")
-        encoder = open_checkpoint(folder, max(1, len(classes)), precision=precision, pooling=pooling)
+        encoder, tokenizer = open_encoder(
+            folder, max(1, len(classes)), precision=precision, pooling=pooling, draw_missing=False
+        )
         if not 2 < max_length <= encoder.config.longest:
             raise ValueError(f"max_length {max_length}")
         return cls(
             encoder=encoder,
-            tokenizer=load_tokenizer(folder),
+            tokenizer=tokenizer,
             task=task,
             classes=classes,
             max_length=max_length,
@@ -197,10 +200,7 @@ def _thresholds(description: Mapping[str, Any], classes: tuple[str, ...]) -> tup
 
 
 def _architecture(model_type: str, pooling: Pooling) -> str:
-    names = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert"}
-    names |= {"distilbert": "DistilBert", "electra": "Electra"}
-    assert names.keys() == KINDS.keys()
-    return names[model_type] + ("ForSequenceClassification" if pooling == "cls" else "Model")
+    return ARCHITECTURES[model_type] + ("ForSequenceClassification" if pooling == "cls" else "Model")
 
 
 def encoder_inputs(encoder: Encoder, batch: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -12,7 +12,6 @@ from typing import Any, Self
 import jax
 import numpy as np
 
-from jaxft.data.pieces import load_tokenizer
 from jaxft.data.spans import Scheme, Span, read_spans, write_tags
 from jaxft.data.tag_pieces import TagPieces, TokenIds, Unit, split_text, tag_pieces
 from jaxft.data.vocabulary import Vocabulary
@@ -20,8 +19,8 @@ from jaxft.errors import InputError
 from jaxft.files import write_json
 from jaxft.inference.answers import describe_classes, refuse_not_finite
 from jaxft.inference.batches import prediction_batch_size, window_batches
+from jaxft.inference.open_encoder import open_encoder
 from jaxft.inference.predictor import as_rows
-from jaxft.models.bert import open_checkpoint
 from jaxft.models.hugging_face import to_checkpoint
 from jaxft.models.tagger import TaggerConfig, TaggerFns
 from jaxft.tensor_files import load_params, save_params
@@ -200,8 +199,8 @@ class EntityTagger:
         params: dict[str, Any] = {"tagger": load_params(folder / "model.safetensors")}
         encoder = None
         if description["encoder"]:
-            encoder = open_checkpoint(folder / ENCODER, precision=config.precision)
-            params["encoder"], tokenizer = encoder.params, load_tokenizer(folder / ENCODER)
+            encoder, tokenizer = open_encoder(folder / ENCODER, new_head=True, precision=config.precision)
+            params["encoder"] = encoder.params
         else:
             tokenizer = Vocabulary.load(folder / "vocabulary.json")
             if len(tokenizer) != config.vocab_size:

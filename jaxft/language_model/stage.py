@@ -148,6 +148,11 @@ def lm_stage(texts: Texts, settings: LanguageModelSettings, params: Any, directi
     )
 
 
+def abstract_lm_stage(texts: Texts, settings: LanguageModelSettings, direction: Direction = "forward") -> Stage:
+    """The stage of a language model with the shapes of its parameters alone, for `jaxft.training.stage.check_stage`."""
+    return lm_stage(texts, settings, jax.eval_shape(lambda: random_lm(texts, settings)), direction)
+
+
 def lm_result(texts: Texts, params: Any, word_counts: dict[str, int], report: dict[str, Any]) -> StageResult:
     """The result of the stage, with the scores of its last evaluation first in the report."""
     last = report["evaluations"][-1]

@@ -20,18 +20,19 @@ import jax.numpy as jnp
 from flax import nnx, traverse_util
 
 from jaxft.errors import InputError
-from jaxft.models.bert_config import KINDS, BertConfig, bert_config
+from jaxft.models.bert_config import BertConfig, architecture_of, bert_config, kind_of, model_type_of
 from jaxft.models.bert_layers import Embeddings, Head, Layer, dense, linear, pool, recomputed, split_key
+from jaxft.models.checkpoint_files import read_checkpoint, read_config
 from jaxft.models.hugging_face import (
     fill_encoder,
-    read_checkpoint,
-    read_config,
     read_pooling,
     reads_first_token,
     to_parameters,
     without_head,
+    without_other_heads,
 )
 from jaxft.models.options import Pooling, Precision
+from jaxft.models.weight_table import check_finite
 
 
 class Bert(nnx.Module):
@@ -128,11 +129,13 @@ class Encoder:
         config: sizes and dropout probabilities.
         settings: content of its config.json.
         params: nested dict of float32 arrays.
+        notes: what the user should know of how it was read.
     """
 
     config: BertConfig
     settings: Mapping[str, Any]
     params: Any
+    notes: tuple[str, ...] = ()
 
     def apply(
         self,
@@ -177,36 +180,36 @@ def open_checkpoint(
     dropout: float | None = None,
     new_head: bool = False,
     pooling: Pooling | None = "cls",
+    draw_missing: bool = True,
 ) -> Encoder:
     """Reads a Hugging Face checkpoint.
 
     Args:
-        folder: holds config.json and the weights: model.safetensors, in one file or in shards, or pytorch_model.bin,
-            whose pickle is parsed and not run.
+        folder: holds config.json and the weights: model.safetensors or pytorch_model.bin, in one file or in shards; a
+            pickle is parsed and not run.
         num_labels: outputs of the head; None takes the head of the file, if it has one. A head that the file lacks is
-            drawn at random, and so is BERT's pooler below it.
+            drawn at random, and so is BERT's pooler below it. Heads of other tasks are left out.
         precision: of the matrix products; see `jaxft.models.products`.
         seed: of the parameters that are drawn at random.
         dropout: replaces every dropout probability in config.json.
-        new_head: draw the head at random even if the file has one.
+        new_head: leave out the head of the file, and draw the one that `num_labels` asks for at random.
         pooling: what the head reads. None takes what the checkpoint was made for: what its 1_Pooling/config.json names,
             the first token if the file has a classifier, or with BERT a pooler, and else the mean.
+        draw_missing: whether to draw a head that the file lacks; False refuses the file.
 
     Raises:
-        InputError: a file is missing or damaged, the model is of another kind, or the weights do not fit; the sentence
-            names every weight that does not.
+        InputError: a file is missing or damaged, the model is of another kind, the weights do not fit, or some are not
+            finite; the sentence names those.
     """
-    folder = Path(folder)
-    settings, state = read_config(folder), read_checkpoint(folder)
-    name = str(folder)
-    kind = KINDS.get(str(settings.get("model_type")))
-    if kind is None:
-        raise InputError(
-            f"the model in {name} is of type {settings.get('model_type')!r}: name a checkpoint of a type among "
-            f"{', '.join(sorted(KINDS))}"
-        )
-    pooling = pooling or read_pooling(folder) or ("cls" if reads_first_token(state, kind) else "mean")
-    arrays, problems = to_parameters(without_head(state) if new_head else state, kind, pooling)
+    folder, name = Path(folder), str(folder)
+    settings = read_config(folder)
+    kind, pooling = kind_of(settings, name), pooling or read_pooling(folder)
+    state, left_out = without_other_heads(read_checkpoint(folder), kind, architecture_of(settings), pooling)
+    pooling = pooling or ("cls" if reads_first_token(state, kind) else "mean")
+    if new_head:
+        state, own = without_head(state)
+        left_out = sorted({*left_out, *own})
+    arrays, problems = to_parameters(state, kind, pooling)
     stored_labels = arrays["head/out/bias"].shape[0] if "head/out/bias" in arrays else None
     if None not in (num_labels, stored_labels) and stored_labels != num_labels:
         raise InputError(
@@ -222,10 +225,13 @@ def open_checkpoint(
         config = replace(config, hidden_dropout=dropout, attention_dropout=dropout, head_dropout=dropout)
     template = nnx.to_pure_dict(_skeleton(config)[1])
     absent = {"pooler", "head"} & set(template) - {path.split("/")[0] for path in arrays}
-    if absent and num_labels is not None:
+    if absent and num_labels is not None and draw_missing:
         drawn = _drawn(config, seed)
         arrays |= traverse_util.flatten_dict({part: drawn[part] for part in absent}, sep="/")
-    return Encoder(config, settings, fill_encoder(arrays, template, problems, name))
+    check_finite(arrays, name)
+    params = fill_encoder(arrays, template, problems, name)
+    notes = (f"the head of the checkpoint ({', '.join(left_out)}) is left out",) if left_out else ()
+    return Encoder(config, {**settings, "model_type": model_type_of(settings, name)}, params, notes)
 
 
 def reinitialized(encoder: Encoder, top_layers: int, seed: int) -> Any:

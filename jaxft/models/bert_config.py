@@ -22,6 +22,66 @@ KINDS: dict[str, Kind] = {
 """the architecture, and the names of weights, for each `model_type` that a checkpoint may have"""
 
 
+ARCHITECTURES = {
+    "bert": "Bert",
+    "roberta": "Roberta",
+    "xlm-roberta": "XLMRoberta",
+    "camembert": "Camembert",
+    "distilbert": "DistilBert",
+    "electra": "Electra",
+}
+"""what the names of the classes of `transformers` begin with"""
+MOST_LAYERS = 1000
+"""layers that are too many to be meant"""
+
+
+def architecture_of(settings: Mapping[str, Any]) -> str:
+    """The class of `transformers` that config.json names, such as BertForMaskedLM; empty without one."""
+    names = settings.get("architectures")
+    return str(names[0]) if isinstance(names, list) and names else ""
+
+
+def model_type_of(settings: Mapping[str, Any], name: str) -> str:
+    """The type of the model, by `model_type` in config.json or else by the class that it names.
+
+    Examples:
+        >>> model_type_of({"architectures": ["XLMRobertaForMaskedLM"]}, "xlm")
+        'xlm-roberta'
+
+    Raises:
+        InputError: there is neither.
+    """
+    if (model_type := settings.get("model_type")) is not None:
+        return str(model_type)
+    classes = {f"{start}{end}": kind for kind, start in ARCHITECTURES.items() for end in ("For", "Model")}
+    architecture = architecture_of(settings)
+    found = next((kind for start, kind in classes.items() if architecture.startswith(start)), None)
+    if found is None:
+        raise InputError(
+            f"the config.json in {name} names no model_type: add what the model is, one of {', '.join(sorted(KINDS))}"
+        )
+    return found
+
+
+def kind_of(settings: Mapping[str, Any], name: str) -> Kind:
+    """The architecture that config.json names.
+
+    Args:
+        settings: content of config.json.
+        name: of the checkpoint, for errors.
+
+    Raises:
+        InputError: it is none of ours.
+    """
+    model_type = model_type_of(settings, name)
+    if model_type not in KINDS:
+        raise InputError(
+            f"the model in {name} is of type {model_type!r}: name a checkpoint of a type among "
+            f"{', '.join(sorted(KINDS))}"
+        )
+    return KINDS[model_type]
+
+
 def gelu(x: jax.Array) -> jax.Array:
     """x times the standard normal distribution function at x, by erf, which XLA computes faster than JAX's erfc.
 
@@ -97,37 +157,30 @@ def bert_config(
         pooler, num_labels, precision: as in `BertConfig`.
 
     Raises:
-        InputError: a value is missing, of the wrong type, or out of range.
+        InputError: a value is missing, of the wrong type, or out of range; or the model is no plain encoder.
     """
+    _check_encoder(settings, name)
     distilbert = kind == "distilbert"
 
-    def get(bert_key: str, distilbert_key: str | None = None, default: Any = None, value_type: type = int) -> Any:
-        key = distilbert_key if distilbert and distilbert_key else bert_key
-        value = settings.get(key)
-        value = default if value is None else value
-        if value is None:
-            raise InputError(f"{name} has a config.json without {key}: download it again")
-        typed = isinstance(value, value_type | int) and not isinstance(value, bool)
-        if not typed or (not isinstance(value, str) and value < 0):
-            raise InputError(f"{name} has a config.json with {key} {value!r}: download it again")
-        return value
-
-    dropout = get("hidden_dropout_prob", "dropout", 0.1, float)
+    get = _value_reader(settings, name, distilbert)
+    size = partial(get, least=1)
+    probability = partial(get, value_type=float, below=1)
+    dropout = probability("hidden_dropout_prob", "dropout", 0.1)
     pad = get("pad_token_id", default=1 if kind == "roberta" else 0)
     config = BertConfig(
         kind=kind,
-        vocab_size=get("vocab_size"),
-        embedding_size=get("embedding_size", default=get("hidden_size", "dim")),
-        hidden_size=get("hidden_size", "dim"),
-        num_layers=get("num_hidden_layers", "n_layers"),
-        num_heads=get("num_attention_heads", "n_heads"),
-        intermediate_size=get("intermediate_size", "hidden_dim"),
-        max_positions=get("max_position_embeddings"),
+        vocab_size=size("vocab_size"),
+        embedding_size=size("embedding_size", default=size("hidden_size", "dim")),
+        hidden_size=size("hidden_size", "dim"),
+        num_layers=size("num_hidden_layers", "n_layers", below=MOST_LAYERS),
+        num_heads=size("num_attention_heads", "n_heads"),
+        intermediate_size=size("intermediate_size", "hidden_dim"),
+        max_positions=size("max_position_embeddings"),
         token_types=0 if distilbert else get("type_vocab_size"),
         activation=get("hidden_act", "activation", "gelu", str),
         hidden_dropout=dropout,
-        attention_dropout=get("attention_probs_dropout_prob", "attention_dropout", 0.1, float),
-        head_dropout=get("classifier_dropout", "seq_classif_dropout", dropout, float),
+        attention_dropout=probability("attention_probs_dropout_prob", "attention_dropout", 0.1),
+        head_dropout=probability("classifier_dropout", "seq_classif_dropout", dropout),
         layer_norm_eps=get("layer_norm_eps", default=1e-12, value_type=float),
         initializer_range=get("initializer_range", default=0.02, value_type=float),
         pad_id=pad,
@@ -136,11 +189,71 @@ def bert_config(
         num_labels=num_labels,
         precision=precision,
     )
-    if not config.num_heads or config.hidden_size % config.num_heads:
+    _check_numbers(config, name)
+    return config
+
+
+def _value_reader(settings: Mapping[str, Any], name: str, distilbert: bool) -> Callable[..., Any]:
+    """Makes the function that reads and checks one value of config.json, by its key in BERT and in DistilBERT."""
+
+    def get(
+        bert_key: str,
+        distilbert_key: str | None = None,
+        default: Any = None,
+        value_type: type = int,
+        least: int = 0,
+        below: int = 2**31,
+    ) -> Any:
+        key = distilbert_key if distilbert and distilbert_key else bert_key
+        value = settings.get(key)
+        value = default if value is None else value
+        if value is None:
+            raise InputError(f"{name} has a config.json without {key}: download it again")
+        if not isinstance(value, value_type | int) or isinstance(value, bool):
+            raise InputError(f"{name} has a config.json with {key} {value!r}: download it again")
+        if not isinstance(value, str) and not least <= value < below:
+            raise InputError(
+                f"{name} has a config.json with {key} {value!r}: correct it to a number from {least}, below {below}"
+            )
+        return value
+
+    return get
+
+
+def _check_encoder(settings: Mapping[str, Any], name: str) -> None:
+    """Refuses decoders and other positions than absolute ones."""
+    for key in ("is_decoder", "add_cross_attention"):
+        if settings.get(key):
+            raise InputError(
+                f"{name} has a config.json with {key} true, and jaxft trains encoders, whose tokens see all others: "
+                "name the checkpoint of an encoder"
+            )
+    positions = settings.get("position_embedding_type")
+    if positions not in (None, "absolute"):
+        raise InputError(
+            f"{name} has positions of the type {positions!r}: name a checkpoint whose position_embedding_type is "
+            "'absolute'"
+        )
+
+
+def _check_numbers(config: BertConfig, name: str) -> None:
+    """Refuses numbers that do not fit each other, and an epsilon of 0."""
+    if config.layer_norm_eps <= 0:
+        raise InputError(f"{name} has a config.json with layer_norm_eps 0, which divides by 0: correct it, to 1e-12")
+    if config.hidden_size % config.num_heads:
         raise InputError(f"{name} has {config.num_heads} heads for {config.hidden_size} features: download it again")
+    if config.pad_id >= config.vocab_size:
+        raise InputError(
+            f"{name} has a config.json with pad_token_id {config.pad_id} and {config.vocab_size} pieces: correct it to "
+            "the number of the padding piece"
+        )
+    if config.longest < 1:
+        raise InputError(
+            f"{name} has a config.json with max_position_embeddings {config.max_positions}, of which the first "
+            f"{config.position_offset} are for padding: download it again"
+        )
     if config.activation not in ACTIVATIONS:
         raise InputError(
             f"{name} uses the activation {config.activation!r}: name a checkpoint with one of "
             f"{', '.join(sorted(ACTIVATIONS))}"
         )
-    return config

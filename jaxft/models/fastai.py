@@ -26,7 +26,7 @@ from jaxft.models.heads import Classifier
 from jaxft.models.options import Dropouts
 from jaxft.models.pickle_machine import read_pickle
 from jaxft.models.torch_file import is_state, read_tensors
-from jaxft.models.weight_table import Arrays, Row, assemble, fill
+from jaxft.models.weight_table import Arrays, Row, assemble, check_finite, fill
 
 ENCODER = (
     Row(r"0\.(?:module\.)?encoder\.weight", "encoder/embedding"),
@@ -232,6 +232,7 @@ def _config(arrays: Arrays, name: str, problems: Sequence[str]) -> AWDLSTMConfig
 
 
 def _filled(arrays: Arrays, template: Any, name: str, problems: Sequence[str]) -> dict[str, Any]:
+    check_finite(arrays, name)
     return fill(arrays, template, problems, f"{name} does not fit an AWD-LSTM", "name a file that fastai has saved")
 
 

@@ -1,10 +1,9 @@
-"""Reads and writes Hugging Face checkpoint folders: the configuration, and the weights by a table of their names.
+"""Weights of Hugging Face checkpoints by a table of their names, and what the head and the pooling of a checkpoint are.
 
 References:
     `transformers/models/{bert,roberta,distilbert,electra}/modeling_*.py`, for the names.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,15 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 from flax import traverse_util
-from safetensors import SafetensorError, safe_open
 
-from jaxft.errors import InputError
+from jaxft.models.checkpoint_files import read_object
 from jaxft.models.options import Pooling
-from jaxft.models.torch_file import is_state, read_tensors
 from jaxft.models.weight_table import Arrays, Row, assemble, fill
 
 POOLING_FILE = "1_Pooling/config.json"
-SINGLE, INDEX, PICKLED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
 
 
 @dataclass(frozen=True)
@@ -97,13 +93,15 @@ HEADS: Mapping[str, Sequence[ParameterName]] = {
 }
 POOLED_HEAD = _dense("classifier", "head/out")
 """the head that reads the mean or the maximum of the last layer, which transformers does not have"""
-_PREFIX = rf"(?:(?:{'|'.join(ENCODERS)})\.)?"
-_UNUSED = (
-    Row(rf"{_PREFIX}embeddings\.(?:position|token_type)_ids", how="ignore"),
-    # The heads of pretraining.
-    Row(r"(?:cls|lm_head|generator_predictions|generator_lm_head|discriminator_predictions)\..*", how="ignore"),
-    Row(r"vocab_(?:transform|layer_norm|projector)\..*", how="ignore"),
+_BASE = rf"(?:{'|'.join(ENCODERS)}|xlm_roberta|camembert)\."
+_PREFIX = rf"(?:{_BASE})?"
+_ENCODER = re.compile(rf"{_BASE}|(?:embeddings|embeddings_project|encoder|transformer|pooler)\.")
+_UNUSED = (Row(rf"{_PREFIX}embeddings\.(?:position|token_type)_ids", how="ignore"),)
+_HEADS = re.compile(
+    r"(?:cls|lm_head|predictions|generator_predictions|generator_lm_head|discriminator_predictions|vocab_transform"
+    r"|vocab_layer_norm|vocab_projector|qa_outputs|sequence_summary|classifier|pre_classifier)\."
 )
+"""heads of any task; where the names of the encoder begin with that of its kind, all the others are of heads"""
 
 
 def _head(kind: str, pooling: Pooling) -> Sequence[ParameterName]:
@@ -155,13 +153,15 @@ POOLINGS: Mapping[str, Pooling] = {
 def read_pooling(folder: Path) -> Pooling | None:
     """The pooling in 1_Pooling/config.json; None without such a file, or if it names another pooling or several.
 
+    Early checkpoints of sentence-transformers have it beside the folder of the encoder, 0_Transformer.
+
     Raises:
         InputError: the file is not a JSON object.
     """
-    path = folder / POOLING_FILE
+    path = (folder.parent if folder.name == "0_Transformer" else folder) / POOLING_FILE
     if not path.is_file():
         return None
-    content = _read_object(path)
+    content = read_object(path)
     mode = content.get("pooling_mode")
     named: list[Pooling] = [
         pooling for name, pooling in POOLINGS.items() if content.get(name) is True or mode == pooling
@@ -179,72 +179,37 @@ def reads_first_token(state: Arrays, kind: str) -> bool:
     return any(re.match(rf"{_PREFIX}({layers})\.", name) for name in state)
 
 
-def without_head(state: Arrays) -> dict[str, np.ndarray]:
-    """The weights of a checkpoint without those of its classifier."""
-    return {name: array for name, array in state.items() if not re.match(r"(pre_)?classifier\.", name)}
+def without_other_heads(
+    state: Arrays, kind: str, architecture: str, pooling: Pooling | None
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The weights without heads of other tasks than the classification of texts, and the names of these heads.
 
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The content of config.json.
-
-    Raises:
-        InputError: the file is missing, or its content is not a JSON object.
+    Args:
+        state: weights by name.
+        kind: the architecture.
+        architecture: name of the class in transformers, such as BertForQuestionAnswering; empty if it is not known.
+        pooling: what the head is known to read; None if it is not known.
     """
-    return _read_object(folder / "config.json")
+    own = ("classifier", "pre_classifier") if _classifies_texts(state, kind, architecture, pooling) else ()
+    has_base = any(re.match(_BASE, name) for name in state)
+    kept, dropped = {}, {}
+    for name, array in state.items():
+        is_head = not _ENCODER.match(name) and (has_base or _HEADS.match(name))
+        (dropped if is_head and name.partition(".")[0] not in own else kept)[name] = array
+    return kept, sorted({name.partition(".")[0] for name in dropped})
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): name a folder with a checkpoint") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error}): download it again") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is not a JSON object: download it again")
-    return content
+def _classifies_texts(state: Arrays, kind: str, architecture: str, pooling: Pooling | None) -> bool:
+    """Whether the classifier of a checkpoint, if it has one, is for whole texts and not for tokens or choices."""
+    if task := re.search(r"For(\w+)$", architecture):
+        return task[1] == "SequenceClassification"
+    if pooling in ("mean", "max"):
+        return True
+    layer = {"bert": rf"{_PREFIX}pooler\.", "distilbert": r"pre_classifier\."}.get(kind, r"classifier\.dense\.")
+    return any(re.match(layer, name) for name in state)
 
 
-def read_checkpoint(folder: Path) -> dict[str, np.ndarray]:
-    """The weights in a folder, by name.
-
-    Raises:
-        InputError: the folder has no weights, a shard is missing, or a file is damaged.
-    """
-    if (folder / SINGLE).exists():
-        return _read_safetensors(folder / SINGLE)
-    if (folder / INDEX).exists():
-        return _read_shards(folder)
-    if (folder / PICKLED).exists():
-        tree = read_tensors((folder / PICKLED).read_bytes(), str(folder / PICKLED))
-        if not is_state(tree):
-            raise InputError(f"{folder / PICKLED} holds no state_dict of tensors: convert it to safetensors")
-        return tree
-    raise InputError(f"{folder} holds neither {SINGLE} nor {INDEX} nor {PICKLED}: name a folder with a checkpoint")
-
-
-def _read_shards(folder: Path) -> dict[str, np.ndarray]:
-    try:
-        shards = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-        names = sorted({Path(shard).name for shard in shards.values()})
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"{folder / INDEX} is not an index of shards ({error}): download it again") from error
-    state: dict[str, np.ndarray] = {}
-    for name in names:
-        if not (folder / name).exists():
-            raise InputError(f"{folder} lacks the shard {name} that {INDEX} names: download it again")
-        state |= _read_safetensors(folder / name)
-    missing = sorted(set(shards) - set(state))
-    if missing:
-        raise InputError(f"the shards in {folder} lack {', '.join(missing)}: download them again")
-    return state
-
-
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with safe_open(path, framework="np") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file handle is not a mapping)
-    except SafetensorError as error:
-        raise InputError(f"{path} is damaged or not a safetensors file ({error}): download it again") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+def without_head(state: Arrays) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The weights of a checkpoint without those of its classifier, and the names of what is left out."""
+    kept = {name: array for name, array in state.items() if not re.match(r"(pre_)?classifier\.", name)}
+    return kept, sorted({name.partition(".")[0] for name in state if name not in kept})

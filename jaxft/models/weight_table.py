@@ -1,6 +1,6 @@
 """Converts weights of other libraries to our parameters, by a table of names.
 
-Every key of a file and every parameter has to occur in the table; one error lists everything that does not.
+Every key of a file and every parameter has to occur in the table; one error lists what does not.
 `jaxft.models.fastai` and `jaxft.models.hugging_face` hold the tables.
 """
 
@@ -16,6 +16,8 @@ from flax import traverse_util
 from jaxft.errors import InputError
 
 Arrays = Mapping[str, np.ndarray]
+MAX_LISTED = 6
+"""number of problems that an error names"""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def assemble(state: Arrays, rows: Sequence[Row]) -> tuple[dict[str, np.ndarray],
                 # "V" is the kind of bfloat16.
                 problems.append(f"{key} is {array.dtype} {array.shape}")
                 continue
-            value = array.astype(np.float32)
+            with np.errstate(over="ignore"):  # `check_finite` tells of what becomes infinite
+                value = array.astype(np.float32)
             if row.how == "sum":
                 parts[path] = parts.get(path, 0) + 1
             if row.how == "sum" and path in arrays and arrays[path].shape == value.shape:
@@ -104,5 +107,33 @@ def fill(arrays: Arrays, template: Any, problems: Sequence[str], complaint: str,
             filled[keys] = jnp.asarray(array)
     problems += [f"nothing takes {path}" for path in arrays if path not in used]
     if problems:
-        raise InputError(f"{complaint} ({'; '.join(problems)}): {remedy}")
+        raise InputError(f"{complaint} ({some_of(problems)}): {remedy}")
     return traverse_util.unflatten_dict(filled)
+
+
+def check_finite(arrays: Arrays, name: str) -> None:
+    """Refuses weights that are NaN or infinite.
+
+    Args:
+        arrays: by path.
+        name: of the file or folder, for the error.
+
+    Raises:
+        InputError: naming the weights.
+    """
+    if wrong := [path for path, array in arrays.items() if not np.isfinite(array).all()]:
+        raise InputError(
+            f"{name} holds numbers that are not finite (in {some_of(wrong, ', ')}): take another copy of it"
+        )
+
+
+def some_of(items: Sequence[str], separator: str = "; ") -> str:
+    """The first of many items, and how many there are.
+
+    Examples:
+        >>> some_of(["a", "b"]), some_of([str(number) for number in range(200)], ", ")
+        ('a; b', '0, 1, 2, 3, 4, 5, and 194 more of 200')
+    """
+    if len(items) <= MAX_LISTED + 2:
+        return separator.join(items)
+    return separator.join([*items[:MAX_LISTED], f"and {len(items) - MAX_LISTED:,} more of {len(items):,}"])

@@ -14,13 +14,13 @@ from jaxft.data.duplicates import text_key
 from jaxft.data.files import expanded, file_hash
 from jaxft.data.hub import checkpoint_folder
 from jaxft.data.memory import Table
-from jaxft.data.pieces import load_tokenizer
 from jaxft.data.spans import Sentence, count_orphans, read_spans
 from jaxft.data.tag_pieces import TagPieces, TokenIds, Unit, guess_unit, tag_pieces
 from jaxft.data.tagged_files import TaggedSentences, read_sentences
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
-from jaxft.models.bert import Encoder, open_checkpoint
+from jaxft.inference.open_encoder import open_encoder
+from jaxft.models.bert import Encoder
 from jaxft.models.tagger import TaggerConfig, TaggerFns
 from jaxft.ner.files import PARTS, choose_files
 from jaxft.ner.preview import preview_lines
@@ -92,8 +92,8 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
         tokenizer: Any = Vocabulary.build(counts, min_count=settings.model.min_count)
     else:
         folder = checkpoint_folder(settings.encoder, "--encoder")
-        tokenizer = load_tokenizer(folder)
-        encoder = open_checkpoint(folder, precision=settings.precision, seed=settings.seed)
+        encoder, tokenizer = open_encoder(folder, new_head=True, precision=settings.precision, seed=settings.seed)
+        lines = [*lines, *encoder.notes]
         if settings.max_length > encoder.config.longest:
             raise InputError(
                 f"--max-length {settings.max_length} is more than the encoder reads: give at most "

@@ -18,7 +18,7 @@ from jaxft.data.spans import read_spans
 from jaxft.inference.load import MODEL, load
 from jaxft.ner.inputs import Inputs, describe_data, read_inputs
 from jaxft.ner.settings import COMMAND, Settings, comparison_settings
-from jaxft.ner.stages import SCORE, as_model, ner_plan, part_scores, train_tagger
+from jaxft.ner.stages import SCORE, as_model, ner_plan, part_scores, tagger_stage, train_tagger
 from jaxft.optim.phases import Plan
 from jaxft.training import job
 from jaxft.training.comparison import comparison_row, stage_of, train_rows, write_comparison
@@ -53,6 +53,7 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
         data=data,
         tokens=sum(int((pieces.tags >= 0).sum()) for pieces in inputs.pieces.values()),
         lines=[*_describe_sentences(data), *describe_duplicates(duplicates, splits, "sentence"), *inputs.lines],
+        stages=lambda: (tagger_stage(inputs, row) for row in comparison_settings(settings).values()),
     )
 
 

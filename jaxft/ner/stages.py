@@ -70,37 +70,39 @@ def train_tagger(
         InputError: losses that stay not finite.
         Stopped: the run was asked to stop.
     """
+    return run_stage(run or Run(None), tagger_stage(inputs, settings, stage, seed))
+
+
+def tagger_stage(inputs: Inputs, settings: Settings, name: str = "train", seed: int = 0) -> Stage:
+    """The stage that trains one tagger; the arguments are those of `train_tagger`."""
     train, fns, pieces = settings.train, inputs.fns, inputs.pieces["train"]
     params, count = fns.init(seed), len(pieces.lengths)
     batches = window_batches(pieces, np.arange(count), train.batch_size, quantile_widths(pieces.lengths))
     tokens_per_step = int((pieces.tags >= 0).mean() * pieces.lengths.mean() * batches.steps_per_epoch)
-    return run_stage(
-        run or Run(None),
-        Stage(
-            name=stage,
-            plan=ner_plan(settings, fns.encoder, batches.steps_per_epoch),
-            make_loss_fn=lambda phase: fns.loss,
-            optimizer=optax.adamw(1.0, weight_decay=train.weight_decay, mask=decay_mask(("bias", "norm", "crf"))),
-            labels=label_params(params, RULES),
-            clip_norm=train.clip_norm,
-            params=params,
-            carry=(),
-            key=jax.random.fold_in(jax.random.key(seed), 4),
-            batches=Batches(
-                lambda step: batches.training_batch(step, seed),
-                batches.steps_per_epoch,
-                tokens_per_epoch=tokens_per_step * min(train.batch_size, count),
-            ),
-            evaluate=_evaluation(inputs, train.eval_batch_size),
-            evaluate_every=evaluate_every(train.epochs, batches.steps_per_epoch, train.min_steps),
-            selection=Selection(
-                is_best=best_score(SCORE),
-                is_over=out_of_patience(SCORE, train.patience),
-                rate_scale=_plateau_scale(train) if settings.schedule == "plateau" else None,
-            ),
-            average=None if train.ema_decay is None else averaging.ema(train.ema_decay),
-            value_and_grad=_adversarial(inputs, train.fgm) if train.fgm else None,
+    return Stage(
+        name=name,
+        plan=ner_plan(settings, fns.encoder, batches.steps_per_epoch),
+        make_loss_fn=lambda phase: fns.loss,
+        optimizer=optax.adamw(1.0, weight_decay=train.weight_decay, mask=decay_mask(("bias", "norm", "crf"))),
+        labels=label_params(params, RULES),
+        clip_norm=train.clip_norm,
+        params=params,
+        carry=(),
+        key=jax.random.fold_in(jax.random.key(seed), 4),
+        batches=Batches(
+            lambda step: batches.training_batch(step, seed),
+            batches.steps_per_epoch,
+            tokens_per_epoch=tokens_per_step * min(train.batch_size, count),
         ),
+        evaluate=_evaluation(inputs, train.eval_batch_size),
+        evaluate_every=evaluate_every(train.epochs, batches.steps_per_epoch, train.min_steps),
+        selection=Selection(
+            is_best=best_score(SCORE),
+            is_over=out_of_patience(SCORE, train.patience),
+            rate_scale=_plateau_scale(train) if settings.schedule == "plateau" else None,
+        ),
+        average=None if train.ema_decay is None else averaging.ema(train.ema_decay),
+        value_and_grad=_adversarial(inputs, train.fgm) if train.fgm else None,
     )
 
 

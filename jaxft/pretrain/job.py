@@ -26,6 +26,7 @@ from jaxft.language_model.overview import describe_sizes, describe_texts
 from jaxft.language_model.small_corpus import with_fitting_rows
 from jaxft.language_model.stage import (
     LANGUAGE_MODEL,
+    abstract_lm_stage,
     as_language_model,
     directions,
     encoder_config,
@@ -137,6 +138,7 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
         ],
         files={"vocabulary.json": texts.store.vocabulary.save},
         estimate=lambda: stage_seconds(texts, settings.precision, stages, encoder_config(texts, settings)),
+        stages=lambda: (abstract_lm_stage(texts, settings, one) for one in directions(settings.direction)),
     )
 
 

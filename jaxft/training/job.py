@@ -1,7 +1,7 @@
 """What every training job does: reads, records what the run is, trains in its folder, writes the result."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from jaxft.training.preview import Plans, preview
 from jaxft.training.process import set_up
 from jaxft.training.run import Run
 from jaxft.training.run_folder import locked, new_run_folder, record_config, run_config
+from jaxft.training.stage import Stage, check_stage
 from jaxft.training.trackers import Sink, open_trackers, require_trackers
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Prepared:
         lines: what the run prints about the data before training.
         files: functions that write the files a run keeps from its start, by file name.
         estimate: returns the estimated seconds of each stage, for `--dry-run`; None without an estimate.
+        stages: makes the stages, which `--dry-run` checks; those that differ in nothing but data may be left out.
     """
 
     settings: Any
@@ -47,6 +49,7 @@ class Prepared:
     lines: Sequence[str]
     files: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
     estimate: Callable[[], Mapping[str, float]] | None = None
+    stages: Callable[[], Iterable[Stage]] = tuple
 
 
 def predict_hint(settings: Any) -> str:
@@ -154,6 +157,8 @@ class Job:
         require_trackers(settings.track)
         if settings.dry_run:
             prepared = self.prepare(settings, None)
+            for stage in prepared.stages():
+                check_stage(stage)
             seconds = None if prepared.estimate is None else prepared.estimate()
             print(preview(prepared.settings, prepared.lines, prepared.plans, seconds))
             return

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -147,6 +147,29 @@ def run_stage(run: Run, stage: Stage) -> StageResult:
         [0.004, 0.0]
     """
     return _StageRun(run, stage).train()
+
+
+def check_stage(stage: Stage) -> None:
+    """Builds the optimizer of every phase and takes one abstract step with each, which computes and compiles nothing.
+
+    Args:
+        stage: what would be trained; its `params` and `carry` may be shapes, as from `jax.eval_shape`.
+
+    Raises:
+        ValueError, TypeError, InputError: what the first step of a run would raise.
+    """
+    batch = stage.batches.batch(0)
+    for index, phase in enumerate(stage.plan):
+        tx = stage.transformation(index)
+        create = partial(TrainState.create, tx=tx, average=stage.average)
+        state = jax.eval_shape(
+            lambda params, carry, key, create=create: create(params, key=key, carry=carry),
+            stage.params,
+            stage.carry,
+            stage.key,
+        )
+        step = make_train_step(stage.make_loss_fn(phase), tx, stage.average, stage.value_and_grad)
+        jax.eval_shape(step, state, batch)
 
 
 class _StageRun:

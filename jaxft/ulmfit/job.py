@@ -5,7 +5,7 @@ References:
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from jaxft.language_model.overview import describe_sizes, describe_texts
 from jaxft.language_model.small_corpus import has_enough_text, with_fitting_rows
 from jaxft.language_model.stage import (
     LANGUAGE_MODEL,
+    abstract_lm_stage,
     as_language_model,
     directions,
     encoder_config,
@@ -43,11 +44,13 @@ from jaxft.training.predictions import classified_rows
 from jaxft.training.run import Run, StageResult
 from jaxft.training.run_folder import run_config
 from jaxft.training.scores import classification_scores, metric_score, score_name
+from jaxft.training.stage import Stage
 from jaxft.training.summary import stage_row, trained_row
 from jaxft.ulmfit.presets import COMMAND
 from jaxft.ulmfit.settings import Settings
 from jaxft.ulmfit.stages import (
     CLASSIFIER,
+    abstract_classifier_stage,
     as_classifier,
     open_corpus_of,
     plans,
@@ -105,6 +108,7 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
         lines=[*corpus.notes(), *_describe_inputs(corpus, texts), *lines],
         files={"vocabulary.json": texts.store.vocabulary.save},
         estimate=lambda: stage_seconds(texts, settings.precision, stages, encoder_config(texts, settings)),
+        stages=lambda: _stages(texts, settings),
     )
 
 
@@ -117,6 +121,14 @@ def _describe_inputs(corpus: Corpus, texts: Texts) -> list[str]:
         *_describe_splits(texts),
         *describe_texts(corpus, texts),
     ]
+
+
+def _stages(texts: Texts, settings: Settings) -> Iterator[Stage]:
+    """The stages that will be trained, with the shapes of their parameters alone."""
+    for direction in directions(settings.direction):
+        if lm_plan(settings) and settings.language_model is None:
+            yield abstract_lm_stage(texts, settings, direction)
+        yield abstract_classifier_stage(texts, settings, direction)
 
 
 def _fitted(settings: Settings, texts: Texts) -> tuple[Settings, list[str]]:

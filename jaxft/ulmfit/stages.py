@@ -130,18 +130,60 @@ def train_classifier(
         InputError: losses that stay not finite, or one text per step.
         Stopped: the run was asked to stop.
     """
-    stage = settings.classifier
-    graphdef, state, batch_stats = nnx.split(_random_classifier(texts, settings), nnx.Param, nnx.BatchStat)
-    params, statistics = nnx.to_pure_dict(state), nnx.to_pure_dict(batch_stats)
+    graphdef, params, statistics = _random_classifier(texts, settings)
     if lm_params is not None:
         params = {**params, "encoder": lm_params["encoder"]}
-    read = texts.in_direction(direction)
-    batches = _training_batches(read, settings)
-    dev = _evaluation_batches(read, read.dev, settings, stage.eval_batch_size)
-    logits_fn = jax.jit(classifier_logits_fn(graphdef))
+    run, read = run or Run(None), texts.in_direction(direction)
+    has_begun = run.position(stage_name(CLASSIFIER, direction))
+    fits = 2 * len(texts.store.classes) <= settings.classifier.head_hidden
+    if settings.classifier.head == "probe" and fits and not has_begun:
+        weights = _class_weights(texts, settings)
+        params, statistics = with_probe(read, settings, graphdef, params, statistics, weights)
+    result = run_stage(run, _classifier_stage(texts, settings, graphdef, params, statistics, direction))
+    return as_classifier(texts, settings, result, direction), result
 
-    labels, classes = texts.store.labels, texts.store.classes
-    metric = settings.metric or default_metric(labels[texts.train], len(classes))
+
+def abstract_classifier_stage(texts: Texts, settings: Settings, direction: Direction = "forward") -> Stage:
+    """The stage of a classifier with the shapes of its parameters alone, for `jaxft.training.stage.check_stage`."""
+    graphdef, params, statistics = nnx.eval_shape(lambda: _random_classifier(texts, settings))
+    return _classifier_stage(texts, settings, graphdef, params, statistics, direction)
+
+
+def _classifier_stage(
+    texts: Texts, settings: Settings, graphdef: nnx.GraphDef, params: Any, statistics: Any, direction: Direction
+) -> Stage:
+    """The stage that trains a classifier from its parameters and the statistics of its norms."""
+    stage, read = settings.classifier, texts.in_direction(direction)
+    batches = _training_batches(read, settings)
+    documents = batches.steps_per_epoch * min(stage.batch_size, len(texts.train))
+    words = int(texts.store.lengths[texts.train].mean() * documents)
+    loss_fn = classification_loss(graphdef, _class_weights(texts, settings))
+    metric = _metric(texts, settings)
+    return Stage(
+        name=stage_name(CLASSIFIER, direction),
+        plan=classifier_plan(settings, batches.steps_per_epoch),
+        make_loss_fn=lambda phase: loss_fn,
+        optimizer=adam(stage.b1, stage.b2, stage.weight_decay),
+        labels=label_params(params, classifier_rules(settings.model.num_layers)),
+        clip_norm=stage.clip_norm,
+        params=params,
+        carry=statistics,
+        key=jax.random.fold_in(jax.random.key(settings.seed), 2),
+        batches=Batches(
+            lambda step: batches.training_batch(step, settings.seed),
+            batches.steps_per_epoch,
+            tokens_per_epoch=words,
+        ),
+        evaluate=_evaluation(read, settings, graphdef) if len(texts.dev) else None,
+        selection=Selection(is_best=_is_best(metric, len(texts.dev))),
+    )
+
+
+def _evaluation(texts: Texts, settings: Settings, graphdef: nnx.GraphDef) -> Callable[[Any, Any], dict[str, float]]:
+    """Makes the function that measures loss and scores on the dev texts."""
+    dev = _evaluation_batches(texts, texts.dev, settings, settings.classifier.eval_batch_size)
+    logits_fn = jax.jit(classifier_logits_fn(graphdef))
+    labels, metric = texts.store.labels, _metric(texts, settings)
     score = score_name(metric)
 
     def evaluate(params: Any, statistics: Any) -> dict[str, float]:
@@ -153,36 +195,16 @@ def train_classifier(
             scores[score] = metric_score(metric, labels[texts.dev], softmax(logits, axis=1))
         return scores
 
-    documents = batches.steps_per_epoch * min(stage.batch_size, len(texts.train))
-    words = int(texts.store.lengths[texts.train].mean() * documents)
-    weights = class_weights(settings.class_weights, labels[texts.train], classes)
-    run = run or Run(None)
-    has_begun = run.position(stage_name(CLASSIFIER, direction))
-    if stage.head == "probe" and 2 * len(classes) <= stage.head_hidden and not has_begun:
-        params, statistics = with_probe(read, settings, graphdef, params, statistics, weights)
-    loss_fn = classification_loss(graphdef, weights)
-    result = run_stage(
-        run,
-        Stage(
-            name=stage_name(CLASSIFIER, direction),
-            plan=classifier_plan(settings, batches.steps_per_epoch),
-            make_loss_fn=lambda phase: loss_fn,
-            optimizer=adam(stage.b1, stage.b2, stage.weight_decay),
-            labels=label_params(params, classifier_rules(settings.model.num_layers)),
-            clip_norm=stage.clip_norm,
-            params=params,
-            carry=statistics,
-            key=jax.random.fold_in(jax.random.key(settings.seed), 2),
-            batches=Batches(
-                lambda step: batches.training_batch(step, settings.seed),
-                batches.steps_per_epoch,
-                tokens_per_epoch=words,
-            ),
-            evaluate=evaluate if len(texts.dev) else None,
-            selection=Selection(is_best=_is_best(metric, len(texts.dev))),
-        ),
-    )
-    return as_classifier(texts, settings, result, direction), result
+    return evaluate
+
+
+def _metric(texts: Texts, settings: Settings) -> Metric:
+    """The metric that chooses the weights."""
+    return settings.metric or default_metric(texts.store.labels[texts.train], len(texts.store.classes))
+
+
+def _class_weights(texts: Texts, settings: Settings) -> np.ndarray | None:
+    return class_weights(settings.class_weights, texts.store.labels[texts.train], texts.store.classes)
 
 
 def with_probe(
@@ -222,11 +244,11 @@ def _is_best(metric: Metric, dev_texts: int) -> Callable[[Evaluations], bool] | 
     return best_score(score_name(metric), metric_mode(metric))
 
 
-def _random_classifier(texts: Texts, settings: Settings) -> Classifier:
-    """A classifier for the classes of `texts`, drawn by the seed."""
+def _random_classifier(texts: Texts, settings: Settings) -> tuple[nnx.GraphDef, Any, Any]:
+    """The graph, parameters and statistics of a classifier for the classes of `texts`, drawn by the seed."""
     stage = settings.classifier
     dropouts = stage.dropout.scaled(stage.drop_mult)
-    return Classifier(
+    classifier = Classifier(
         encoder_config(texts, settings),
         len(texts.store.classes),
         dropouts,
@@ -236,6 +258,8 @@ def _random_classifier(texts: Texts, settings: Settings) -> Classifier:
         max_length=stage.max_length,
         bptt=settings.lm.bptt,
     )
+    graphdef, params, statistics = nnx.split(classifier, nnx.Param, nnx.BatchStat)
+    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(statistics)
 
 
 def as_classifier(

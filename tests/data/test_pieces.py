@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from jaxft.data.pieces import encode, load_tokenizer
+from jaxft.errors import InputError
+from tests.checkpoints import write_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +49,52 @@ def test_the_values_of_windows_are_averaged_in_the_order_of_the_texts(tokenizer)
     expected = [part.mean() for part in np.split(values[:, 0], np.cumsum(counts)[:-1])]
     np.testing.assert_allclose(pieces.means(texts, values)[:, 0], expected)
     assert pieces.rows(np.array([], np.int64)).tolist() == []
+
+
+@pytest.fixture(scope="module", params=["wordpiece", "slow"])
+def fast_or_slow(request, tmp_path_factory):
+    folder = write_checkpoint(tmp_path_factory.mktemp("checkpoint"), tokenizer=request.param)
+    return load_tokenizer(folder)
+
+
+def test_what_a_tokenizer_written_in_python_cuts_is_counted_as_well(fast_or_slow):
+    pieces = encode(fast_or_slow, [("good film " * 20,), ("bad",), ("so " * 7,)], 8)
+    assert pieces.lengths.tolist() == [8, 3, 8]
+    assert (pieces.truncated, pieces.cut) == (2, 34 + 1)
+    pairs = encode(fast_or_slow, [("good film " * 5, "bad " * 3), ("so", "then")], 12)
+    assert (pairs.truncated, pairs.cut) == (1, 10 + 3 + 3 - 12)
+
+
+def test_a_tokenizer_written_in_python_makes_no_windows(fast_or_slow):
+    if not fast_or_slow.is_fast:
+        with pytest.raises(InputError, match=r"no tokenizer\.json, which --long-texts windows needs"):
+            encode(fast_or_slow, [("good film " * 20,)], 8, "windows")
+
+
+def test_a_text_without_pieces_is_one_unknown_piece(tmp_path):
+    tokenizer = load_tokenizer(write_checkpoint(tmp_path, tokenizer="no cls"))
+    pieces = encode(tokenizer, [("",), ("good",), ("\u200b",)], 8)
+    assert pieces.lengths.tolist() == [1, 1, 1]
+    assert pieces.ids[0] == pieces.ids[2] == tokenizer.unk_token_id
+    pairs = encode(tokenizer, [("", ""), ("good", "bad")], 8)
+    assert pairs.token_type_ids is not None
+    assert pairs.token_type_ids.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "settings", [None, '{"model_max_length": 512}', '{"do_lower_case": false}', '{"do_lower_case": true}']
+)
+def test_a_cased_vocabulary_needs_its_settings(settings, tmp_path):
+    folder = write_checkpoint(tmp_path, tokenizer=None)
+    cased = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "Ada", "Rome", "in", "the", "##ly"]
+    (folder / "vocab.txt").write_text("\n".join(cased))
+    if settings is not None:
+        (folder / "tokenizer_config.json").write_text(settings)
+    if settings is None or "do_lower_case" not in settings:
+        with pytest.raises(InputError, match=r'upper-case pieces .* with {"do_lower_case": false} for a cased model'):
+            load_tokenizer(folder)
+        (folder / "vocab.txt").write_text("\n".join(cased).replace("Ada", "ada").replace("Rome", "[UNUSED]"))
+        load_tokenizer(folder)
+        return
+    ids = load_tokenizer(folder)("Ada in Rome", add_special_tokens=False)["input_ids"]
+    assert ids == ([5, 7, 6] if "false" in settings else [1, 7, 1])

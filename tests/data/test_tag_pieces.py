@@ -1,5 +1,6 @@
 """Sentences in windows and words in pieces: every token gets one tag, the right one, and order is kept."""
 
+import json
 from functools import cache
 from itertools import pairwise
 
@@ -12,6 +13,7 @@ from jaxft.data.pieces import load_tokenizer
 from jaxft.data.spans import Scheme, read_spans, write_tags
 from jaxft.data.tag_pieces import TokenIds, guess_unit, split_text, tag_pieces
 from jaxft.data.vocabulary import Vocabulary
+from tests.checkpoints import write_checkpoint
 
 NAMES = {"BIO": ("O", "B-X", "I-X"), "BIOES": ("O", "B-X", "I-X", "E-X", "S-X")}
 BIO = NAMES["BIO"]
@@ -156,3 +158,21 @@ def test_an_emoji_is_one_token_beside_words_and_others(name):
 def test_tokens_are_characters_where_few_are_longer():
     assert guess_unit([list("中国人民银行今天开会"), ["2016"]]) == "characters"
     assert guess_unit([["I", "a", "b", "see"]]) == "words"
+
+
+def test_a_tokenizer_without_cls_and_sep_adds_what_it_adds_to_a_text(tmp_path):
+    bare = TokenIds(load_tokenizer(write_checkpoint(tmp_path / "bare", tokenizer="no cls")))
+    assert bare.special_ids == ((), ())
+    folder = write_checkpoint(tmp_path / "framed", tokenizer="bytes")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    framed = {"bos_token": settings.pop("cls_token"), "eos_token": settings.pop("sep_token")}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | framed))
+    assert TokenIds(load_tokenizer(folder)).special_ids == ((2,), (3,))
+
+
+def test_a_token_without_pieces_has_an_id_whatever_the_tokenizer_names(tmp_path):
+    folder = write_checkpoint(tmp_path, tokenizer="no cls")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    token_ids = TokenIds(load_tokenizer(folder))
+    pieces = tag_pieces([["\u200b", "a"]], None, ["O"], "BIO", token_ids, 8)
+    assert pieces.ids.tolist()[0] == token_ids.unk_id == 0

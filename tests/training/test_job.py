@@ -1,7 +1,7 @@
 """What every job does around its training: a folder with everything in it, a preview, and nothing after a refusal."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -13,6 +13,7 @@ from jaxft.training.job import Job, Prepared
 from jaxft.training.scores import classification_scores
 from jaxft.training.settings import RunSettings
 from jaxft.training.summary import stage_row
+from tests.training.test_stage import toy_stage
 
 PLAN = gradual_unfreezing(["body", "head"], 0.1)
 
@@ -103,3 +104,13 @@ def test_a_dry_run_prints_settings_data_phases_and_times_and_trains_nothing(tmp_
         assert part in text
     assert text.endswith("nothing was trained\n")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_dry_run_fails_where_the_first_step_would(tmp_path, capsys):
+    def faulty(settings, data=None):
+        stage = replace(toy_stage(), plan=gradual_unfreezing(["body", "head", "pooler"], 0.1))
+        return replace(prepare(settings, data), stages=lambda: [toy_stage(), stage])
+
+    with pytest.raises(ValueError, match="label no parameter: pooler"):
+        Job("ulmfit", faulty, train).run_command(Settings(out=tmp_path / "run", dry_run=True))
+    assert not capsys.readouterr().out

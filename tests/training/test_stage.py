@@ -2,6 +2,8 @@
 
 import os
 import signal
+from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ from jaxft.optim.unfreezing import full, gradual_unfreezing
 from jaxft.training.metrics_log import read_metrics
 from jaxft.training.run import Run, StageResult
 from jaxft.training.selection import Selection, best_score
-from jaxft.training.stage import Batches, Stage, run_stage
+from jaxft.training.stage import Batches, Stage, check_stage, run_stage
 
 STEPS = 4  # per epoch
 PARAMS = {"body": jnp.array([1.0, -2.0, 0.5]), "head": jnp.array([0.3, 0.1, -0.2])}
@@ -221,3 +223,30 @@ def test_a_finished_stage_is_stored_and_read_back(tmp_path):
     assert again is not None
     jax.tree.map(np.testing.assert_array_equal, (again.params, again.carry), (result.params, result.carry))
     assert again.report == result.report
+
+
+def test_a_check_takes_shapes_and_every_phase_and_computes_nothing():
+    traced = []
+
+    def counted(params, carry, batch, key):
+        traced.append(type(params["body"]))
+        return loss_fn(params, carry, batch, key)
+
+    stage = replace(toy_stage(), params=jax.eval_shape(lambda: PARAMS), make_loss_fn=lambda phase: counted)
+    check_stage(stage)
+    assert len(traced) >= len(stage.plan) == 2
+    assert not any(issubclass(kind, np.ndarray) for kind in traced)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"plan": full(["body", "head", "pooler"], 0.1, epochs=1)}, "groups that label no parameter: pooler"),
+        ({"params": {"body": PARAMS["body"]}}, "differ in structure"),
+        ({"batches": Batches(lambda step: {"x": batch(0)["x"][:, :2], "y": batch(0)["y"]}, 4, 4)}, "shapes"),
+    ],
+)
+def test_a_check_raises_what_the_first_step_would(change, message):
+    for attempt in (check_stage, partial(run_stage, Run(None))):
+        with pytest.raises((ValueError, TypeError), match=message):
+            attempt(replace(toy_stage(), **change))
