@@ -76,7 +76,7 @@ def push(run: str | os.PathLike[str], name: str, *, private: bool = False, revis
             revision=revision,
             commit_message="Upload a model of jaxft",
         )
-        card = model / "README.md"
+        card = (path if pair else model) / "README.md"
         if card.is_file():
             content = card.read_text(encoding="utf-8").replace(PLACE, name).encode()
             api.upload_file(path_or_fileobj=content, path_in_repo="README.md", repo_id=name, revision=revision)

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import jax
 import pytest
+from hypothesis import settings
 
+settings.register_profile("jaxft", deadline=None)  # how long an example takes depends on what else the machine does
+settings.load_profile("jaxft")
 # Set in the environment, so that programs that a test starts compile in the same way.
 if (0, 10, 1) <= jax.__version_info__ < (0, 11):  # others fail at bfloat16 with it, or have no such flag
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")

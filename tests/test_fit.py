@@ -135,6 +135,10 @@ def check_predictions(fitted, loaded):
     text = "the film was fine and ada byron"
     assert fitted.predict(text) == loaded.predict([text])[0]
     assert fitted.classes == loaded.classes
+    for model in (fitted, loaded):
+        with pytest.warns(UserWarning, match="1 of 1 texts are empty") as told:
+            model.predict(" ")
+        assert told[0].filename == __file__, "the warning names the line of the caller"
     worst = fitted.top_losses(2)
     assert len(worst) == 2
     assert worst[0]["loss"] >= worst[1]["loss"] >= 0

@@ -158,13 +158,56 @@ def test_language_models_of_both_directions_are_pushed_and_loaded_back(hub, ask,
     wanted = {f"{folder}/{name}" for folder in folders for name in ("model.json", "model.safetensors")}
     wanted |= {f"{folder}/vocabulary.json" for folder in folders}
     assert hub.repositories["someone/pair"].keys() == {"README.md", *wanted}
-    assert "jaxft.load('someone/pair')" in hub.repositories["someone/pair"]["README.md"].decode()
+    card = hub.repositories["someone/pair"]["README.md"].decode()
+    for part in (
+        "A forward and a backward AWD-LSTM language model, trained by `jaxft pretrain`",
+        "perplexity, forward",
+        "perplexity, backward",
+        "jaxft.load('someone/pair')",
+        "`jaxft ulmfit --pretrained someone/pair --direction both`",
+    ):
+        assert part in card
     generated = ask("predict", "someone/pair", "--generate", "the film", "--words", "5")
     assert generated.stdout == model.generate("the film", words=5) + "\n", generated.stderr
     (snapshot,) = (tmp_path / "hub").glob("models--someone--pair/snapshots/*")
     assert isinstance(open_pretrained(str(snapshot), "backward"), TextLanguageModel)
     assert ask("push", str(out / folders[1]), "someone/one").returncode == 0
     assert {"README.md", "model.json"} < hub.repositories["someone/one"].keys()
+    card = hub.repositories["someone/one"]["README.md"].decode()
+    assert "A backward AWD-LSTM language model" in card
+    assert f"| perplexity | {model.summary['language_model_backward']['perplexity']:.4f} |" in card
+    assert "`jaxft ulmfit --pretrained someone/one --direction backward`" in card
+
+
+@pytest.mark.slow
+def test_a_language_model_on_the_hub_begins_a_classifier(hub, ask, tmp_path):
+    texts = [f"the film was {word} {i}" for i in range(20) for word in ("fine", "dull")]
+    stage = {"epochs": 1, "batch_size": 2, "bptt": 7}
+    pretrain.fit(
+        texts,
+        out=tmp_path / "run",
+        model={"embedding_size": 8, "hidden_size": 12, "num_layers": 1},
+        lm=stage,
+        text={"min_count": 1},
+    )
+    assert ask("push", str(tmp_path / "run"), "someone/language-model").returncode == 0
+    rows = "".join(f"{text},{label}\n" for text, label in zip(texts, ["pos", "neg"] * 20, strict=True))
+    (tmp_path / "reviews.csv").write_text(f"text,label\n{rows}")
+
+    def train(pretrained, out):
+        settings = "--text.min-count 1 --lm.batch-size 2 --lm.bptt 7 --classifier.epochs 1 --classifier.phase-steps 2"
+        data = ("--data", str(tmp_path / "reviews.csv"), "--pretrained", pretrained, "--out", str(tmp_path / out))
+        return ask("ulmfit", *data, *settings.split())
+
+    done = train("someone/language-model", "hub")
+    assert done.returncode == 0, done.stderr
+    assert train(str(tmp_path / "run"), "folder").returncode == 0
+    weights = [(tmp_path / out / "model/model.safetensors").read_bytes() for out in ("hub", "folder")]
+    assert weights[0] == weights[1], "a run and its copy on the hub begin the same classifier"
+    missing = train("someone/else", "nothing")
+    assert missing.returncode == 2
+    assert "no model of this name could be downloaded" in missing.stderr
+    assert not (tmp_path / "nothing").exists()
 
 
 @pytest.mark.slow

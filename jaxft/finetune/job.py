@@ -378,6 +378,9 @@ def fit(
         Stopped: Ctrl-C or SIGTERM has come; with `out`, `resume=True` goes on.
 
     Examples:
+        `fit(texts, stars, model="roberta-base", task="regression").predict("A lovely film.")` answers with a number,
+        where `stars` are the numbers of the texts. A misspelt setting is refused:
+
         >>> fit(["fine", "dull"], ["pos", "neg"], model="minilm", train={"epoch": 4})
         Traceback (most recent call last):
         TypeError: 'train.epoch' is not a setting: do you mean 'train.epochs'?

@@ -1,8 +1,10 @@
 """What every finished model that predicts can do, whatever it predicts."""
 
+import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from traceback import walk_stack
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +13,8 @@ from jaxft.data.memory import plain
 from jaxft.data.table import refuse_surrogates
 from jaxft.errors import InputError
 from jaxft.inference.answers import predictions
+
+PACKAGE = __name__.partition(".")[0]
 
 
 class Answering(Protocol):
@@ -109,8 +113,15 @@ def as_rows(texts: Any, pairs: bool = False) -> tuple[list[Any], bool]:
     rows = [_as_text(plain(row), number) for number, row in enumerate([texts] if single else _listed(texts))]
     empty = count_empty(rows)
     if empty:
-        warnings.warn(describe_empty(empty, len(rows)), stacklevel=4)
+        _warn_caller(describe_empty(empty, len(rows)))
     return rows, single
+
+
+def _warn_caller(message: str) -> None:
+    """Warns at the line that called this package, however deep in it the warning arises."""
+    names = (frame.f_globals.get("__name__", "") for frame, _ in walk_stack(sys._getframe()))
+    level = next((level for level, name in enumerate(names, 1) if not name.startswith(f"{PACKAGE}.")), 1)
+    warnings.warn(message, stacklevel=level)
 
 
 def count_empty(rows: Iterable[Any]) -> int:

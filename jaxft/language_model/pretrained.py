@@ -1,4 +1,4 @@
-"""Pretrained language models: those that fastai publishes, files that fastai saves, and runs of jaxft."""
+"""Pretrained language models: those that fastai publishes or saves, runs of jaxft, and models of jaxft on the hub."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ from jaxft.data.archive import archive_files, is_archive
 from jaxft.data.document import Direction
 from jaxft.data.download import fetch
 from jaxft.data.files import expanded
+from jaxft.data.hub import HUB_NAME, downloaded_model
 from jaxft.errors import InputError
 from jaxft.inference.language_model import TextLanguageModel
 from jaxft.inference.load import LANGUAGE_MODELS, load
@@ -32,7 +33,7 @@ def open_pretrained(name_or_path: str, direction: Direction) -> TextLanguageMode
     Args:
         name_or_path: "fastai" (its models trained on WikiText-103, from the cache or downloaded); or the path of a
             run of jaxft, of a tar or folder with one `.pth` and one `.pkl` file, or of a `.pth` file with its `itos`
-            pickle beside it.
+            pickle beside it; or the name of a language model of jaxft on the Hugging Face hub, such as "user/model".
         direction: direction of the model; a file of fastai does not say its own, so it is taken as it is.
 
     Raises:
@@ -44,12 +45,16 @@ def open_pretrained(name_or_path: str, direction: Direction) -> TextLanguageMode
         instead = "--pretrained PATH for your own copy"
         return _from_archive(fetch(FASTAI_URL.format(name), md5, name=name, size=size, instead=instead), direction)
     path = expanded(name_or_path)
+    if not path.exists() and HUB_NAME.fullmatch(name_or_path):
+        return _from_run(downloaded_model(name_or_path), direction, name_or_path)
     if path.is_dir() and not any(path.glob("*.pth")):
-        return _from_run(path, direction)
+        return _from_run(path, direction, str(path))
     if path.is_dir():
         return _from_file(_only(path, ".pth"), _only(path, ".pkl"), direction)
     if not path.exists():
-        raise InputError(f"{name_or_path} does not exist: give fastai, a run, a tar, a folder or a .pth file")
+        raise InputError(
+            f"{name_or_path} does not exist: give fastai, a run, a tar, a folder, a .pth file, or USER/NAME on the hub"
+        )
     if is_archive(path):
         return _from_archive(path, direction)
     return _from_file(path, _itos_beside(path), direction)
@@ -61,18 +66,18 @@ def is_one_direction(name_or_path: str) -> bool:
     return name_or_path != "fastai" and (path.is_file() or any(path.glob("*.pth")))
 
 
-def _from_run(path: Path, direction: Direction) -> TextLanguageModel:
+def _from_run(path: Path, direction: Direction, name: str) -> TextLanguageModel:
     folder = path / LANGUAGE_MODELS[direction]
     if not folder.is_dir():
         folder = path
     if not (folder / "model.json").exists():
         raise InputError(
-            f"{path} holds no {direction} language model: name a run that has trained one, or a folder with the .pth "
+            f"{name} holds no {direction} language model: name a run that has trained one, or a folder with the .pth "
             "and .pkl file of fastai"
         )
     model = load(folder)
     if not isinstance(model, TextLanguageModel) or model.direction != direction:
-        raise InputError(f"{path} holds no {direction} language model: name a run that has trained one")
+        raise InputError(f"{name} holds no {direction} language model: name a run that has trained one")
     return model
 
 

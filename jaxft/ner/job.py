@@ -192,6 +192,9 @@ def fit(
         Stopped: Ctrl-C or SIGTERM has come; with `out`, `resume=True` goes on.
 
     Examples:
+        `fit(sentences, tags).predict("Ada left Paris.")` answers with entities, where `sentences` are lists of tokens
+        and `tags` lists of their tags. A setting of a stage that is not given in its mapping is refused:
+
         >>> fit([["Ada", "left"]], [["B-PER", "O"]], epochs=4)
         Traceback (most recent call last):
         TypeError: 'epochs' is not a setting: give train={'epochs': ...}

@@ -209,6 +209,9 @@ def fit(
         Stopped: Ctrl-C or SIGTERM has come; with `out`, `resume=True` goes on.
 
     Examples:
+        `fit("books/").generate("Once upon a time")` continues a text, where `books/` is a folder of text files. A
+        misspelt setting is refused:
+
         >>> fit(["Once upon a time."], lm={"epoch": 4})
         Traceback (most recent call last):
         TypeError: 'lm.epoch' is not a setting: do you mean 'lm.epochs'?

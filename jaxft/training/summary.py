@@ -56,8 +56,9 @@ def peak_memory_mb() -> dict[str, float]:
         peak = {name: round(resource.getrusage(who).ru_maxrss * unit / 1e6, 1) for name, who in usage.items()}
     status = Path("/proc/self/status")
     if status.exists():  # Linux's getrusage remembers the size of the program that started this one
-        kilobytes = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        peak["process"] = round(int(kilobytes[0]) * 1024 / 1e6, 1)
+        lines = status.read_text(encoding="utf-8").splitlines()
+        for kilobytes in [line.split()[1] for line in lines if line.startswith("VmHWM")]:  # sandboxes may not tell it
+            peak["process"] = round(int(kilobytes) * 1024 / 1e6, 1)
     stats = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         peak["device"] = round(stats["peak_bytes_in_use"] / 1e6, 1)

@@ -281,9 +281,9 @@ def fit(
     It gives the same model as the command line with the same settings.
 
     Args:
-        data: a name or path, as `--data` takes it; N texts; a mapping from columns to
-            values; a data frame of pandas, polars or pyarrow; or a `Dataset` or `DatasetDict` of Hugging Face. The
-            columns are `text`, `label` and, where there is one, `split`; `text_column` and the like name others.
+        data: a name or path, as `--data` takes it; N texts; a mapping from columns to values; a data frame of pandas,
+            polars or pyarrow; or a `Dataset` or `DatasetDict` of Hugging Face. The columns are `text`, `label` and,
+            where there is one, `split`; `text_column` and the like name others.
         labels: N classes, where `data` are texts; None for a text without one.
         out: folder of the run; None keeps nothing on the disk.
         resume: whether to go on with the run in `out` where it stopped.
@@ -300,6 +300,9 @@ def fit(
         Stopped: Ctrl-C or SIGTERM has come; with `out`, `resume=True` goes on.
 
     Examples:
+        `fit(reviews).predict("A lovely film.")` answers with a class, where `reviews` is a data frame with the columns
+        `text` and `label`. A misspelt setting is refused:
+
         >>> fit(["fine", "dull"], ["pos", "neg"], clasifier={"epochs": 4})
         Traceback (most recent call last):
         TypeError: 'clasifier' is not a setting: do you mean 'classifier'?

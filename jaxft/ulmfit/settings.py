@@ -102,7 +102,8 @@ class Settings(LanguageModelSettings, TableSettings):
     """let the language model read the test texts, without their labels"""
     pretrained: str | None = None
     """language model to fine-tune: fastai (trained on WikiText-103, downloaded once), a run of jaxft.pretrain or
-    jaxft.ulmfit, or a .pth file of fastai, its tar or its folder; it sets the sizes of --model"""
+    jaxft.ulmfit, USER/NAME of such a language model on the Hugging Face hub, or a .pth file of fastai, its tar or its
+    folder; it sets the sizes of --model"""
     language_model: Path | None = None
     """run on the same texts whose language model is used without further training"""
     classifier: ClassifierStage = field(default_factory=ClassifierStage)

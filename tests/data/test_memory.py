@@ -61,7 +61,25 @@ def real_dataset():
     return pytest.importorskip("datasets").Dataset.from_dict(COLUMNS)
 
 
-KINDS = [lambda: COLUMNS, pandas_frame, polars_frame, lazy_frame, arrow_table, dataset_dict, real_dataset]
+def real_dataset_dict():
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])})
+    splits = {split: fake._columns for split, fake in dataset_dict().items()}
+    return datasets.DatasetDict(
+        {split: datasets.Dataset.from_dict(columns, features) for split, columns in splits.items()}
+    )
+
+
+KINDS = [
+    lambda: COLUMNS,
+    pandas_frame,
+    polars_frame,
+    lazy_frame,
+    arrow_table,
+    dataset_dict,
+    real_dataset,
+    real_dataset_dict,
+]
 
 
 @pytest.mark.filterwarnings("default")
@@ -113,6 +131,30 @@ def test_the_unlabelled_split_of_the_hub_has_no_labels():
     }
     documents = list(open_corpus(as_table(data)).documents())
     assert [(d.label, d.split) for d in documents[2:]] == [(None, "unlabelled")] * 2
+
+
+def test_a_dataset_of_tagged_sentences_is_read_with_its_splits_and_the_names_of_its_tags():
+    from jaxft.data.tagged_table import read_tagged_table
+
+    datasets = pytest.importorskip("datasets")
+    names = datasets.ClassLabel(names=["O", "B-PER", "I-PER"])
+    features = datasets.Features(
+        {"tokens": datasets.Sequence(datasets.Value("string")), "ner_tags": datasets.Sequence(names)}
+    )
+    rows = {"train": ([["Ada", "left"], ["he"]], [[1, 0], [0]]), "validation": ([["Ada", "Byron"]], [[1, 2]])}
+    data = datasets.DatasetDict(
+        {
+            split: datasets.Dataset.from_dict({"tokens": tokens, "ner_tags": tags}, features)
+            for split, (tokens, tags) in rows.items()
+        }
+    )
+    table = as_table(data)
+    assert isinstance(table, Table)
+    parts, _ = read_tagged_table(table)
+    assert {split: [(s.tokens, s.tags) for s in sentences] for split, sentences in parts.items()} == {
+        "train": [(("Ada", "left"), ("B-PER", "O")), (("he",), ("O",))],
+        "dev": [(("Ada", "Byron"), ("B-PER", "I-PER"))],
+    }
 
 
 def test_fastai_s_column_is_valid_marks_dev_rows():

@@ -70,6 +70,13 @@ def test_encoders_are_averaged_and_come_back(encoders: Ensemble, tmp_path: Path)
     assert again.predict(pairs) == [[name for name, p in zip("ab", row, strict=True) if p >= 0.5] for row in scores]
 
 
+def test_a_warning_of_empty_texts_names_the_line_of_the_caller(classifiers: Ensemble):
+    for ask in (classifiers.predict, classifiers.predict_proba, classifiers.models["forward"].predict):
+        with pytest.warns(UserWarning, match="1 of 2 texts are empty") as told:
+            ask(["good", ""])
+        assert told[0].filename == __file__
+
+
 @pytest.mark.parametrize("names", [[], ["forward", "sideways"], None])
 def test_a_damaged_ensemble_is_refused(classifiers: Ensemble, tmp_path: Path, names: list[str] | None):
     classifiers.save(tmp_path)

@@ -9,6 +9,14 @@ from jaxft.training.scores import classification_scores
 from jaxft.training.summary import environment, peak_memory_mb, summary_table, trained_row
 
 
+def test_a_system_without_the_modules_of_unix_tells_no_memory(monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    monkeypatch.setattr("pathlib.Path.exists", lambda path: False)
+    assert peak_memory_mb().keys() <= {"device"}
+    assert environment()["cores"] >= 1
+
+
 @pytest.mark.slow
 def test_memory_is_in_megabytes_and_grows_with_use():
     code = (
