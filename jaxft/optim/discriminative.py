@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from jaxft.optim.flax_serialization import is_key
 from jaxft.optim.groups import path_names
@@ -334,7 +335,7 @@ def _check_arguments(
     _check_names("optimizers", optimizers, trainable, groups)
     _check_names("schedules", schedules, trainable, groups)
     for group, rate in rates.items():
-        if isinstance(rate, jax.core.Tracer):  # a rate under vmap or jit, whose value is not known
+        if isinstance(rate, Tracer):  # a rate under vmap or jit, whose value is not known
             continue
         if rate is not None and not (rate >= 0.0 and math.isfinite(rate)):
             raise ValueError(f"the rate of group {group!r} is {rate}: give a finite rate from 0, or None to freeze it")

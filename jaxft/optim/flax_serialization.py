@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 PyTree = Any
 
@@ -38,7 +39,7 @@ def register(dataclass: type) -> None:
 
 def is_key(value: Any) -> bool:
     """Whether a leaf is an array of typed PRNG keys."""
-    return hasattr(value, "dtype") and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+    return hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
 
 
 def _saved(value: Any) -> bool:

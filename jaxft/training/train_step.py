@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from jaxft.optim.accumulation import GradFn, LossFn
 from jaxft.optim.averaging import Average
@@ -161,7 +162,7 @@ def _without_shared_buffers(state: TrainState) -> TrainState:
     seen: set[int] = set()
 
     def once(leaf: Any) -> Any:
-        if id(leaf) in seen and isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer):
+        if id(leaf) in seen and isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer):
             return jnp.copy(leaf)
         seen.add(id(leaf))
         return leaf

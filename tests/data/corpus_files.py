@@ -7,6 +7,7 @@ import lzma
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,11 +59,11 @@ def tar_bytes(members: Mapping[str, str | bytes], *extra: tarfile.TarInfo) -> by
     return buffer.getvalue()
 
 
-def documents(path: Path, **columns: str) -> list[Document]:
+def documents(path: Path, **columns: Any) -> list[Document]:
     return list(open_corpus(str(path), Columns.of(TableSettings(**columns))).documents())
 
 
-def refusal(path: Path, **columns: str) -> str:
+def refusal(path: Path, **columns: Any) -> str:
     """The message with which a corpus is refused, at once or while it streams: one line that names the file."""
     with pytest.raises(InputError) as caught:
         documents(path, **columns)

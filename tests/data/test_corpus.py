@@ -3,6 +3,7 @@
 import gzip
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ def test_each_stream_is_fresh_and_two_may_run_at_once(tmp_path):
 
 
 def test_fingerprints_follow_content_and_columns_and_not_the_name(tmp_path):
-    def fingerprint(path: Path, **columns: str) -> str:
+    def fingerprint(path: Path, **columns: Any) -> str:
         return open_corpus(str(path), Columns.of(TableSettings(**columns))).fingerprint
 
     path = write(tmp_path / "a.csv", "text,label,other\nFine.,pos,x\n")
