@@ -1,5 +1,6 @@
 """The errors that end a job with one sentence: every module raises the first, and `run_job` prints both."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -47,6 +48,10 @@ def reason_of(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
+DISK_ERRORS = [getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES")]
+"""what the operating system says of a disk without naming a file"""
+
+
 def _end(message: str) -> NoReturn:
     """Ends the process with a message on one line, whatever names it holds."""
     print(f"jaxft: {message}".replace("\n", "\\n"), file=sys.stderr)
@@ -68,6 +73,8 @@ def run_job(job: Callable[[], None]) -> None:
     except InputError as error:
         _end(str(error))
     except OSError as error:
+        if error.filename is None and error.errno not in DISK_ERRORS:
+            raise
         name = "" if error.filename is None else f"{error.filename}: "
         reason = error.strerror or reason_of(error)
         _end(f"{name}{reason}: check the path, its permissions, and the free space of the disk")

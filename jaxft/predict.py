@@ -143,6 +143,7 @@ def write_answers(model: Any, request: Request, file: IO[Any]) -> None:
     Raises:
         InputError: a text cannot be read, or the model refuses it.
     """
+    from jaxft.data.table import is_table, table_notes
     from jaxft.inference.predictor import describe_empty
     from jaxft.inference.tagger import EntityTagger
 
@@ -154,6 +155,9 @@ def write_answers(model: Any, request: Request, file: IO[Any]) -> None:
         quoting=request.quoting,
     )
     path = request.input or STANDARD_INPUT
+    if is_table(path):
+        for note in table_notes(path, columns):
+            print(f"jaxft: {note}", file=sys.stderr)
     texts = Texts(read_texts(path, columns, mark_fields=model.marks_fields, strict=request.strict))
     chunks = _as_they_come(texts) if path == STANDARD_INPUT else _chunks(texts)
     answered = _answered(model, chunks, file)

@@ -7,7 +7,8 @@ import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from jaxft.errors import InputError
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 DELIMITER_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 LONGEST_FIELD = 2**31 - 1  # characters; the largest limit that a C long holds on every platform
+SAMPLED_LINES = 50
+"""lines at the start of a file by which its delimiter is found"""
 LONGEST_NAME = 60
 """characters that the name of a column may have before the row is taken for one of texts"""
 BACKSLASHED = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -44,31 +47,62 @@ class Layout:
         Raises:
             csv.Error: a quotation mark in the wrong place.
         """
+        if self.delimiter == "\t" and self.quoting == "backslash":
+            return ([_unescaped(field) for field in line.rstrip("\r\n").split("\t")] for line in lines)
         return csv.reader(lines, delimiter=self.delimiter, **CSV_FORMATS[self.quoting])
+
+
+def _unescaped(field: str) -> str:
+    """A field with tabs around it; within quotation marks, only those and backslashes are escaped."""
+    return re.sub(r'\\(["\\])', r"\1", field[1:-1]) if BACKSLASHED.fullmatch(field) else field
 
 
 def read_layout(path: Path, suffix: str, columns: Columns) -> Layout:
     """The layout of a file with the suffix .csv or .tsv.
 
     The delimiter is that of a first line such as `sep=;`, or the one that the suffix stands for, or, where the first
-    line has none of those, another that it has. With tabs, quotation marks enclose fields where all rows have the
-    fields of the first then, and none of them is made of lines that are rows by themselves.
+    rows do not have the same number of columns with it, another with which they have. With tabs, quotation marks
+    enclose fields where none of the rows is then made of lines that are rows by themselves.
 
     Raises:
         InputError: the file cannot be read.
     """
+    # one limit for the whole process, and the default of 131,072 characters is shorter than some reviews' pages
+    csv.field_size_limit(LONGEST_FIELD)
+    stat = path.stat() if path.exists() else None  # what `decompressed` refuses
+    version = None if stat is None else (stat.st_mtime_ns, stat.st_size)
+    return _found_layout(path, suffix, len(columns.names), columns.quoting, version)
+
+
+@lru_cache(maxsize=64)
+def _found_layout(path: Path, suffix: str, width: int, quoting: Quoting, version: Any) -> Layout:
+    """The layout of a version of a file; `width` is the number of its columns, 0 where the header says it."""
+    del version  # a part of the key alone
     with decompressed(path) as stream:
-        first = next(text_lines(stream, path), "")
-    separator = SEPARATOR_LINE.fullmatch(first)
-    delimiter = DELIMITERS[suffix]
-    if separator is not None:
-        delimiter = separator[1]
-    elif delimiter not in first and len(columns.names) != 1:
-        delimiter = next((other for other in DELIMITER_NAMES if other in first), delimiter)
-    quoting = columns.quoting
+        start = list(islice(filter(str.strip, text_lines(stream, path)), SAMPLED_LINES))
+    separator = SEPARATOR_LINE.fullmatch(start[0]) if start else None
+    delimiter = separator[1] if separator else _delimiter(start, DELIMITERS[suffix], width)
     if quoting == "auto":
         quoting = _quoting_with_tabs(path, separator is not None) if delimiter == "\t" else "doubled"
     return Layout(delimiter, quoting, separator is not None)
+
+
+def _delimiter(lines: Sequence[str], usual: str, width: int) -> str:
+    """The delimiter of which the rows that begin a file all have the same number, the usual one before others."""
+
+    def is_regular(delimiter: str) -> bool:
+        rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
+        widths = {len(row) for row in (rows[:-1] if len(lines) == SAMPLED_LINES else rows)}  # the last may be cut
+        return len(widths) == 1 and (widths == {width} if width else widths != {1})
+
+    if width == 1 or not lines:
+        return usual
+    found = [delimiter for delimiter in (usual, *DELIMITER_NAMES) if is_regular(delimiter)]
+    if found:
+        return found[0]
+    if usual in lines[0]:
+        return usual
+    return next((delimiter for delimiter in DELIMITER_NAMES if delimiter in lines[0]), usual)
 
 
 def describe_layout(path: Path, suffix: str, columns: Columns) -> list[str]:
@@ -105,8 +139,6 @@ def delimited_rows(path: Path, suffix: str, columns: Columns) -> Iterator[tuple[
         InputError: naming the row: no such column, a repeated column name, a quotation mark in the wrong place, or more
             or fewer fields than the header has.
     """
-    # one limit for the whole process, and the default of 131,072 characters is shorter than some reviews' pages
-    csv.field_size_limit(LONGEST_FIELD)
     layout = read_layout(path, suffix, columns)
     header: Sequence[str] = columns.names
     with decompressed(path) as stream:
@@ -117,6 +149,8 @@ def delimited_rows(path: Path, suffix: str, columns: Columns) -> Iterator[tuple[
             if not header:
                 header = _checked_header([name.strip() for name in values], columns, path)
                 continue
+            if tuple(name.strip() for name in values) == columns.names:
+                raise InputError(f"{where} holds the names that --columns gives: leave --columns out")
             if not _fits(values, header):
                 raise _ragged(where, values, header, layout, columns)
             yield where, {name: value for name, value in zip(header, values, strict=False) if name}
@@ -131,6 +165,10 @@ def _numbered(layout: Layout, lines: Iterator[str], path: Path) -> Iterator[tupl
         try:
             values = next(reader, None)
         except csv.Error as error:
+            if "new-line" in str(error):
+                raise InputError(
+                    f"{where} has a carriage return within a field: remove it, or quote the whole field"
+                ) from error
             raise InputError(
                 f"{where} has a quotation mark in the wrong place: enclose whole texts in quotation marks and double "
                 "those in them, as csv.writer does, or give --quoting backslash or --quoting none"
@@ -152,7 +190,8 @@ def _checked_header(header: list[str], columns: Columns, path: Path) -> list[str
         listed = f"{path} has no column {column!r} in its first row, only {listed_names(named)}"
         if any(len(name) > LONGEST_NAME or _is_number(name) for name in named):
             raise InputError(
-                f"{listed}, which is no header: name the columns with --columns, such as --columns label,title,text"
+                f"{listed}, which looks like no header: name all columns with --columns, such as --columns "
+                f"label,title,text, or the right one with {flag}"
             )
         raise InputError(
             f"{listed}: name the right one with {flag}, or all columns with --columns where that row is no header"
@@ -217,11 +256,12 @@ def _quoting_with_tabs(path: Path, skip_first: bool) -> Quoting:
     """What quotation marks do in a file with tabs: they enclose fields only where all of them do."""
     if not _has_quotation_marks(path):
         return "none"
-    csv.field_size_limit(LONGEST_FIELD)
     if _enclose_fields(_lines(path, skip_first)):
         return "doubled"
-    fields = chain.from_iterable(line.rstrip("\r\n").split("\t") for line in _lines(path, skip_first))
-    return "backslash" if all(BACKSLASHED.fullmatch(field) for field in fields if field.startswith('"')) else "none"
+    rows = [line.rstrip("\r\n").split("\t") for line in _lines(path, skip_first) if line.strip()]
+    marked = [field for field in chain.from_iterable(rows) if field.startswith('"')]
+    is_backslash = len(set(map(len, rows))) == 1 and all(BACKSLASHED.fullmatch(field) for field in marked)
+    return "backslash" if is_backslash else "none"
 
 
 def _enclose_fields(lines: Iterator[str]) -> bool:
@@ -235,8 +275,7 @@ def _enclose_fields(lines: Iterator[str]) -> bool:
         for values in Layout("\t", "doubled").rows(_recorded(lines, record)):
             width = width or len(values)
             tabs = {record[0].count("\t"), record[-1].count("\t")}
-            merged = len(record) > 1 and (width == 1 or tabs == {width - 1})
-            if values and (len(values) != width or merged):
+            if len(record) > 1 and (width == 1 or tabs == {width - 1}):
                 return False
             record.clear()
     except csv.Error:

@@ -39,14 +39,14 @@ OPENERS: dict[bytes, Callable[[BinaryIO, str], Any]] = {
 }
 NO_TEXTS: dict[bytes, str] = {
     b"PK\x03\x04": "is a zip archive or an Excel workbook: unpack it, or save the sheet as CSV",
-    b"PAR1": "is a Parquet file under another name: call it .parquet",
-    b"ARROW1": "is an Arrow file under another name: call it .arrow",
+    b"PAR1\x15": "is a Parquet file under another name: call it .parquet",
+    b"ARROW1\0": "is an Arrow file under another name: call it .arrow",
     b"\xd0\xcf\x11\xe0": "is an old Excel or Word file: save it as CSV or plain text",
-    b"%PDF": "is a PDF file: extract its text first",
-    b"SQLite format 3": "is an SQLite database: export the table as CSV",
+    b"%PDF-1": "is a PDF file: extract its text first",
+    b"SQLite format 3\0": "is an SQLite database: export the table as CSV",
     b"\x89HDF": "is an HDF5 file: export the table as CSV",
     b"7z\xbc\xaf": "is a 7z archive: unpack it",
-    b"Rar!": "is a RAR archive: unpack it",
+    b"Rar!\x1a": "is a RAR archive: unpack it",
     b"version https://git-lfs": "is a pointer of Git LFS in place of the file: fetch it with git lfs pull",
 }
 """how files that hold no texts as they are begin, and what to do with them"""

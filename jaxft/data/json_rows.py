@@ -39,7 +39,9 @@ def _parsed(content: str, where: str, remedy: str) -> Any:
     try:
         return json.loads(content)
     except json.JSONDecodeError as error:
-        raise InputError(f"{where} is not valid JSON from character {error.pos + 1} on: {remedy}") from error
+        later = f" from line {error.lineno} of it, character {error.colno} on" if "\n" in content.rstrip() else ""
+        place = later or f" from character {error.pos + 1} on"
+        raise InputError(f"{where} is not valid JSON{place}: {remedy}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is not valid JSON: {remedy}") from error
 

@@ -21,6 +21,7 @@ SET_FORMS = (
     "with --label-columns"
 )
 """the ways to write a set of labels"""
+ROW_OF_0_AND_1 = re.compile(r"[01](?:\.0)?(?:[ ,;]+[01](?:\.0)?)+")
 ON_OFF = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 
 
@@ -61,7 +62,7 @@ def is_missing(value: Any) -> bool:
 
 def read_class(value: Any, column: str, where: str) -> str | None:
     """The class in a cell, for a task with one label per row; see `class_label`."""
-    return class_label(value, column, where, "give one label, or --task multilabel")
+    return class_label(value, column, where, f"give one label, or for --task multilabel {SET_FORMS}")
 
 
 def read_number(value: Any, column: str, where: str) -> float | None:
@@ -100,6 +101,8 @@ def read_label_set(value: Any, column: str, where: str) -> list[str]:
         labels = value
     else:
         labels = [] if is_missing(value) else str(value).split(SEPARATOR)
+        if ROW_OF_0_AND_1.fullmatch(str(value).strip()) or _is_row_of_0_and_1(labels):
+            raise InputError(f"{where} has {value!r} in {column!r}, a row of 0 and 1: give {SET_FORMS}")
     names = {class_label(label, column, where, f"give {SET_FORMS}") for label in labels}
     return sorted(name for name in names if name is not None)
 
@@ -134,10 +137,10 @@ def read_indicators(fields: Mapping[str, Any], columns: Sequence[str], where: st
 
 def _is_row_of_0_and_1(values: Sequence[Any]) -> bool:
     """Whether a list holds 0 and 1 for all labels; whole numbers that differ may be the numbers of two labels."""
-    numbers = [value for value in values if isinstance(value, int | float)]
-    if not 2 <= len(values) == len(numbers) or not set(map(float, numbers)) <= {0.0, 1.0}:
+    names = [str(value).strip() for value in values]
+    if len(values) < 2 or not set(names) <= {"0", "1", "0.0", "1.0", "True", "False"}:
         return False
-    return len(set(numbers)) < len(numbers) or any(isinstance(value, float | bool) for value in numbers)
+    return len(set(names)) < len(names) or not set(names) <= {"0", "1"}
 
 
 LABEL_READERS: dict[Task, Callable[[Any, str, str], Any]] = {

@@ -27,6 +27,7 @@ class Table:
     Attributes:
         columns: N values each, by name.
         name: name of the data, for reports.
+        names_splits: whether the column `split` says from which part of a mapping each row comes.
 
     Examples:
         >>> table = Table({"text": ["fine", "dull"], "label": ["pos", float("nan")]})
@@ -36,6 +37,7 @@ class Table:
 
     columns: Mapping[str, Sequence[Any]] = field(repr=False)
     name: str = "data"
+    names_splits: bool = False
 
     def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Each row's place, for messages, and its values as JSON knows them."""
@@ -80,7 +82,7 @@ def as_table(data: Any, labels: Any = None, *, pairs: bool = False) -> Table | s
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise InputError(f"the columns differ in length ({_counts(lengths)}): give as many values in each")
-    return Table(columns)
+    return Table(columns, names_splits=_is_mapping_of_splits(data))
 
 
 def plain(value: Any) -> Any:
@@ -104,9 +106,8 @@ def _refuse_labels(labels: Any, kind: str) -> None:
 def _columns(data: Any) -> dict[str, list[Any]] | None:
     """The columns of a table; None if the data are not one."""
     if isinstance(data, Mapping):
-        parts = {name: None if isinstance(part, str) else _columns(part) for name, part in data.items()}
-        if parts and set(parts) <= set(SPLIT_NAMES) and all(part is not None for part in parts.values()):
-            return _joined({name: part for name, part in parts.items() if part is not None})
+        if _is_mapping_of_splits(data):
+            return _joined({name: part for name, values in data.items() if (part := _columns(values)) is not None})
         return {str(name): _values(name, values) for name, values in data.items()}
     if hasattr(data, "column_names") and hasattr(data, "features"):  # a Dataset of Hugging Face
         if not hasattr(data, "__getitem__"):
@@ -125,6 +126,12 @@ def _columns(data: Any) -> dict[str, list[Any]] | None:
         return {str(column.name): column.to_list() for column in frame.iter_columns()}
     except narwhals.exceptions.DuplicateError as error:
         raise InputError("the table has two columns of the same name: rename one") from error
+
+
+def _is_mapping_of_splits(data: Any) -> bool:
+    if not isinstance(data, Mapping) or not data or not set(data) <= set(SPLIT_NAMES):
+        return False
+    return all(not isinstance(part, str) and _columns(part) is not None for part in data.values())
 
 
 def _values(name: Any, values: Any) -> list[Any]:

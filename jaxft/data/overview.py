@@ -32,7 +32,9 @@ def describe_classes(classes: Sequence[str], targets: Mapping[str, np.ndarray]) 
     counts = {split: _counts(values, len(classes)) for split, values in targets.items()}
     order = np.argsort(-sum(counts.values()), kind="stable")[:MOST_CLASSES] if len(classes) > MOST_CLASSES else None
     shown = range(len(classes)) if order is None else order.tolist()
-    parts = [f"{classes[i]} {', '.join(f'{count[i]:,} {split}' for split, count in counts.items())}" for i in shown]
+    parts = [
+        f"{_cut(classes[i])} {', '.join(f'{count[i]:,} {split}' for split, count in counts.items())}" for i in shown
+    ]
     more = f"; {len(classes) - MOST_CLASSES:,} more" if order is not None else ""
     return [f"{'classes' if order is None else f'largest of {len(classes):,} classes'}: {'; '.join(parts)}{more}"]
 
@@ -66,9 +68,13 @@ def describe_first(text: str, label: str | None, tokens: Sequence[str]) -> str:
         "first text: 'A fine film.' (pos), read as xxbos a fine film ."
     """
     shown = text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
-    labelled = "" if label is None else f" ({label})"
+    labelled = "" if label is None else f" ({_cut(label)})"
     more = " ..." if len(tokens) > MOST_TOKENS else ""
     return f"first text: {shown!r}{labelled}, read as {' '.join(tokens[:MOST_TOKENS])}{more}"
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= MOST_CHARACTERS else f"{name[:MOST_CHARACTERS]}..."
 
 
 def _counts(values: np.ndarray, classes: int) -> np.ndarray:

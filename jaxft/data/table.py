@@ -155,8 +155,8 @@ def labelled_rows(
             column that starts after the first row; or no rows.
     """
     split_column, has_split = columns.split or "", None
-    if columns.split is None and isinstance(source, Path) and source.is_dir():
-        split_column = "split"  # the files say it
+    if columns.split is None and _names_splits(source):
+        split_column = "split"
     for where, fields in rows(source, columns):
         if has_split is None:
             split_column = split_column_of(fields, split_column)
@@ -170,12 +170,24 @@ def labelled_rows(
             continue
         label = _label(fields, columns, read_label, where)
         if label is None and split is not None:
+            spelled = fields.get(columns.label or "")
+            missing = (
+                f" ({spelled!r} counts as none: rename a class of this name)"
+                if isinstance(spelled, str) and spelled
+                else ""
+            )
             raise InputError(
-                f"{where} is a {split} row without a label: fill in {columns.label!r} or set the split to unlabelled"
+                f"{where} is a {split} row without a label{missing}: fill in {columns.label!r} or set the split to "
+                "unlabelled"
             )
         yield texts, label, "unlabelled" if label is None else split
     if has_split is None:
         raise InputError(f"{source_name(source)} has no rows: give some texts")
+
+
+def _names_splits(source: Path | Table) -> bool:
+    """Whether the names of files, or of the parts of a mapping, say the split of each row."""
+    return source.names_splits if isinstance(source, Table) else source.is_dir()
 
 
 def _label(fields: dict[str, Any], columns: Columns, read_label: Callable[[Any, str, str], Any], where: str) -> Any:
@@ -306,7 +318,9 @@ def split_of(fields: Mapping[str, Any], column: str, where: str) -> Split:
     name = str(value).strip().lower()
     split = IS_VALID_NAMES.get(name) if column == IS_VALID else SPLIT_NAMES.get(name)
     if split is None:
-        choices = "True or False" if column == IS_VALID else "train, dev, test or unlabelled"
+        choices = (
+            "True or False" if column == IS_VALID else "train, dev, test or unlabelled, or give --split-column none"
+        )
         raise InputError(f"{where} has the unknown split {value!r} in {column!r}: use {choices}")
     return split
 

@@ -223,7 +223,7 @@ def nt_asgd(patience: int = 5) -> Average:
 
 
 def _start(params: PyTree) -> AverageState:
-    register(AverageState)
+    register(AverageState, static=("dtypes",))
 
     def copy(p: jax.typing.ArrayLike) -> jax.Array:
         p = jnp.asarray(p)

@@ -6,7 +6,6 @@ step whose gradients are not finite. `applied_metrics` reads the applied learnin
 `rescale` multiplies all of them by a factor.
 """
 
-import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from jax.core import Tracer
 
 from jaxft.optim.flax_serialization import is_key
 from jaxft.optim.groups import path_names
-from jaxft.optim.schedule_parts import as_float32
+from jaxft.optim.schedule_parts import as_float32, is_finite
 
 PyTree = Any
 
@@ -148,14 +147,16 @@ def discriminative(
         factor = None
         if grad_norm is not None and clip_norm is not None:
             factor = clip_norm / jnp.maximum(grad_norm, clip_norm)
-        branches = (partial(apply, extra_args), partial(skip, extra_args)) if extra_args else plain_branches
+        functions = {name: value for name, value in extra_args.items() if callable(value)}
+        arrays = {name: value for name, value in extra_args.items() if name not in functions}
+        branches = (partial(apply, functions), partial(skip, functions)) if functions else plain_branches
         if grad_norm is not None and skip_not_finite:
             finite = jnp.isfinite(grad_norm)
             # Not jnp.where, for which XLA copies both moments: that is 2.4 times a bare Adam step.
-            updates, new_inner = jax.lax.cond(finite, *branches, grads, state.inner, params, factor)
+            updates, new_inner = jax.lax.cond(finite, *branches, arrays, grads, state.inner, params, factor)
         else:
             finite = jnp.array(True)
-            updates, new_inner = branches[0](grads, state.inner, params, factor)
+            updates, new_inner = branches[0](arrays, grads, state.inner, params, factor)
         applied_rates = _learning_rates(rates, schedules, state.step, scale=jnp.where(finite, state.scale, 0.0))
 
         def applied(u: jax.Array, group: str) -> jax.Array:
@@ -207,14 +208,18 @@ def _branches(
 ) -> tuple[Callable[..., tuple[PyTree, PyTree]], Callable[..., tuple[PyTree, PyTree]]]:
     """The two branches of an update: `apply` makes the step of `inner`, `skip` changes nothing."""
 
-    def apply(extra_args: Mapping[str, Any], grads: PyTree, state: PyTree, params: PyTree, factor: Any) -> Any:
+    def apply(
+        functions: Mapping[str, Any], arrays: Any, grads: PyTree, state: PyTree, params: PyTree, factor: Any
+    ) -> Any:
         if clip_norm is not None:  # here and not outside lax.cond, so that XLA fuses the clip with the optimizer
             grads = jax.tree.map(lambda g: _scaled(g, factor), grads)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, which strict promotion refuses
-            return inner.update(grads, state, params, **extra_args)
+            return inner.update(grads, state, params, **functions, **arrays)
 
-    def skip(extra_args: Mapping[str, Any], grads: PyTree, state: PyTree, params: PyTree, factor: Any) -> Any:
-        updates, _ = jax.eval_shape(partial(apply, extra_args), grads, state, params, factor)
+    def skip(
+        functions: Mapping[str, Any], arrays: Any, grads: PyTree, state: PyTree, params: PyTree, factor: Any
+    ) -> Any:
+        updates, _ = jax.eval_shape(partial(apply, functions), arrays, grads, state, params, factor)
         return jax.tree.map(_no_change, updates), state
 
     return apply, skip
@@ -337,7 +342,7 @@ def _check_arguments(
     for group, rate in rates.items():
         if isinstance(rate, Tracer):  # a rate under vmap or jit, whose value is not known
             continue
-        if rate is not None and not (rate >= 0.0 and math.isfinite(rate)):
+        if rate is not None and not (rate >= 0.0 and is_finite(rate)):
             raise ValueError(f"the rate of group {group!r} is {rate}: give a finite rate from 0, or None to freeze it")
     if clip_norm is not None and not clip_norm > 0.0:
         raise ValueError(f"clip_norm is {clip_norm}: give a positive norm, or None for no clipping")

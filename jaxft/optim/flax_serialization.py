@@ -14,25 +14,27 @@ PyTree = Any
 
 
 @cache
-def register(dataclass: type) -> None:
-    """Registers a dataclass that is a pytree; its strings and other static fields stay those of the target.
+def register(dataclass: type, static: tuple[str, ...] = ()) -> None:
+    """Registers a dataclass that is a pytree; its static fields stay those of the target.
 
     Typed PRNG keys are saved as their data.
     """
     from flax import serialization
 
+    def saved(state: Any) -> dict[str, Any]:
+        return {field.name: getattr(state, field.name) for field in fields(state) if field.name not in static}
+
     def to_state_dict(state: Any) -> dict[str, Any]:
-        values = {field.name: getattr(state, field.name) for field in fields(state)}
-        return {name: serialization.to_state_dict(_key_data(value)) for name, value in values.items() if _saved(value)}
+        return {
+            name: serialization.to_state_dict(jax.tree.map(_key_data, value)) for name, value in saved(state).items()
+        }
 
     def from_state_dict(target: Any, content: dict[str, Any]) -> Any:
-        values = {field.name: getattr(target, field.name) for field in fields(target)}
         restored = {
-            name: _restored(value, serialization.from_state_dict(_key_data(value), content[name], name))
-            for name, value in values.items()
-            if _saved(value)
+            name: serialization.from_state_dict(jax.tree.map(_key_data, value), content[name], name)
+            for name, value in saved(target).items()
         }
-        return replace(target, **restored)
+        return replace(target, **jax.tree.map(_restored, saved(target), restored))
 
     serialization.register_serialization_state(dataclass, to_state_dict, from_state_dict, override=True)
 
@@ -40,10 +42,6 @@ def register(dataclass: type) -> None:
 def is_key(value: Any) -> bool:
     """Whether a leaf is an array of typed PRNG keys."""
     return hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-
-
-def _saved(value: Any) -> bool:
-    return not (isinstance(value, tuple) and value and all(isinstance(item, str) for item in value))
 
 
 def _key_data(value: Any) -> Any:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+FLOAT32_MAX = 3.4028234663852886e38
 MAX_STEPS = 2**31 - 1
 """what an int32 counter of steps holds"""
 
@@ -47,9 +48,14 @@ def as_float32(schedule: optax.Schedule) -> Schedule:
     return float32_schedule
 
 
+def is_finite(value: float) -> bool:
+    """Whether a number is finite, also in float32."""
+    return math.isfinite(value) and abs(value) <= FLOAT32_MAX
+
+
 def check_peak(value: float, name: str = "peak_value") -> None:
     """Raises a ValueError for a learning rate that is negative or not finite."""
-    if not (value >= 0.0 and math.isfinite(value)):
+    if not (value >= 0.0 and is_finite(value)):
         raise ValueError(f"{name} is {value}: give a finite learning rate from 0")
 
 

@@ -6,6 +6,7 @@ between leaves neither.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from itertools import pairwise
@@ -132,10 +133,10 @@ def newest_whole(path: Path) -> tuple[Path | None, list[Path]]:
         >>> newest_whole(Path("no/checkpoint.safetensors"))
         (None, [])
     """
-    ages = sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"), key=lambda file: int(file.stem.rpartition("-")[2]))
+    ages = [(age, file) for file in path.parent.glob(f"{path.stem}-*") if (age := _age(file, path)) is not None]
     damaged: list[Path] = []
     reason: InputError | None = None
-    for candidate in [path, *ages]:
+    for candidate in [path, *(file for _, file in sorted(ages))]:
         if not candidate.exists():
             continue
         try:
@@ -148,6 +149,12 @@ def newest_whole(path: Path) -> tuple[Path | None, list[Path]]:
     if reason is not None:
         raise reason
     return None, []
+
+
+def _age(file: Path, path: Path) -> int | None:
+    """How many checkpoints are newer than a file, by its name; None if it is no checkpoint."""
+    match = re.fullmatch(rf"{re.escape(path.stem)}-(\d+){re.escape(path.suffix)}", file.name)
+    return None if match is None else int(match[1])
 
 
 def _is_key(leaf: Any) -> bool:

@@ -66,6 +66,8 @@ def new_run_folder(folder: Path, resume: bool) -> Iterator[Path]:
         yield folder
     except Exception:
         with suppress(OSError):  # a folder that holds something stays
+            if is_empty(folder) and not (folder / ".owner").exists():
+                (folder / ".lock").unlink(missing_ok=True)
             folder.rmdir()
         raise
 
@@ -92,8 +94,6 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
-        with suppress(OSError):  # another process may hold it by now
-            (folder / ".lock").unlink()
 
 
 def run_config(settings: Any, fingerprints: Mapping[str, str]) -> dict[str, Any]:

@@ -109,11 +109,11 @@ def check_ranges(settings: Any, ranges: Mapping[str, Range]) -> None:
         jaxft.errors.InputError: --seed -1 is out of its range: give a number from 0 to 4,294,967,295
     """
     values = flatten(asdict(settings))
-    for name, value in values.items():
-        _check_size(name, value)
     for name, (allows, words) in ranges.items():
         if values.get(name) is not None and not allows(values[name]):
             raise InputError(f"{flag(name)} {values[name]} is out of its range: give a number {words}")
+    for name, value in values.items():
+        _check_size(name, value)
 
 
 def _check_size(name: str, value: Any) -> None:

@@ -17,7 +17,7 @@ from jax.core import Tracer
 
 from jaxft.optim.accumulation import GradFn, LossFn
 from jaxft.optim.averaging import Average
-from jaxft.optim.discriminative import applied_metrics
+from jaxft.optim.discriminative import DiscriminativeState, applied_metrics
 from jaxft.optim.flax_serialization import register
 
 
@@ -128,6 +128,8 @@ def make_train_step(
             "grad": gradients,
             "value_fn": lambda params: loss_fn(params, state.carry, batch, key)[0],
         }
+        if isinstance(state.opt_state, DiscriminativeState):  # which would compile a new function at every step
+            del extra["grad"], extra["value_fn"]
         extra = {name: argument for name, argument in extra.items() if takes(name)}
         updates, opt_state = tx.update(gradients, state.opt_state, state.params, **extra)
         params: Any = optax.apply_updates(state.params, updates)

@@ -91,6 +91,30 @@ def test_the_delimiter_is_that_of_the_first_line(tmp_path, name, content, note):
     assert table_notes(path, Columns()) == ([] if note is None else [f"{name}: {note}"])
 
 
+@pytest.mark.parametrize(
+    ("name", "delimiter"),
+    [("a.csv", ";"), ("a.csv", "\t"), ("a.tsv", ","), ("a.csv", "|"), ("a.csv", ","), ("a.tsv", "\t")],
+)
+@pytest.mark.parametrize("header", [True, False])
+def test_the_delimiter_is_the_one_that_all_rows_have_whatever_is_in_the_texts(tmp_path, name, delimiter, header):
+    rows = [("1", "oh: the film"), ("0", "oh; dull"), ("1", "fine, really; it | was"), ("0", "so so")]
+    lines = [delimiter.join(row if delimiter not in row[1] else (row[0], f'"{row[1]}"')) for row in rows]
+    path = write(tmp_path / name, "\n".join([delimiter.join(("label", "text"))] * header + lines) + "\n")
+    read = documents(path, **({} if header else {"columns": "label,text"}))
+    assert [(document.label, document.text) for document in read] == rows
+
+
+def test_names_for_a_file_that_has_a_header_are_refused(tmp_path):
+    path = write(tmp_path / "a.csv", "text,label\ngood film,pos\n")
+    with pytest.raises(InputError, match="row 1 holds the names that --columns gives: leave --columns out"):
+        documents(path, columns="text,label")
+
+
+def test_only_escaped_marks_lose_their_backslash(tmp_path):
+    path = write(tmp_path / "a.tsv", 'text\tlabel\n"he said \\"no\\""\tp\nC:\\new\\file\tn\n"a \\t \\\\ b"\tn\n')
+    assert texts(path) == ['he said "no"', "C:\\new\\file", "a \\t \\ b"]
+
+
 def test_columns_without_a_name_are_left_out(tmp_path):
     path = write(tmp_path / "spam.csv", ",v1,v2,,\n0,ham,see you,,\n1,spam,win a prize,,\n2,ham,hello\n")
     assert texts(path, text_column="v2", label_column="v1") == ["see you", "win a prize", "hello"]
@@ -107,7 +131,7 @@ def test_a_file_without_a_header_gets_its_names_from_the_flag(tmp_path):
 
 @pytest.mark.parametrize("first", ["1,Title one,First story", f"pos,{'word ' * 4000}"])
 def test_a_first_row_of_texts_is_no_header(tmp_path, first):
-    with pytest.raises(InputError, match="which is no header: name the columns with --columns") as error:
+    with pytest.raises(InputError, match="looks like no header: name all columns with --columns") as error:
         documents(write(tmp_path / "a.csv", f"{first}\n{first}\n"))
     assert len(str(error.value)) < 400
 
@@ -125,7 +149,7 @@ def test_a_column_that_is_missing_is_named_with_both_remedies(tmp_path):
         (b"bad\0 film,neg\n", "line 1 has a zero byte: remove it"),
         ("text,label\ngood film,pos\n".encode("utf-16"), "UTF-16"),
         (b"PK\x03\x04" + bytes(100), "is a zip archive or an Excel workbook: unpack it"),
-        (b"PAR1" + bytes(100), "is a Parquet file under another name: call it .parquet"),
+        (b"PAR1\x15\x04" + bytes(100), "is a Parquet file under another name: call it .parquet"),
         (b"\xd0\xcf\x11\xe0" + bytes(100), "is an old Excel or Word file: save it as CSV"),
         (b"version https://git-lfs.github.com/spec/v1\n", "fetch it with git lfs pull"),
     ],

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from jaxft.data.columns import Columns
 from jaxft.data.corpus import open_corpus
 from jaxft.data.examples import read_examples
 from jaxft.data.memory import Table, as_table
@@ -232,6 +233,12 @@ def test_sets_of_labels_are_read_whatever_holds_them(labels, names):
     examples = read_examples(as_table(TEXTS, labels), "multilabel")
     found = [[examples.classes[i] for i in np.flatnonzero(row)] for row in examples.targets]
     assert found == names
+
+
+def test_parts_of_a_mapping_keep_their_splits_whatever_their_column_of_that_name_says():
+    parts = {name: {"text": TEXTS, "label": LABELS, "split": ["left"] * len(TEXTS)} for name in ("train", "test")}
+    examples = read_examples(as_table(parts), "classification", Columns(split=None))
+    assert np.bincount(examples.splits).tolist() == [len(TEXTS), len(TEXTS)]
 
 
 def test_rows_of_0_and_1_are_no_names_of_labels():

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-import jaxft
+from jaxft import ulmfit
 from jaxft.errors import InputError
 from jaxft.training.settings import flatten
 from jaxft.ulmfit.presets import PRESETS, parse
@@ -38,5 +38,5 @@ def test_a_batch_of_one_text_is_refused():
     with pytest.raises(InputError, match=r"^--classifier\.batch-size 1 leaves .*batch norm.*: give at least 2$"):
         parse(["--classifier.batch-size", "1"])
     with pytest.raises(InputError, match=r"^classifier\.batch_size 1 leaves"):
-        jaxft.ulmfit.fit(["fine", "dull"], ["pos", "neg"], classifier={"batch_size": 1})
+        ulmfit.fit(["fine", "dull"], ["pos", "neg"], classifier={"batch_size": 1})
     assert parse(["--classifier.batch-size", "2"]).classifier.batch_size == 2
