@@ -53,8 +53,9 @@ class Request:
     """file for the answers to --input, in the order of its texts; without it they go to standard output"""
     json_lines: bool = False
     """write the answers to --input as JSON, an object per line, instead of CSV"""
-    text_column: str = "text"
-    """column of the texts in a table, or those that were read as one text in training, with commas between them"""
+    text_column: str | None = None
+    """column of the texts in a table, or several with commas between them that are read as one text; by default those
+    of training where they were several, and else text"""
     pair_column: str | None = None
     """column of the second texts in a table, for a model that reads pairs"""
     columns: str | None = None
@@ -148,7 +149,7 @@ def write_answers(model: Any, request: Request, file: IO[Any]) -> None:
     from jaxft.inference.tagger import EntityTagger
 
     columns = Columns(
-        text=column_names(request.text_column, "--text-column"),
+        text=column_names(request.text_column, "--text-column") or model.text_columns or ("text",),
         pair=request.pair_column,
         label=None,
         names=column_names(request.columns, "--columns", may_be_unnamed=True),

@@ -17,7 +17,7 @@ settings.register_profile("jaxft", deadline=None)  # how long an example takes d
 settings.load_profile("jaxft")
 # Set in the environment, so that programs that a test starts compile in the same way.
 if (0, 10, 1) <= jax.__version_info__ < (0, 11):  # others fail at bfloat16 with it, or have no such flag
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 jax.config.update("jax_disable_most_optimizations", os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -155,7 +155,7 @@ def test_a_bad_row_leaves_no_output(folder, tmp_path):
 class Refusing:
     """A model of pairs or of single texts that refuses one of them."""
 
-    task, classes, marks_fields = "classification", ("yes",), False
+    task, classes, marks_fields, text_columns = "classification", ("yes",), False, ()
 
     def __init__(self, pairs=False):
         self.pairs = pairs

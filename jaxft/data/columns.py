@@ -78,6 +78,11 @@ class Columns:
         return [(name, "--text-column") for name in self.text] + pair
 
     @property
+    def joined(self) -> tuple[str, ...]:
+        """The columns that are read as one text; empty where the text is in a single column."""
+        return self.text if len(self.text) > 1 else ()
+
+    @property
     def file_layout(self) -> tuple[object, ...]:
         """What distinguishes the reading of a file from that of one with a header and the usual quotation marks."""
         layout = (self.names, self.quoting, self.labels)

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from jaxft.data.carving import sample_with_folds
+from jaxft.data.columns import Columns
 from jaxft.data.document import Task
 from jaxft.data.examples import Examples
 from jaxft.data.length_batches import LengthBatches
@@ -148,6 +149,7 @@ def as_model(inputs: Inputs, settings: Settings, params: Any) -> EncoderModel:
         long_texts=settings.long_texts,
         pairs=settings.pair_column is not None,
         batch_size=settings.train.eval_batch_size,
+        text_columns=Columns.of(settings).joined,
     )
 
 

@@ -54,6 +54,7 @@ class EncoderModel:
         batch_size: texts per step of prediction.
         thresholds: the least probability of each label that counts as yes; empty where it is 0.5 for all.
         long_texts: what becomes of a text with more than `max_length` pieces; outputs for its windows are averaged.
+        text_columns: the columns of a table that were read as one text in training, if they were several.
     """
 
     marks_fields: bool = field(default=False, init=False)
@@ -67,6 +68,7 @@ class EncoderModel:
     batch_size: int = 64
     thresholds: tuple[float, ...] = ()
     long_texts: LongTexts = "cut"
+    text_columns: tuple[str, ...] = ()
 
     @cached_property
     def _outputs(self) -> OutputsFn:
@@ -157,6 +159,7 @@ class EncoderModel:
             "pooling": config.pooling,
             "thresholds": self.thresholds,
             "long_texts": self.long_texts,
+            "text_columns": self.text_columns,
         }
         write_json(folder / "model.json", description)
 
@@ -189,6 +192,7 @@ class EncoderModel:
             long_texts=long_texts,
             pairs=bool(description["pairs"]),
             thresholds=_thresholds(description, classes),
+            text_columns=tuple(map(str, description.get("text_columns", ()))),
         )
 
 

@@ -56,6 +56,11 @@ class Ensemble:
         return self._first.marks_fields
 
     @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The columns of a table that were read as one text in training, if they were several."""
+        return self._first.text_columns
+
+    @property
     def thresholds(self) -> tuple[float, ...]:
         """The mean of the models' thresholds; empty unless all have some."""
         thresholds = [model.thresholds for model in self.models.values() if model.thresholds]

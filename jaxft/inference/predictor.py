@@ -29,6 +29,9 @@ class Answering(Protocol):
     @property
     def marks_fields(self) -> bool: ...  # noqa: D102
 
+    @property
+    def text_columns(self) -> tuple[str, ...]: ...  # noqa: D102
+
     def answers(self, texts: Sequence[Any]) -> list[dict[str, Any]]:
         """Each answer as a mapping for JSON: the prediction and what belongs to it."""
         ...
@@ -54,6 +57,7 @@ class Predictor(Answering, Protocol):
         pairs: whether the model reads pairs of texts.
         marks_fields: whether a text of several columns of a table has a mark before each, as
             `jaxft.data.table.join_fields` writes them.
+        text_columns: the columns of a table that were read as one text in training, if they were several.
     """
 
     @property

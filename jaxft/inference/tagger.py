@@ -51,6 +51,7 @@ class EntityTagger:
     task: str = field(default="entities", init=False)
     pairs: bool = field(default=False, init=False)
     marks_fields: bool = field(default=False, init=False)
+    text_columns: tuple[str, ...] = field(default=(), init=False)
 
     fns: TaggerFns
     params: Any

@@ -44,6 +44,7 @@ class TextClassifier:
         params, statistics: pytrees of arrays, as `jaxft.models.heads.Classifier` has them.
         direction: the direction in which it reads a text.
         batch_size: texts per step of prediction.
+        text_columns: the columns of a table that were read as one text in training, if they were several.
     """
 
     task: Task = field(default="classification", init=False)
@@ -61,6 +62,7 @@ class TextClassifier:
     statistics: Any
     direction: Direction = "forward"
     batch_size: int = 64
+    text_columns: tuple[str, ...] = ()
 
     @cached_property
     def logits(self) -> Any:
@@ -137,6 +139,7 @@ class TextClassifier:
             "bptt": self.bptt,
             "direction": self.direction,
             "batch_size": self.batch_size,
+            "text_columns": self.text_columns,
         }
         write_json(folder / "model.json", description)
         tree = {"params": self.params, "statistics": self.statistics}
@@ -156,6 +159,7 @@ class TextClassifier:
             **{name: int(description[name]) for name in ("head_hidden", "max_length", "bptt")},
             direction=description["direction"],
             batch_size=int(description.get("batch_size", 64)),
+            text_columns=tuple(map(str, description.get("text_columns", ()))),
             vocabulary=Vocabulary.load(folder / "vocabulary.json"),
             **load_params(folder / "model.safetensors"),
         )

@@ -66,8 +66,6 @@ def new_run_folder(folder: Path, resume: bool) -> Iterator[Path]:
         yield folder
     except Exception:
         with suppress(OSError):  # a folder that holds something stays
-            if is_empty(folder) and not (folder / ".owner").exists():
-                (folder / ".lock").unlink(missing_ok=True)
             folder.rmdir()
         raise
 
@@ -93,6 +91,8 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         owner.unlink(missing_ok=True)
+        with suppress(OSError):  # Windows keeps an open file; one that is unlinked is locked by nobody
+            (folder / ".lock").unlink()
         lock.release()
 
 

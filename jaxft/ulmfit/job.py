@@ -105,20 +105,20 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
         fingerprints=fingerprints,
         data=_describe_data(texts, settings),
         tokens=int(texts.store.lengths.sum()),
-        lines=[*corpus.notes(), *_describe_inputs(corpus, texts), *lines],
+        lines=[*corpus.notes(), *_describe_inputs(corpus, texts, settings), *lines],
         files={"vocabulary.json": texts.store.vocabulary.save},
         estimate=lambda: stage_seconds(texts, settings.precision, stages, encoder_config(texts, settings)),
         stages=lambda: _stages(texts, settings),
     )
 
 
-def _describe_inputs(corpus: Corpus, texts: Texts) -> list[str]:
+def _describe_inputs(corpus: Corpus, texts: Texts, settings: Settings) -> list[str]:
     store = texts.store
     parts = {name: store.labels[getattr(texts, name)] for name in ("train", "dev", "test")}
     return [
         describe_sizes(texts),
         *describe_classes(store.classes, parts),
-        *_describe_splits(texts),
+        *_describe_splits(texts, settings.transductive),
         *describe_texts(corpus, texts),
     ]
 
@@ -196,10 +196,20 @@ def _duplicates(texts: Texts) -> dict[str, int]:
     return count_duplicates(texts.store.keys, texts.store.labels, texts.labelled)
 
 
-def _describe_splits(texts: Texts) -> list[str]:
+def _describe_leak(texts: Texts, transductive: bool) -> list[str]:
+    """At most one line: how many test texts the language model reads among the texts without labels."""
+    keys = texts.store.keys
+    read = np.concatenate([texts.lm_train, texts.lm_valid])
+    count = 0 if transductive else int(np.isin(keys[texts.test], keys[np.setdiff1d(read, texts.train)]).sum())
+    line = f"{count:,} of {len(texts.test):,} test texts are also among the texts that the language model reads"
+    return [line] * bool(count)
+
+
+def _describe_splits(texts: Texts, transductive: bool) -> list[str]:
     labels, classes = texts.store.labels, texts.store.classes
     return [
         *describe_duplicates(_duplicates(texts), texts.labelled),
+        *_describe_leak(texts, transductive),
         *missing_classes("dev", labels[texts.dev], classes),
         *missing_classes("test", labels[texts.test], classes),
     ]

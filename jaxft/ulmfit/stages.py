@@ -277,6 +277,7 @@ def as_classifier(
         statistics=result.carry,
         direction=direction,
         batch_size=settings.classifier.eval_batch_size,
+        text_columns=Columns.of(settings).joined,
     )
 
 

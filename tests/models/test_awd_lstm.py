@@ -233,6 +233,7 @@ def test_chunks_before_the_end_change_nothing_but_the_gradient():
     np.testing.assert_allclose(logits(classifier(max_length=6), texts, 21), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_length", [6, 7, 30])
 @pytest.mark.parametrize("width", [30, 31, 45])
 def test_evaluation_in_chunks_equals_a_call_without_a_key(max_length, width):

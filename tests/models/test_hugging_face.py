@@ -38,6 +38,7 @@ def test_a_head_of_another_task_is_left_out_and_named(architecture, head, tmp_pa
     assert encoder.params.keys() == {"embeddings", "layer_0", "layer_1", *(["pooler"] if pooler else [])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_classifier_of_tokens_is_not_read_as_one_of_texts(architecture, tmp_path):
     folder = write(tmp_path, weights_of(architecture, "token"), architecture)

@@ -56,6 +56,7 @@ def test_neither_padding_nor_batch_mates_matter(config):
         np.testing.assert_array_equal(np.asarray(decode(params, alone))[0], tags[row])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", VARIANTS)
 @pytest.mark.parametrize("lengths", [(5, 5), (1, 1), (5, 1)])
 def test_every_weight_gets_a_finite_gradient(config, lengths):

@@ -116,6 +116,7 @@ def test_evaluations_come_every_x_steps_and_at_the_end_of_a_phase_until_the_stag
     assert often_evaluated.report["steps"] == 14
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", range(1, 13))
 def test_stopped_anywhere_between_frequent_evaluations_equals_uninterrupted(tmp_path, often_evaluated, stop_at):
     whole = often_evaluated

@@ -365,6 +365,7 @@ def test_bad_input_ends_with_status_2_and_no_traceback(tmp_path):
     assert ended.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_copies_of_a_text_are_in_one_split_and_their_number_is_said(tmp_path, capsys):
     rng = np.random.default_rng(3)
     rows = [(review(rng, label), label) for label in ("pos", "neg") for _ in range(20)]
@@ -384,6 +385,7 @@ def test_copies_of_a_text_are_in_one_split_and_their_number_is_said(tmp_path, ca
     assert line in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_labels_beyond_the_limit_serve_nowhere(tmp_path, monkeypatch):
     rows = [f"lovely film {i},pos,train" for i in range(60)] + [f"dull film {i},neg,train" for i in range(20)]
     rows += [f"warm film {i},{('pos', 'neg')[i % 2]},test" for i in range(6)]
