@@ -22,7 +22,7 @@ def preview_lines(
         pieces: the same as ids.
         unknown: the id of an unknown piece.
     """
-    parts = [part for part, found in sentences.items() if found]
+    parts = [part for part in ("train", "dev", "test") if sentences.get(part)]
     return [
         *(f"{count_line(part, sentences[part])}; {length_line(pieces[part], unknown)}" for part in parts),
         first_sentence_line(sentences["train"]),

@@ -65,7 +65,8 @@ def test_sets_of_labels_are_learnt(tiny_checkpoint, tmp_path):
     summary = run_job(tiny_checkpoint, data, tmp_path / "run", "--task", "multilabel", "--train.epochs", "30")
     assert summary["test"]["micro_f1"] > 0.8
     (labels,) = jaxft.load(tmp_path / "run").predict(["the one film was it"])
-    assert labels == ["one"]
+    assert "one" in labels
+    assert "two" not in labels
 
 
 @pytest.mark.slow
