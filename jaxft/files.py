@@ -45,15 +45,17 @@ def replacing(path: str | os.PathLike[str], mode: str = "w", **options: Any) -> 
         'whole'
     """
     path = Path(path)
+    if "b" not in mode:
+        options["encoding"] = "utf-8"
     if not _is_replaceable(path):
-        with _writing(path), open(path, mode, **({} if "b" in mode else {"encoding": "utf-8"}), **options) as file:
+        with _writing(path), open(path, mode, **options) as file:
             yield file
         return
     path = path.resolve()  # a link stays, and its target is replaced
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with _writing(path):
-            with open(temporary, mode, **({} if "b" in mode else {"encoding": "utf-8"}), **options) as file:
+            with open(temporary, mode, **options) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

@@ -123,13 +123,7 @@ def discriminative(
     )
 
     def init(params: PyTree) -> PyTree:
-        if keys := [
-            path for path, leaf in zip(path_names(params), jax.tree.leaves(params), strict=True) if is_key(leaf)
-        ]:
-            raise ValueError(
-                f"the parameter {keys[0]} is a PRNG key, which cannot be trained: leave it out, as "
-                "nnx.state(model, nnx.Param) and eqx.filter(model, eqx.is_inexact_array) do"
-            )
+        _refuse_keys(params)
         if is_function:
             _check_names("rates", rates, groups, _group_names(labels_of(params)))
         return _initial_state(groups, needs_norm, inner.init(params))
@@ -174,6 +168,16 @@ def discriminative(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _refuse_keys(params: PyTree) -> None:
+    """Raises a ValueError that names the first PRNG key among the parameters."""
+    for path, leaf in zip(path_names(params), jax.tree.leaves(params), strict=True):
+        if is_key(leaf):
+            raise ValueError(
+                f"the parameter {path} is a PRNG key, which cannot be trained: leave it out, as "
+                "nnx.state(model, nnx.Param) and eqx.filter(model, eqx.is_inexact_array) do"
+            )
 
 
 def _group_names(labels: PyTree) -> list[str]:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxft.errors import InputError
+from jaxft.optim.flax_serialization import is_key
 from jaxft.tensor_files import host_array, named_leaves, read_arrays, write_arrays
 
 
@@ -50,7 +51,7 @@ def save(path: str | os.PathLike[str], tree: Any, meta: Mapping[str, Any]) -> No
     arrays: dict[str, np.ndarray] = {}
     key_types: dict[str, str] = {}
     for name, leaf in named_leaves(tree):
-        if _is_key(leaf):
+        if is_key(leaf):
             key_types[name] = str(jax.random.key_impl(leaf))
             leaf = jax.random.key_data(leaf)
         arrays[name] = host_array(name, leaf)
@@ -155,10 +156,6 @@ def _age(file: Path, path: Path) -> int | None:
     """How many checkpoints are newer than a file, by its name; None if it is no checkpoint."""
     match = re.fullmatch(rf"{re.escape(path.stem)}-(\d+){re.escape(path.suffix)}", file.name)
     return None if match is None else int(match[1])
-
-
-def _is_key(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _describe(leaf: Any) -> str:
