@@ -195,7 +195,7 @@ def test_a_language_model_on_the_hub_begins_a_classifier(hub, ask, tmp_path):
     (tmp_path / "reviews.csv").write_text(f"text,label\n{rows}")
 
     def train(pretrained, out):
-        settings = "--text.min-count 1 --lm.batch-size 2 --lm.bptt 7 --classifier.epochs 1 --classifier.phase-steps 2"
+        settings = "--text.min-count 1 --lm.batch-size 2 --lm.bptt 7 --classifier.plan full --no-baseline"
         data = ("--data", str(tmp_path / "reviews.csv"), "--pretrained", pretrained, "--out", str(tmp_path / out))
         return ask("ulmfit", *data, *settings.split())
 
