@@ -5,7 +5,7 @@ name in the package does not hide.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-ARCHITECTURES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra")
+ARCHITECTURES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "mpnet")
 HEADS = ("none", "sequence", "masked", "token", "question", "pretraining")
 TOKENIZERS = ("wordpiece", "vocab.txt", "bytes", "unigram", "no cls", "slow")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -22,6 +22,8 @@ ROWS = 320
 """rows of the matrix of word embeddings; the tokenizers have at most as many pieces"""
 SIZE, INNER, LAYERS = 8, 12, 2
 
+SMALL_EMBEDDINGS = ("electra", "albert")
+"""architectures whose embeddings are smaller than the layers"""
 State = dict[str, np.ndarray]
 
 
@@ -37,9 +39,9 @@ def config_of(architecture: str, **changes: Any) -> dict[str, Any]:
         sizes = {"dim": SIZE, "hidden_dim": INNER, "n_layers": LAYERS, "n_heads": 2, "pad_token_id": 0}
         return {**shared, **sizes, **changes}
     sizes = {"hidden_size": SIZE, "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": 2}
-    electra = {"embedding_size": 4} if architecture == "electra" else {}
-    pad = 1 if prefix_of(architecture) == "roberta" else 0
-    return {**shared, **sizes, **electra, "type_vocab_size": 2, "pad_token_id": pad, **changes}
+    small = {"embedding_size": 4} if architecture in SMALL_EMBEDDINGS else {}
+    pad = 1 if prefix_of(architecture) in ("roberta", "mpnet") else 0
+    return {**shared, **sizes, **small, "type_vocab_size": 2, "pad_token_id": pad, **changes}
 
 
 def weights_of(architecture: str, head: str = "none", pooler: bool = False) -> State:
@@ -57,39 +59,71 @@ def weights_of(architecture: str, head: str = "none", pooler: bool = False) -> S
 
     prefix = prefix_of(architecture)
     start = "" if head == "none" else f"{prefix}."
-    embedding = 4 if architecture == "electra" else SIZE
-    state[f"{start}embeddings.word_embeddings.weight"] = normal(ROWS, embedding)
-    state[f"{start}embeddings.position_embeddings.weight"] = normal(40, embedding)
-    if architecture != "distilbert":
-        state[f"{start}embeddings.token_type_embeddings.weight"] = normal(2, embedding)
-    norm(f"{start}embeddings.LayerNorm", embedding)
-    if architecture == "electra":
-        dense(f"{start}embeddings_project", embedding, SIZE)
-    for i in range(LAYERS):
-        layer = f"{start}{'transformer' if architecture == 'distilbert' else 'encoder'}.layer.{i}"
-        if architecture == "distilbert":
-            for part in ("q_lin", "k_lin", "v_lin", "out_lin"):
-                dense(f"{layer}.attention.{part}", SIZE, SIZE)
-            dense(f"{layer}.ffn.lin1", SIZE, INNER)
-            dense(f"{layer}.ffn.lin2", INNER, SIZE)
-            norm(f"{layer}.sa_layer_norm")
-            norm(f"{layer}.output_layer_norm")
-            continue
-        for part in ("self.query", "self.key", "self.value", "output.dense"):
-            dense(f"{layer}.attention.{part}", SIZE, SIZE)
-        norm(f"{layer}.attention.output.LayerNorm")
-        dense(f"{layer}.intermediate.dense", SIZE, INNER)
-        dense(f"{layer}.output.dense", INNER, SIZE)
-        norm(f"{layer}.output.LayerNorm")
+    _add_embeddings(architecture, start, dense, norm, normal, state)
+    match architecture:
+        case "distilbert":
+            _add_distilbert_layers(start, dense, norm)
+        case "albert":
+            _add_albert_layer(f"{start}encoder.albert_layer_groups.0.albert_layers.0", dense, norm)
+        case _:
+            parts = ("attn.q", "attn.k", "attn.v", "attn.o", "LayerNorm")
+            if architecture != "mpnet":
+                parts = ("self.query", "self.key", "self.value", "output.dense", "output.LayerNorm")
+            _add_layers(f"{start}encoder.layer", parts, dense, norm)
     if pooler:
-        dense(f"{start}pooler.dense", SIZE, SIZE)
+        dense(f"{start}pooler" if architecture == "albert" else f"{start}pooler.dense", SIZE, SIZE)
     _add_head(prefix, head, dense, norm, state)
     return state
 
 
+def _add_embeddings(architecture: str, start: str, dense: Any, norm: Any, normal: Any, state: State) -> None:
+    size = 4 if architecture in SMALL_EMBEDDINGS else SIZE
+    state[f"{start}embeddings.word_embeddings.weight"] = normal(ROWS, size)
+    state[f"{start}embeddings.position_embeddings.weight"] = normal(40, size)
+    if architecture not in ("distilbert", "mpnet"):
+        state[f"{start}embeddings.token_type_embeddings.weight"] = normal(2, size)
+    norm(f"{start}embeddings.LayerNorm", size)
+    match architecture:
+        case "electra":
+            dense(f"{start}embeddings_project", size, SIZE)
+        case "albert":
+            dense(f"{start}encoder.embedding_hidden_mapping_in", size, SIZE)
+        case "mpnet":
+            state[f"{start}encoder.relative_attention_bias.weight"] = normal(32, 2)
+
+
+def _add_layers(start: str, parts: Sequence[str], dense: Any, norm: Any) -> None:
+    for layer in (f"{start}.{i}" for i in range(LAYERS)):
+        for part in parts[:4]:
+            dense(f"{layer}.attention.{part}", SIZE, SIZE)
+        norm(f"{layer}.attention.{parts[4]}")
+        dense(f"{layer}.intermediate.dense", SIZE, INNER)
+        dense(f"{layer}.output.dense", INNER, SIZE)
+        norm(f"{layer}.output.LayerNorm")
+
+
+def _add_distilbert_layers(start: str, dense: Any, norm: Any) -> None:
+    for layer in (f"{start}transformer.layer.{i}" for i in range(LAYERS)):
+        for part in ("q_lin", "k_lin", "v_lin", "out_lin"):
+            dense(f"{layer}.attention.{part}", SIZE, SIZE)
+        dense(f"{layer}.ffn.lin1", SIZE, INNER)
+        dense(f"{layer}.ffn.lin2", INNER, SIZE)
+        norm(f"{layer}.sa_layer_norm")
+        norm(f"{layer}.output_layer_norm")
+
+
+def _add_albert_layer(layer: str, dense: Any, norm: Any) -> None:
+    for part in ("query", "key", "value", "dense"):
+        dense(f"{layer}.attention.{part}", SIZE, SIZE)
+    norm(f"{layer}.attention.LayerNorm")
+    dense(f"{layer}.ffn", SIZE, INNER)
+    dense(f"{layer}.ffn_output", INNER, SIZE)
+    norm(f"{layer}.full_layer_layer_norm")
+
+
 def _add_head(prefix: str, head: str, dense: Any, norm: Any, state: State) -> None:
     match head, prefix:
-        case "sequence", "roberta" | "electra":
+        case "sequence", "roberta" | "electra" | "mpnet":
             dense("classifier.dense", SIZE, SIZE)
             dense("classifier.out_proj", SIZE, 3)
         case "sequence", _:
@@ -107,7 +141,14 @@ def _add_head(prefix: str, head: str, dense: Any, norm: Any, state: State) -> No
             state["cls.predictions.bias"] = state["cls.predictions.decoder.bias"]
             if head == "pretraining":
                 dense("cls.seq_relationship", SIZE, 2)
-        case "masked" | "pretraining", "roberta":
+        case "masked" | "pretraining", "albert":
+            dense("predictions.dense", SIZE, 4)
+            norm("predictions.LayerNorm", 4)
+            dense("predictions.decoder", 4, ROWS)
+            state["predictions.bias"] = state["predictions.decoder.bias"]
+            if head == "pretraining":
+                dense("sop_classifier.classifier", SIZE, 2)
+        case "masked" | "pretraining", "roberta" | "mpnet":
             dense("lm_head.dense", SIZE, SIZE)
             norm("lm_head.layer_norm")
             dense("lm_head.decoder", SIZE, ROWS)

@@ -89,10 +89,11 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
 def _check_sizes(settings: Settings, encoder: Encoder) -> None:
     """Refuses flags that ask for more than the encoder has."""
     config = encoder.config
-    if settings.train.reinit_layers > config.num_layers:
+    if settings.train.reinit_layers > config.layer_groups:
+        shared = ", which share their weights" if config.layer_groups < config.num_layers else ""
         raise InputError(
-            f"--train.reinit-layers {settings.train.reinit_layers} is more than the {config.num_layers} layers of the "
-            "model: give fewer"
+            f"--train.reinit-layers {settings.train.reinit_layers} is more than the model has: give at most "
+            f"{config.layer_groups} for its {config.num_layers} layers{shared}"
         )
     if settings.max_length > config.longest:
         raise InputError(

@@ -102,7 +102,7 @@ def _check_selection(settings: Settings, splits: Splits) -> None:
 
 def plans(inputs: Inputs, splits: Splits, rows: Mapping[str, Training]) -> dict[str, tuple[Plan, int]]:
     """The phases of each stage and its steps per epoch; of a comparison, those of the first fold of every row."""
-    num_layers = inputs.encoder.config.num_layers
+    num_layers = inputs.encoder.config.layer_groups
 
     def plan_of(train: Training, split: Split) -> tuple[Plan, int]:
         steps_per_epoch = max(1, len(inputs.pieces.rows(split.train)) // train.batch_size)

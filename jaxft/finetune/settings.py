@@ -108,7 +108,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(RunSettings, TableSettings):
-    """Fine-tunes a transformer encoder (BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA) on labelled texts."""
+    """Fine-tunes BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA, ALBERT or MPNet on labelled texts."""
 
     model: str = ""
     """folder of a Hugging Face checkpoint, or its name on the hub"""

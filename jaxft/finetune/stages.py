@@ -76,7 +76,7 @@ def encoder_stage(inputs: Inputs, split: Split, settings: Settings, params: Any,
     train, task, encoder = settings.train, settings.task, inputs.encoder
     labels = _standardized(inputs.examples, split)
     batches = _batches(inputs, split.train, labels, train.batch_size)
-    steps_per_epoch, num_layers = batches.steps_per_epoch, encoder.config.num_layers
+    steps_per_epoch, num_layers = batches.steps_per_epoch, encoder.config.layer_groups
     rows = inputs.pieces.rows(split.train)
     tokens_per_epoch = int(inputs.pieces.lengths[rows].mean() * steps_per_epoch * train.batch_size)
     weights = _class_weights(inputs.examples, split, settings)

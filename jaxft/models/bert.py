@@ -1,4 +1,4 @@
-"""Encoders as Flax modules: BERT, RoBERTa and XLM-R, DistilBERT, ELECTRA. `load` reads a checkpoint.
+"""Encoders as Flax modules: BERT, RoBERTa and XLM-R, DistilBERT, ELECTRA, ALBERT, MPNet. `load` reads a checkpoint.
 
 The modules hold parameters only; the PRNG key is an argument, and `key=None` means evaluation.
 
@@ -6,7 +6,8 @@ Axes: B batch, T time, H hidden, C classes.
 
 References:
     Devlin et al., BERT: Pre-training of Deep Bidirectional Transformers, NAACL 2019; Liu et al., RoBERTa, 2019; Sanh et
-    al., DistilBERT, 2019; Clark et al., ELECTRA, ICLR 2020.
+    al., DistilBERT, 2019; Clark et al., ELECTRA, ICLR 2020; Lan et al., ALBERT, ICLR 2020; Song et al., MPNet,
+    NeurIPS 2020.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 from flax import nnx, traverse_util
 
 from jaxft.errors import InputError
-from jaxft.models.bert_config import BertConfig, architecture_of, bert_config, kind_of, model_type_of
+from jaxft.models.bert_config import POOLER_KINDS, BertConfig, architecture_of, bert_config, kind_of, model_type_of
 from jaxft.models.bert_layers import Embeddings, Head, Layer, dense, linear, pool, recomputed, split_key
 from jaxft.models.checkpoint_files import read_checkpoint, read_config
 from jaxft.models.hugging_face import (
@@ -41,7 +42,7 @@ class Bert(nnx.Module):
     def __init__(self, config: BertConfig, rngs: nnx.Rngs):
         self.config = config
         self.embeddings = Embeddings(config, rngs)
-        for i in range(config.num_layers):
+        for i in range(config.layer_groups):
             setattr(self, f"layer_{i}", Layer(config, rngs))
         if config.pooler:
             self.pooler = dense(config, config.hidden_size, config.hidden_size, rngs)
@@ -65,7 +66,7 @@ class Bert(nnx.Module):
             token_type_ids: (B, T) int, 0 for the first text of a pair and 1 for the second; None for all 0.
             key: for the dropouts; None for evaluation.
             frozen_layers: number of layers, from the bottom, that get no gradient; above 0 the embeddings get none
-                either. The backward pass leaves them out.
+                either. The backward pass leaves them out. Layers that share weights count as one.
 
         Returns:
             `hidden_states`, a list of (B, T, H): the embeddings and the output of every layer; `pooled` (B, H), the
@@ -75,50 +76,71 @@ class Bert(nnx.Module):
         Raises:
             ValueError: `frozen_layers` is negative or above the number of layers.
         """
-        if not 0 <= frozen_layers <= self.config.num_layers:
-            raise ValueError(f"frozen_layers is {frozen_layers}: give 0 to {self.config.num_layers}")
+        if not 0 <= frozen_layers <= self.config.layer_groups:
+            raise ValueError(f"frozen_layers is {frozen_layers}: give 0 to {self.config.layer_groups}")
         valid = jnp.asarray(attention_mask).astype(bool)
         keys = split_key(key, self.config.num_layers + 2)
         embedded = self.embeddings(jnp.asarray(input_ids), token_type_ids, keys[0])
-        states = [jax.lax.stop_gradient(embedded) if frozen_layers else embedded]
-        states += self._scan(range(frozen_layers), states[-1], valid, keys, frozen=True)
-        states += self._scan(range(frozen_layers, self.config.num_layers), states[-1], valid, keys)
+        bias = self.embeddings.attention_bias(input_ids.shape[1])
+        if frozen_layers:
+            embedded, bias = jax.lax.stop_gradient((embedded, bias))
+        states = [embedded]
+        states += self._scan(range(frozen_layers), states[-1], valid, bias, keys, frozen=True)
+        states += self._scan(range(frozen_layers, self.config.layer_groups), states[-1], valid, bias, keys)
         pooled = features = pool(states[-1], valid, self.config.pooling)
         if self.config.pooler:
             pooled = jnp.tanh(linear(self.config, states[-1][:, 0], self.pooler))
         outputs: dict[str, Any] = {"hidden_states": states, "pooled": pooled}
         if self.config.num_labels is not None:
-            read = pooled if self.config.kind == "bert" else features
+            read = pooled if self.config.head_reads_pooler else features
             outputs["features"], outputs["logits"] = self.head(read, keys[-1])
         return outputs
 
     def _scan(
-        self, numbers: range, x: jax.Array, valid: jax.Array, keys: Sequence[Any], frozen: bool = False
+        self,
+        groups: range,
+        x: jax.Array,
+        valid: jax.Array,
+        bias: jax.Array | None,
+        keys: Sequence[Any],
+        frozen: bool = False,
     ) -> list[jax.Array]:
-        """The outputs of the layers with these numbers, applied one after another to `x`.
+        """The outputs of the layers with these groups of weights, applied one after another to `x`.
 
-        A loop over the stacked parameters compiles one layer instead of all of them. Without a key, as in evaluation,
-        it is unrolled: that compiles as fast at the sizes of real encoders, and does not copy the weights into a stack
-        at every call, which takes longer than to read a single text.
+        A loop over the layers compiles one instead of all of them. Without a key, as in evaluation, it is unrolled:
+        that compiles as fast at the sizes of real encoders, and does not copy the weights into a stack at every call,
+        which takes longer than to read a single text.
         """
-        if not numbers:
+        if not groups:
             return []
-        layers = [nnx.split(getattr(self, f"layer_{i}")) for i in numbers]
+        layers = [nnx.split(getattr(self, f"layer_{i}")) for i in groups]
         graphdef = layers[0][0]
-        params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(nnx.to_pure_dict(state) for _, state in layers))
+        params = [nnx.to_pure_dict(state) for _, state in layers]
         if frozen:
             params = jax.lax.stop_gradient(params)
-        stacked_keys = None if keys[0] is None else jnp.stack([keys[i + 1] for i in numbers])
 
         @recomputed
-        def layer(x: jax.Array, params_and_key: tuple[Any, jax.Array | None]) -> tuple[jax.Array, jax.Array]:
-            params, key = params_and_key
-            output = nnx.merge(graphdef, params)(x, valid, key)
+        def layer(params: Any, x: jax.Array, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+            output = nnx.merge(graphdef, params)(x, valid, bias, key)
             return output, output
 
-        last, outputs = jax.lax.scan(layer, x, (params, stacked_keys), unroll=stacked_keys is None)
+        def scan(step: Callable[..., Any], x: jax.Array, params: Any, numbers: range) -> tuple[jax.Array, Any]:
+            stacked = None if keys[0] is None else jnp.stack([keys[i + 1] for i in numbers])
+            return jax.lax.scan(step, x, (params, stacked), length=len(numbers), unroll=stacked is None)
+
+        uses = self.config.num_layers // self.config.layer_groups
+        states = []
+        if uses == 1:
+            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+            x, outputs = scan(lambda x, part: layer(part[0], x, part[1]), x, stacked, groups)
+            states.extend(outputs)
+        else:
+            for i, shared in zip(groups, params, strict=True):
+                numbers = range(i * uses, (i + 1) * uses)
+                x, outputs = scan(lambda x, part, p=shared: layer(p, x, part[1]), x, None, numbers)
+                states.extend(outputs)
         # The last output comes from the carry, so that XLA drops `outputs` where nobody reads the others.
-        return [*outputs[:-1], last]
+        return [*states[:-1], x]
 
 
 @dataclass(frozen=True)
@@ -188,13 +210,13 @@ def open_checkpoint(
         folder: holds config.json and the weights: model.safetensors or pytorch_model.bin, in one file or in shards; a
             pickle is parsed and not run.
         num_labels: outputs of the head; None takes the head of the file, if it has one. A head that the file lacks is
-            drawn at random, and so is BERT's pooler below it. Heads of other tasks are left out.
+            drawn at random, and so is the pooler of BERT and ALBERT below it. Heads of other tasks are left out.
         precision: of the matrix products; see `jaxft.models.products`.
         seed: of the parameters that are drawn at random.
         dropout: replaces every dropout probability in config.json.
         new_head: leave out the head of the file, and draw the one that `num_labels` asks for at random.
         pooling: what the head reads. None takes what the checkpoint was made for: what its 1_Pooling/config.json names,
-            the first token if the file has a classifier, or with BERT a pooler, and else the mean.
+            the first token if the file has a classifier, or with BERT and ALBERT a pooler, and else the mean.
         draw_missing: whether to draw a head that the file lacks; False refuses the file.
 
     Raises:
@@ -216,8 +238,8 @@ def open_checkpoint(
             f"{name} has a head of {stored_labels} outputs where {num_labels} are wanted: name a base checkpoint"
         )
     pooler = "pooler/kernel" in arrays
-    if num_labels is not None:  # only BERT's head reads a pooler, that of the first token
-        pooler = kind == "bert" and pooling == "cls"
+    if num_labels is not None:  # only the heads of some kinds read a pooler, that of the first token
+        pooler = kind in POOLER_KINDS and pooling == "cls"
         arrays = {path: array for path, array in arrays.items() if pooler or not path.startswith("pooler/")}
     config = bert_config(settings, kind, name, pooler, stored_labels if num_labels is None else num_labels, precision)
     config = replace(config, pooling=pooling)
@@ -230,8 +252,11 @@ def open_checkpoint(
         arrays |= traverse_util.flatten_dict({part: drawn[part] for part in absent}, sep="/")
     check_finite(arrays, name)
     params = fill_encoder(arrays, template, problems, name)
-    notes = (f"the head of the checkpoint ({', '.join(left_out)}) is left out",) if left_out else ()
-    return Encoder(config, {**settings, "model_type": model_type_of(settings, name)}, params, notes)
+    notes = [f"the head of the checkpoint ({', '.join(left_out)}) is left out"] if left_out else []
+    if (groups := config.layer_groups) < config.num_layers:
+        count = "one set" if groups == 1 else f"{groups} sets"
+        notes.append(f"the {config.num_layers} layers share {count} of weights, each with one rate")
+    return Encoder(config, {**settings, "model_type": model_type_of(settings, name)}, params, tuple(notes))
 
 
 def reinitialized(encoder: Encoder, top_layers: int, seed: int) -> Any:
@@ -239,7 +264,7 @@ def reinitialized(encoder: Encoder, top_layers: int, seed: int) -> Any:
 
     Args:
         encoder: a checkpoint.
-        top_layers: number of layers, from the top.
+        top_layers: number of layers, from the top; layers that share weights count as one.
         seed: of the random parameters.
 
     References:
@@ -248,7 +273,7 @@ def reinitialized(encoder: Encoder, top_layers: int, seed: int) -> Any:
     Raises:
         ValueError: `top_layers` is negative or above the number of layers.
     """
-    layers = encoder.config.num_layers
+    layers = encoder.config.layer_groups
     if not 0 <= top_layers <= layers:
         raise ValueError(f"top_layers is {top_layers}: give 0 to {layers}")
     names = [f"layer_{i}" for i in range(layers - top_layers, layers)] + ["pooler"] * bool(top_layers)

@@ -10,7 +10,7 @@ import jax
 from jaxft.errors import InputError
 from jaxft.models.options import Pooling, Precision
 
-Kind = Literal["bert", "roberta", "distilbert", "electra"]
+Kind = Literal["bert", "roberta", "distilbert", "electra", "albert", "mpnet"]
 KINDS: dict[str, Kind] = {
     "bert": "bert",
     "roberta": "roberta",
@@ -18,6 +18,8 @@ KINDS: dict[str, Kind] = {
     "camembert": "roberta",
     "distilbert": "distilbert",
     "electra": "electra",
+    "albert": "albert",
+    "mpnet": "mpnet",
 }
 """the architecture, and the names of weights, for each `model_type` that a checkpoint may have"""
 
@@ -29,8 +31,16 @@ ARCHITECTURES = {
     "camembert": "Camembert",
     "distilbert": "DistilBert",
     "electra": "Electra",
+    "albert": "Albert",
+    "mpnet": "MPNet",
 }
 """what the names of the classes of `transformers` begin with"""
+POOLER_KINDS: tuple[Kind, ...] = ("bert", "albert")
+"""architectures whose head for texts reads the pooler"""
+POSITIONS_AFTER_PADDING: tuple[Kind, ...] = ("roberta", "mpnet")
+"""architectures whose first position is the one after the padding piece's number"""
+MPNET_BUCKETS = 32
+"""groups of distances, whatever config.json says: transformers counts them so"""
 MOST_LAYERS = 1000
 """layers that are too many to be meant"""
 
@@ -110,6 +120,10 @@ class BertConfig:
     Attributes:
         kind: the architecture.
         position_offset: position of a text's first token; RoBERTa's positions begin after that of padding.
+        layer_groups: sets of layer weights, each used by `num_layers / layer_groups` layers in turn; as many as layers
+            except in ALBERT.
+        position_buckets: groups of distances between tokens that have an attention bias of their own; 0 except in
+            MPNet.
         pooler: whether there is a dense layer on the first token's output.
         num_labels: outputs of the head; None without a head.
         precision: of matrix products.
@@ -134,10 +148,22 @@ class BertConfig:
     initializer_range: float
     pad_id: int
     position_offset: int
+    layer_groups: int
+    position_buckets: int
     pooler: bool
     num_labels: int | None
     precision: Precision = "f32"
     pooling: Pooling = "cls"
+
+    @property
+    def head_reads_pooler(self) -> bool:
+        """Whether the head for texts reads the pooler's output; the others have a dense layer of their own."""
+        return self.kind in POOLER_KINDS and self.pooling == "cls"
+
+    @property
+    def projects_embeddings(self) -> bool:
+        """Whether a linear layer leads from the embeddings to the first layer."""
+        return self.kind == "albert" or self.embedding_size != self.hidden_size
 
     @property
     def longest(self) -> int:
@@ -148,7 +174,7 @@ class BertConfig:
 def bert_config(
     settings: Mapping[str, Any], kind: Kind, name: str, pooler: bool, num_labels: int | None, precision: Precision
 ) -> BertConfig:
-    """The configuration that config.json describes; DistilBERT has other keys than the rest.
+    """The configuration that config.json describes; DistilBERT and ALBERT have keys of their own.
 
     Args:
         settings: content of config.json.
@@ -166,25 +192,34 @@ def bert_config(
     size = partial(get, least=1)
     probability = partial(get, value_type=float, below=1)
     dropout = probability("hidden_dropout_prob", "dropout", 0.1)
-    pad = get("pad_token_id", default=1 if kind == "roberta" else 0)
+    # MPNet's positions follow piece 1, whatever config.json says of padding
+    pad = 1 if kind == "mpnet" else get("pad_token_id", default=1 if kind == "roberta" else 0)
     config = BertConfig(
         kind=kind,
         vocab_size=size("vocab_size"),
-        embedding_size=size("embedding_size", default=size("hidden_size", "dim")),
+        embedding_size=size("embedding_size", default=128 if kind == "albert" else size("hidden_size", "dim")),
         hidden_size=size("hidden_size", "dim"),
         num_layers=size("num_hidden_layers", "n_layers", below=MOST_LAYERS),
         num_heads=size("num_attention_heads", "n_heads"),
         intermediate_size=size("intermediate_size", "hidden_dim"),
         max_positions=size("max_position_embeddings"),
-        token_types=0 if distilbert else get("type_vocab_size"),
+        token_types=0 if kind in ("distilbert", "mpnet") else get("type_vocab_size"),
         activation=get("hidden_act", "activation", "gelu", str),
         hidden_dropout=dropout,
         attention_dropout=probability("attention_probs_dropout_prob", "attention_dropout", 0.1),
-        head_dropout=probability("classifier_dropout", "seq_classif_dropout", dropout),
+        head_dropout=probability(
+            "classifier_dropout_prob" if kind == "albert" else "classifier_dropout",
+            "seq_classif_dropout",
+            0.1 if kind == "albert" else dropout,
+        ),
         layer_norm_eps=get("layer_norm_eps", default=1e-12, value_type=float),
         initializer_range=get("initializer_range", default=0.02, value_type=float),
         pad_id=pad,
-        position_offset=pad + 1 if kind == "roberta" else 0,
+        position_offset=pad + 1 if kind in POSITIONS_AFTER_PADDING else 0,
+        layer_groups=size("num_hidden_groups", default=1)
+        if kind == "albert"
+        else size("num_hidden_layers", "n_layers"),
+        position_buckets=MPNET_BUCKETS if kind == "mpnet" else 0,
         pooler=pooler,
         num_labels=num_labels,
         precision=precision,
@@ -221,13 +256,23 @@ def _value_reader(settings: Mapping[str, Any], name: str, distilbert: bool) -> C
 
 
 def _check_encoder(settings: Mapping[str, Any], name: str) -> None:
-    """Refuses decoders and other positions than absolute ones."""
+    """Refuses decoders, other positions than absolute ones, and layers of several parts."""
     for key in ("is_decoder", "add_cross_attention"):
         if settings.get(key):
             raise InputError(
                 f"{name} has a config.json with {key} true, and jaxft trains encoders, whose tokens see all others: "
                 "name the checkpoint of an encoder"
             )
+    if settings.get("inner_group_num", 1) != 1:
+        raise InputError(
+            f"{name} has a config.json with inner_group_num {settings['inner_group_num']!r}: name a checkpoint of "
+            "ALBERT whose groups have one layer, as all published ones"
+        )
+    if settings.get("relative_attention_num_buckets", MPNET_BUCKETS) != MPNET_BUCKETS:
+        raise InputError(
+            f"{name} has a config.json with relative_attention_num_buckets "
+            f"{settings['relative_attention_num_buckets']!r}: name a checkpoint of MPNet with {MPNET_BUCKETS}"
+        )
     positions = settings.get("position_embedding_type")
     if positions not in (None, "absolute"):
         raise InputError(
@@ -242,6 +287,11 @@ def _check_numbers(config: BertConfig, name: str) -> None:
         raise InputError(f"{name} has a config.json with layer_norm_eps 0, which divides by 0: correct it, to 1e-12")
     if config.hidden_size % config.num_heads:
         raise InputError(f"{name} has {config.num_heads} heads for {config.hidden_size} features: download it again")
+    if config.num_layers % config.layer_groups:
+        raise InputError(
+            f"{name} has a config.json with {config.num_layers} layers in {config.layer_groups} groups: correct "
+            "num_hidden_groups to a divisor of num_hidden_layers"
+        )
     if config.pad_id >= config.vocab_size:
         raise InputError(
             f"{name} has a config.json with pad_token_id {config.pad_id} and {config.vocab_size} pieces: correct it to "

@@ -3,6 +3,7 @@
 Axes: B batch, T time, H hidden, N heads, C classes.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,13 +13,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from jaxft.models.bert_config import ACTIVATIONS, BertConfig, Kind
+from jaxft.models.bert_config import ACTIVATIONS, POSITIONS_AFTER_PADDING, BertConfig, Kind
 from jaxft.models.dropout import dropout
 from jaxft.models.options import Pooling, Precision
 from jaxft.models.products import matmul, on_accelerator
 
 HEAD_ACTIVATIONS: dict[Kind, Callable[[jax.Array], jax.Array]] = {
     "roberta": jnp.tanh,
+    "mpnet": jnp.tanh,
     "distilbert": jax.nn.relu,
     "electra": ACTIVATIONS["gelu"],
 }
@@ -35,12 +37,15 @@ class Embeddings(nnx.Module):
         if config.token_types:
             self.token_type = embed(config.token_types)
         self.norm = _norm(config, size, rngs)
-        if size != config.hidden_size:
+        if config.projects_embeddings:
             self.project = dense(config, size, config.hidden_size, rngs)
+        if config.position_buckets:
+            init = nnx.initializers.normal(config.initializer_range)
+            self.distance = nnx.Embed(config.position_buckets, config.num_heads, embedding_init=init, rngs=rngs)
 
     def __call__(self, ids: jax.Array, token_types: jax.Array | None, key: jax.Array | None) -> jax.Array:
         """(B, T) ids and token types -> (B, T, H)."""
-        if self.config.kind == "roberta":
+        if self.config.kind in POSITIONS_AFTER_PADDING:
             valid = (ids != self.config.pad_id).astype(jnp.int32)
             positions = jnp.cumsum(valid, axis=1) * valid + self.config.position_offset - 1
         else:
@@ -49,7 +54,35 @@ class Embeddings(nnx.Module):
         if self.config.token_types:
             x = x + self.token_type(jnp.zeros_like(ids) if token_types is None else token_types)
         x = dropout(self.norm(x), self.config.hidden_dropout, key)
-        return linear(self.config, x, self.project) if self.config.embedding_size != self.config.hidden_size else x
+        return linear(self.config, x, self.project) if self.config.projects_embeddings else x
+
+    def attention_bias(self, length: int) -> jax.Array | None:
+        """(N, T, T): what is added to the attention scores for the distance of two tokens; None for nothing."""
+        if not self.config.position_buckets:
+            return None
+        positions = jnp.arange(length)
+        distances = positions[None, :] - positions[:, None]
+        return jnp.moveaxis(self.distance(distance_buckets(distances, self.config.position_buckets)), -1, 0)
+
+
+def distance_buckets(distances: jax.Array, buckets: int, longest: int = 128) -> jax.Array:
+    """The bucket of each distance from a token to another, int32: half of them for those ahead of the token.
+
+    The nearest quarter of the distances on each side have buckets of their own; the others share buckets whose widths
+    grow exponentially, up to the distance `longest`.
+
+    Examples:
+        >>> distance_buckets(jnp.array([0, -1, 1, -8, -12, 200]), 32).tolist()
+        [0, 1, 17, 8, 9, 31]
+
+    References:
+        Raffel et al., Exploring the Limits of Transfer Learning, JMLR 2020, section 2.1.
+    """
+    side = buckets // 2
+    exact, away = side // 2, jnp.abs(distances).astype(jnp.int32)
+    share = jnp.log(jnp.maximum(away, 1).astype(jnp.float32) / exact) / math.log(longest / exact)
+    far = jnp.minimum(exact + (share * (side - exact)).astype(jnp.int32), side - 1)
+    return jnp.where(distances > 0, side, 0) + jnp.where(away < exact, away, far)
 
 
 class Attention(nnx.Module):
@@ -61,15 +94,16 @@ class Attention(nnx.Module):
             dense(config, config.hidden_size, config.hidden_size, rngs) for _ in range(4)
         )
 
-    def __call__(self, x: jax.Array, valid: jax.Array, key: jax.Array | None) -> jax.Array:
-        """(B, T, H) -> (B, T, H); tokens where `valid` (B, T) is False are not attended to."""
+    def __call__(self, x: jax.Array, valid: jax.Array, bias: jax.Array | None, key: jax.Array | None) -> jax.Array:
+        """(B, T, H) -> (B, T, H); tokens where `valid` (B, T) is False are not attended to, `bias` is (N, T, T)."""
         dtype = activation_dtype(self.config.precision)
         projected = _saved(linear(self.config, x, self.query, self.key, self.value, dtype=dtype))  # (B, T, 3H)
         if key is None:
             mask = valid[:, None, None, :]
-            attended = jax.nn.dot_product_attention(*_heads(projected, self.config.num_heads), mask=mask)
+            bias = None if bias is None else bias[None].astype(dtype)
+            attended = jax.nn.dot_product_attention(*_heads(projected, self.config.num_heads), bias, mask)
         else:  # JAX's function has no dropout
-            attended = _attend(projected, valid, self.config.num_heads, self.config.attention_dropout, key)
+            attended = _attend(projected, valid, bias, self.config.num_heads, self.config.attention_dropout, key)
         return linear(self.config, _saved(attended.reshape(x.shape)), self.output, dtype=dtype)
 
 
@@ -84,23 +118,25 @@ class Layer(nnx.Module):
         self.output = dense(config, config.intermediate_size, config.hidden_size, rngs)
         self.output_norm = _norm(config, config.hidden_size, rngs)
 
-    def __call__(self, x: jax.Array, valid: jax.Array, key: jax.Array | None) -> jax.Array:
-        """(B, T, H) -> (B, T, H)."""
+    def __call__(self, x: jax.Array, valid: jax.Array, bias: jax.Array | None, key: jax.Array | None) -> jax.Array:
+        """(B, T, H) -> (B, T, H); see `Attention`."""
         keys, dtype = split_key(key, 3), activation_dtype(self.config.precision)
-        attended = dropout(self.attention(x, valid, keys[0]), self.config.hidden_dropout, keys[1])
+        attended = dropout(self.attention(x, valid, bias, keys[0]), self.config.hidden_dropout, keys[1])
         x = self.attention_norm(_saved(x + attended.astype(x.dtype)))
         hidden = _saved(linear(self.config, x, self.intermediate, dtype=dtype))
         hidden = ACTIVATIONS[self.config.activation](hidden.astype(x.dtype)).astype(dtype)
-        hidden = dropout(linear(self.config, hidden, self.output, dtype=dtype), self.config.hidden_dropout, keys[2])
+        hidden = linear(self.config, hidden, self.output, dtype=dtype)
+        if self.config.kind != "albert":
+            hidden = dropout(hidden, self.config.hidden_dropout, keys[2])
         return self.output_norm(_saved(x + hidden.astype(x.dtype)))
 
 
 class Head(nnx.Module):
-    """The head for whole texts: a linear layer; all kinds but BERT read the first token through a dense layer."""
+    """The head for whole texts: a linear layer; some kinds read the first token through a dense layer."""
 
     def __init__(self, config: BertConfig, num_labels: int, rngs: nnx.Rngs):
         self.config = config
-        self.has_dense = config.kind != "bert" and config.pooling == "cls"
+        self.has_dense = config.pooling == "cls" and not config.head_reads_pooler
         if self.has_dense:
             self.dense = dense(config, config.hidden_size, config.hidden_size, rngs)
         self.out = dense(config, config.hidden_size, num_labels, rngs)
@@ -191,8 +227,10 @@ def _heads(projected: jax.Array, heads: int) -> list[jax.Array]:
     return [part.reshape(*part.shape[:-1], heads, -1) for part in jnp.split(projected, 3, axis=-1)]
 
 
-def _attend(projected: jax.Array, valid: jax.Array, heads: int, p: float, key: jax.Array) -> jax.Array:
-    """Attention with dropout of its weights: (B, T, 3H) and (B, T) -> (B, T, N, H / N).
+def _attend(
+    projected: jax.Array, valid: jax.Array, bias: jax.Array | None, heads: int, p: float, key: jax.Array
+) -> jax.Array:
+    """Attention with dropout of its weights: (B, T, 3H), (B, T) and (N, T, T) -> (B, T, N, H / N).
 
     A CPU computes text after text, so that the attention weights of one fit its caches.
     """
@@ -203,6 +241,7 @@ def _attend(projected: jax.Array, valid: jax.Array, heads: int, p: float, key: j
         projected, valid, key = text
         q, k, v = _heads(projected, heads)
         scores = jnp.einsum("qnh,knh->nqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
+        scores = scores if bias is None else scores + bias
         weights = jax.nn.softmax(jnp.where(valid[None, None, :], scores, jnp.finfo(scores.dtype).min))
         return jnp.einsum("nqk,knh->qnh", dropout(weights, p, key).astype(v.dtype), v)
 

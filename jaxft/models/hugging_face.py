@@ -1,7 +1,7 @@
 """Weights of Hugging Face checkpoints by a table of their names, and what the head and the pooling of a checkpoint are.
 
 References:
-    `transformers/models/{bert,roberta,distilbert,electra}/modeling_*.py`, for the names.
+    `transformers/models/{bert,roberta,distilbert,electra,albert,mpnet}/modeling_*.py`, for the names.
 """
 
 import re
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from flax import traverse_util
 
+from jaxft.models.bert_config import POOLER_KINDS
 from jaxft.models.checkpoint_files import read_object
 from jaxft.models.options import Pooling
 from jaxft.models.weight_table import Arrays, Row, assemble, fill
@@ -50,6 +51,12 @@ _EMBEDDINGS = (
     ParameterName("embeddings.token_type_embeddings.weight", "embeddings/token_type/embedding"),
     *_norm("embeddings.LayerNorm", "embeddings/norm"),
 )
+_FEED_FORWARD = (
+    *_dense("encoder.layer.{}.intermediate.dense", "layer_{}/intermediate"),
+    *_dense("encoder.layer.{}.output.dense", "layer_{}/output"),
+    *_norm("encoder.layer.{}.output.LayerNorm", "layer_{}/output_norm"),
+)
+_POOLER = _dense("pooler.dense", "pooler")
 _BERT_ENCODER = (
     *_EMBEDDINGS,
     *_dense("embeddings_project", "embeddings/project"),
@@ -60,10 +67,8 @@ _BERT_ENCODER = (
     ),
     *_dense("encoder.layer.{}.attention.output.dense", "layer_{}/attention/output"),
     *_norm("encoder.layer.{}.attention.output.LayerNorm", "layer_{}/attention_norm"),
-    *_dense("encoder.layer.{}.intermediate.dense", "layer_{}/intermediate"),
-    *_dense("encoder.layer.{}.output.dense", "layer_{}/output"),
-    *_norm("encoder.layer.{}.output.LayerNorm", "layer_{}/output_norm"),
-    *_dense("pooler.dense", "pooler"),
+    *_FEED_FORWARD,
+    *_POOLER,
 )
 _DISTIL_ENCODER = (
     *_EMBEDDINGS,
@@ -77,12 +82,41 @@ _DISTIL_ENCODER = (
     *_dense("transformer.layer.{}.ffn.lin2", "layer_{}/output"),
     *_norm("transformer.layer.{}.output_layer_norm", "layer_{}/output_norm"),
 )
+_MPNET_ENCODER = (
+    *_EMBEDDINGS,
+    ParameterName("encoder.relative_attention_bias.weight", "embeddings/distance/embedding"),
+    *(
+        name
+        for theirs, ours in (("q", "query"), ("k", "key"), ("v", "value"), ("o", "output"))
+        for name in _dense(f"encoder.layer.{{}}.attention.attn.{theirs}", f"layer_{{}}/attention/{ours}")
+    ),
+    *_norm("encoder.layer.{}.attention.LayerNorm", "layer_{}/attention_norm"),
+    *_FEED_FORWARD,
+    *_POOLER,
+)
+_ALBERT_LAYER = "encoder.albert_layer_groups.{}.albert_layers.0"
+_ALBERT_ENCODER = (
+    *_EMBEDDINGS,
+    *_dense("encoder.embedding_hidden_mapping_in", "embeddings/project"),
+    *(
+        name
+        for theirs, ours in (("query", "query"), ("key", "key"), ("value", "value"), ("dense", "output"))
+        for name in _dense(f"{_ALBERT_LAYER}.attention.{theirs}", f"layer_{{}}/attention/{ours}")
+    ),
+    *_norm(f"{_ALBERT_LAYER}.attention.LayerNorm", "layer_{}/attention_norm"),
+    *_dense(f"{_ALBERT_LAYER}.ffn", "layer_{}/intermediate"),
+    *_dense(f"{_ALBERT_LAYER}.ffn_output", "layer_{}/output"),
+    *_norm(f"{_ALBERT_LAYER}.full_layer_layer_norm", "layer_{}/output_norm"),
+    *_dense("pooler", "pooler"),
+)
 _TWO_LAYER_HEAD = (*_dense("classifier.dense", "head/dense"), *_dense("classifier.out_proj", "head/out"))
 ENCODERS: Mapping[str, Sequence[ParameterName]] = {
     "bert": _BERT_ENCODER,
     "roberta": _BERT_ENCODER,
     "electra": _BERT_ENCODER,
     "distilbert": _DISTIL_ENCODER,
+    "albert": _ALBERT_ENCODER,
+    "mpnet": _MPNET_ENCODER,
 }
 """names within the base model; a checkpoint with a head prefixes them with the architecture and a dot"""
 HEADS: Mapping[str, Sequence[ParameterName]] = {
@@ -90,6 +124,8 @@ HEADS: Mapping[str, Sequence[ParameterName]] = {
     "roberta": _TWO_LAYER_HEAD,
     "electra": _TWO_LAYER_HEAD,
     "distilbert": (*_dense("pre_classifier", "head/dense"), *_dense("classifier", "head/out")),
+    "albert": _dense("classifier", "head/out"),
+    "mpnet": _TWO_LAYER_HEAD,
 }
 POOLED_HEAD = _dense("classifier", "head/out")
 """the head that reads the mean or the maximum of the last layer, which transformers does not have"""
@@ -99,7 +135,7 @@ _ENCODER = re.compile(rf"{_BASE}|(?:embeddings|embeddings_project|encoder|transf
 _UNUSED = (Row(rf"{_PREFIX}embeddings\.(?:position|token_type)_ids", how="ignore"),)
 _HEADS = re.compile(
     r"(?:cls|lm_head|predictions|generator_predictions|generator_lm_head|discriminator_predictions|vocab_transform"
-    r"|vocab_layer_norm|vocab_projector|qa_outputs|sequence_summary|classifier|pre_classifier)\."
+    r"|vocab_layer_norm|vocab_projector|qa_outputs|sequence_summary|sop_classifier|classifier|pre_classifier)\."
 )
 """heads of any task; where the names of the encoder begin with that of its kind, all the others are of heads"""
 
@@ -139,7 +175,7 @@ def to_checkpoint(params: Any, kind: str, pooling: Pooling = "cls") -> dict[str,
 def fill_encoder(arrays: Arrays, template: Any, problems: Sequence[str], name: str) -> dict[str, Any]:
     """`template` with the arrays in place of its leaves; see `jaxft.models.weight_table.fill`."""
     complaint = f"the weights in {name} do not fit its config.json"
-    return fill(arrays, template, problems, complaint, "name a checkpoint of BERT, RoBERTa, DistilBERT or ELECTRA")
+    return fill(arrays, template, problems, complaint, "name a checkpoint of one of the architectures that jaxft knows")
 
 
 POOLINGS: Mapping[str, Pooling] = {
@@ -171,11 +207,11 @@ def read_pooling(folder: Path) -> Pooling | None:
 
 
 def reads_first_token(state: Arrays, kind: str) -> bool:
-    """Whether a checkpoint has a trained layer on the first token: a classifier, or with BERT a pooler.
+    """Whether a checkpoint has a trained layer on the first token: a classifier, or with BERT and ALBERT a pooler.
 
     The poolers of the others come without training, and their classifiers do not read them.
     """
-    layers = "pooler|classifier" if kind == "bert" else "classifier|pre_classifier"
+    layers = "pooler|classifier" if kind in POOLER_KINDS else "classifier|pre_classifier"
     return any(re.match(rf"{_PREFIX}({layers})\.", name) for name in state)
 
 
@@ -205,7 +241,9 @@ def _classifies_texts(state: Arrays, kind: str, architecture: str, pooling: Pool
         return task[1] == "SequenceClassification"
     if pooling in ("mean", "max"):
         return True
-    layer = {"bert": rf"{_PREFIX}pooler\.", "distilbert": r"pre_classifier\."}.get(kind, r"classifier\.dense\.")
+    pooler = rf"{_PREFIX}pooler\."
+    layers = {"bert": pooler, "albert": pooler, "distilbert": r"pre_classifier\."}
+    layer = layers.get(kind, r"classifier\.dense\.")
     return any(re.match(layer, name) for name in state)
 
 

@@ -14,13 +14,13 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from jaxft.errors import InputError
-from jaxft.models import bert, bert_layers
+from jaxft.models import bert, bert_layers, load_encoder
 from jaxft.models.bert_config import BertConfig
 from jaxft.models.bert_layers import Attention
 from jaxft.models.torch_writer import write_state
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "bert"
-NAMES = ["bert", "roberta", "electra", "distilbert"]
+NAMES = ["bert", "roberta", "electra", "distilbert", "albert", "mpnet"]
 
 
 def expected(name: str) -> dict:
@@ -37,7 +37,7 @@ def test_answers_as_transformers_with_padding(name: str):
     apply, params = bert.load(GOLDEN / name)
     outputs, answer = jax.jit(apply)(params, *inputs(name)), expected(name)
     real = np.array(answer["attention_mask"], bool)
-    assert len(outputs["hidden_states"]) == len(answer["hidden_states"]) == 3
+    assert len(outputs["hidden_states"]) == len(answer["hidden_states"])
     for ours, theirs in zip(outputs["hidden_states"], answer["hidden_states"], strict=True):
         np.testing.assert_allclose(np.asarray(ours)[real], np.array(theirs)[real], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(outputs["pooled"], answer["pooled"], rtol=1e-5, atol=1e-5)
@@ -113,15 +113,18 @@ def test_a_checkpoint_without_pooler_and_head_is_pooled_by_the_mean(folder: Path
 
 def test_attention_with_dropout_of_nearly_nothing_is_attention_without():
     attention = Attention(
-        BertConfig("bert", 40, 16, 16, 2, 4, 24, 20, 2, "gelu", 0.0, 1e-9, 0.0, 1e-12, 0.3, 0, 0, True, None),
+        BertConfig("bert", 40, 16, 16, 2, 4, 24, 20, 2, "gelu", 0.0, 1e-9, 0.0, 1e-12, 0.3, 0, 0, 2, 0, True, None),
         nnx.Rngs(0),
     )
     x, valid = jax.random.normal(jax.random.key(0), (2, 5, 16)), jnp.arange(5)[None, :] < jnp.array([[5], [3]])
-    np.testing.assert_allclose(attention(x, valid, None), attention(x, valid, jax.random.key(1)), rtol=1e-4, atol=1e-6)
+    for bias in (None, jax.random.normal(jax.random.key(2), (4, 5, 5))):
+        without, dropped = (attention(x, valid, bias, key) for key in (None, jax.random.key(1)))
+        np.testing.assert_allclose(without, dropped, rtol=1e-4, atol=1e-6)
 
 
 def random_encoder(num_layers: int) -> bert.Encoder:
-    config = BertConfig("bert", 40, 8, 8, num_layers, 2, 12, 9, 2, "gelu", 0.2, 0.2, 0.2, 1e-12, 0.3, 0, 0, True, 2)
+    sizes, dropouts = (40, 8, 8, num_layers, 2, 12, 9, 2), (0.2, 0.2, 0.2)
+    config = BertConfig("bert", *sizes, "gelu", *dropouts, 1e-12, 0.3, 0, 0, num_layers, 0, True, 2)
     return bert.Encoder(config, {}, nnx.to_pure_dict(nnx.state(bert.Bert(config, nnx.Rngs(0)))))
 
 
@@ -151,13 +154,53 @@ def test_the_loop_over_layers_gives_what_the_layers_one_after_another_give():
         keys = jax.random.split(key, 5)
         states = [model.embeddings(IDS, None, keys[0])]
         for i in range(3):
-            states.append(getattr(model, f"layer_{i}")(states[-1], MASK, keys[i + 1]))
+            states.append(getattr(model, f"layer_{i}")(states[-1], MASK, None, keys[i + 1]))
         return sum(jnp.sum(jnp.sin(state)) for state in states), states
 
     loop, unrolled = (
         jax.jit(jax.value_and_grad(loss, has_aux=True))(encoder.params) for loss in (in_a_loop, one_after_another)
     )
     assert_near(loop, unrolled)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_door_opens_every_architecture(name):
+    apply, params = load_encoder(GOLDEN / name)
+    logits = jax.jit(apply)(params, *inputs(name))["logits"]
+    np.testing.assert_allclose(logits, expected(name)["logits"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "sentence"),
+    [
+        ("albert", {"num_hidden_groups": 3}, "4 layers in 3 groups: correct num_hidden_groups to a divisor"),
+        ("albert", {"inner_group_num": 2}, "inner_group_num 2: name a checkpoint of ALBERT whose groups have one"),
+        ("mpnet", {"relative_attention_num_buckets": 16}, "relative_attention_num_buckets 16: name a checkpoint of"),
+    ],
+)
+def test_layers_and_distances_that_are_not_known_are_refused(name, changes, sentence, tmp_path):
+    folder = shutil.copytree(GOLDEN / name, tmp_path / name)
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | changes))
+    with pytest.raises(InputError, match=sentence):
+        load_encoder(folder)
+
+
+def test_layers_that_share_weights_are_frozen_and_drawn_together():
+    encoder = bert.open_checkpoint(GOLDEN / "albert")
+    assert encoder.config.num_layers == 4
+    assert [group for _, group in bert.encoder_rules(encoder.config.layer_groups)][1:-1] == ["layer_0", "layer_1"]
+    drawn = bert.reinitialized(encoder, 1, seed=0)
+    changed = [name for name in encoder.params if drawn[name] is not encoder.params[name]]
+    assert changed == ["layer_1", "pooler"]
+    gradients = jax.jit(
+        jax.grad(lambda params: jnp.sum(encoder.apply(params, *inputs("albert"), frozen_layers=1)["logits"] ** 2))
+    )(encoder.params)
+    assert {name for name in gradients if any(map(jnp.any, jax.tree.leaves(gradients[name])))} == {
+        "layer_1",
+        "pooler",
+        "head",
+    }
 
 
 @pytest.mark.slow
