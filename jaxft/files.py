@@ -48,13 +48,13 @@ def replacing(path: str | os.PathLike[str], mode: str = "w", **options: Any) -> 
     if "b" not in mode:
         options["encoding"] = "utf-8"
     if not _is_replaceable(path):
-        with _writing(path), open(path, mode, **options) as file:
+        with writing(path), open(path, mode, **options) as file:
             yield file
         return
     path = path.resolve()  # a link stays, and its target is replaced
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with _writing(path):
+        with writing(path):
             with open(temporary, mode, **options) as file:
                 yield file
                 file.flush()
@@ -76,7 +76,18 @@ def _is_replaceable(path: Path) -> bool:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Names the file in what the system says of a failure to write it, and the remedy.
+
+    Raises:
+        InputError: in place of an `OSError`, such as that of a full disk.
+
+    Examples:
+        >>> with writing("a/b.txt"):
+        ...     raise OSError(28, "No space left on device")
+        Traceback (most recent call last):
+        jaxft.errors.InputError: cannot write a/b.txt (No space left on device): free some space, or name another folder
+    """
     try:
         yield
     except BrokenPipeError:  # the reader has enough, which is no error

@@ -109,8 +109,8 @@ def rotate(path: Path, keep: int) -> None:
     for newer, name in reversed(list(pairwise(older))):
         if newer.exists():
             os.replace(newer, name)
-    link = path.with_name(f".{path.name}.link")
-    with suppress(OSError):
+    link = path.with_name(f".{path.name}.tmp")
+    with suppress(OSError):  # there is none, or a killed process has left it
         link.unlink()
     try:
         os.link(path, link)
@@ -124,6 +124,12 @@ def older_checkpoints(path: Path, keep: int) -> list[Path]:
     return [path.with_name(f"{path.stem}-{age}{path.suffix}") for age in range(1, keep)]
 
 
+def stored_checkpoints(path: Path) -> list[Path]:
+    """The checkpoints that there are, by the path of the newest, the newest first."""
+    ages = [(age, file) for file in path.parent.glob(f"{path.stem}-*") if (age := _age(file, path)) is not None]
+    return [path] * path.exists() + [file for _, file in sorted(ages)]
+
+
 def newest_whole(path: Path) -> tuple[Path | None, list[Path]]:
     """The newest checkpoint that is not damaged, and the damaged ones that are newer.
 
@@ -134,12 +140,9 @@ def newest_whole(path: Path) -> tuple[Path | None, list[Path]]:
         >>> newest_whole(Path("no/checkpoint.safetensors"))
         (None, [])
     """
-    ages = [(age, file) for file in path.parent.glob(f"{path.stem}-*") if (age := _age(file, path)) is not None]
     damaged: list[Path] = []
     reason: InputError | None = None
-    for candidate in [path, *(file for _, file in sorted(ages))]:
-        if not candidate.exists():
-            continue
+    for candidate in stored_checkpoints(path):
         try:
             read_arrays(candidate, "checkpoint")
         except InputError as error:

@@ -1,7 +1,6 @@
 """The id store: what it holds, when it is opened, rebuilt or refused, its worker processes and its memory."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 
 from jaxft.data import numbering
 from jaxft.data.document import Corpus, Document
@@ -168,16 +168,24 @@ def test_an_error_in_the_stream_leaves_nothing_behind(tmp_path, small_chunks, wo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_old_leftover_of_a_killed_run_is_removed(tmp_path):
+def test_what_a_killed_run_has_left_is_removed(tmp_path):
     build(DOCUMENTS, tmp_path)
     (folder,) = tmp_path.iterdir()
     shutil.rmtree(folder)
-    old, new = tmp_path / f"{folder.name}.old", tmp_path / f"{folder.name}.new"
-    for leftover in (old, new):
-        leftover.mkdir()
-    os.utime(old, (0, 0))
+    leftover = tmp_path / f"{folder.name}.tmp"
+    leftover.mkdir()
+    (leftover / "numbered").write_bytes(bytes(8))
     build(DOCUMENTS, tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted([folder, new])
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_one_process_at_a_time_builds_a_store(tmp_path):
+    def documents() -> Iterator[Document]:
+        with pytest.raises(Timeout):
+            FileLock(f"{next(tmp_path.glob('*.tmp'))}".replace(".tmp", ".lock"), timeout=0).acquire()
+        yield from DOCUMENTS
+
+    build(Corpus("reviews", "0" * 64, documents), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from jaxft.training.metrics_log import read_metrics
 from tests.checkpoints import write_checkpoint
 from tests.ner.toy import write
 
+WORDS = ("film", "was", "the", "so", "and", "in", "then")
 LANGUAGE_MODEL = """
     --model.embedding-size 8 --model.hidden-size 8 --model.num-layers 1 --text.min-count 1
     --lm.epochs 1 --lm.bptt 8 --lm.valid-fraction 0.2
@@ -40,17 +41,20 @@ def write_inputs(folder: Path) -> dict[str, list[str]]:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
         for number in range(40):
-            words = [("good", "bad")[number % 2], *("film was the so and in then".split())]
+            words = [("good", "bad")[number % 2], *WORDS]
             writer.writerow([" ".join(rng.choice(words, rng.integers(4, 20))), ("pos", "neg")[number % 2]])
     for part, count in (("train", 24), ("dev", 8), ("test", 8)):
         write(folder / f"small.{part}", count, seed=count)
-    (folder / "book.txt").write_text(" ".join(rng.choice("the film was and a story with".split(), 800)) + ".\n")
+    (folder / "books").mkdir()
+    for number in range(6):
+        text = " ".join(rng.choice(WORDS, 60))
+        (folder / f"books/{number}.txt").write_text(f"{text}.\n", encoding="utf-8")
     write_checkpoint(folder / "bert", "bert", tokenizer="wordpiece")
     reads = {
         "ulmfit": ["--data", folder / "reviews.csv"],
         "finetune": ["--data", folder / "reviews.csv", "--model", folder / "bert"],
         "ner": ["--data", folder / "small.train"],
-        "pretrain": ["--text", folder / "book.txt"],
+        "pretrain": ["--text", folder / "books"],
     }
     shared = ["--checkpoint-minutes", "0", "--log-every", "1"]
     return {job: [*map(str, reads[job]), *settings.split(), *shared] for job, settings in SETTINGS.items()}

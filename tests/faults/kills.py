@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxft.files import cache_folder
 from tests.faults.jobs import SETTINGS, differences, outcome, write_inputs
 from tests.faults.process import Ended, Fault, Starter, fresh_folder
 
@@ -55,12 +56,11 @@ class Try:
 
 
 def reference(starter: Starter, folder: Path, job: str, arguments: list[str], compiled: Path) -> Reference:
-    """Runs a job to its end, twice where its programs have to be compiled first."""
-    for number in range(2):
-        place = fresh_folder(folder / f"{job}-{number}", compiled)
-        ended = starter.run(place, job, [*arguments, "--out", str(place / "run")])
-        if ended.status:
-            raise SystemExit(f"{job} does not run: {ended.output}")
+    """Runs a job to its end."""
+    place = fresh_folder(folder / job, compiled)
+    ended = starter.run(place, job, [*arguments, "--out", str(place / "run")])
+    if ended.status:
+        raise SystemExit(f"{job} does not run: {ended.output}")
     return Reference(arguments, outcome(place / "run"), ended)
 
 
@@ -140,8 +140,7 @@ def predict(starter: Starter, place: Path, run: Path, result: Try) -> None:
 
 def strays(place: Path) -> list[Path]:
     """What a run that has ended must not leave in its folder or in the cache."""
-    hidden = [path for path in (place / "run").rglob(".*")]
-    return hidden + [path for path in (place / "cache/texts").glob("*") if "." in path.name]
+    return [*(place / "run").rglob(".*"), *(place / "cache/texts").glob("*.*")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -156,10 +155,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # programs are small, and compiling them takes longer
     starter = Starter()
     with tempfile.TemporaryDirectory(prefix="jaxft-kills-") as temporary, ThreadPoolExecutor(options.processes) as pool:
-        folder, compiled = Path(temporary), Path(temporary) / "compiled"
-        compiled.mkdir()
+        folder, compiled = Path(temporary), cache_folder() / "compiled"
+        compiled.mkdir(parents=True, exist_ok=True)
         inputs = write_inputs(folder)
-        references = {job: reference(starter, folder, job, inputs[job], compiled) for job in jobs}
+        runs = [pool.submit(reference, starter, folder, job, inputs[job], compiled) for job in jobs]
+        references = {job: run.result() for job, run in zip(jobs, runs, strict=True)}
 
         def one(number: int) -> Try:
             job, rng = jobs[number % len(jobs)], np.random.default_rng([options.seed, number])

@@ -1,5 +1,7 @@
 """What the processes of `tests.faults.process` have imported when they begin; no backend of jax has started."""
 
+# ruff: noqa: F401
+
 import warnings
 
 import matplotlib.backends.backend_agg
@@ -18,6 +20,6 @@ import jaxft.predict
 import jaxft.pretrain.__main__
 import jaxft.pretrain.job
 import jaxft.ulmfit.__main__
-import jaxft.ulmfit.job  # noqa: F401
+import jaxft.ulmfit.job
 
 warnings.filterwarnings("ignore", "os.fork")  # jax has no threads before its backend starts

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -128,10 +129,8 @@ class Starter:
 
 
 def _send(pid: int, number: signal.Signals) -> None:
-    try:
+    with suppress(ProcessLookupError):  # it has ended
         os.killpg(pid, number)
-    except ProcessLookupError:  # it has ended
-        pass
 
 
 def _run(sender: Connection, folder: Path, log: Path, job: str, arguments: list[str], fault: Fault | None) -> None:
