@@ -8,7 +8,6 @@ between leaves neither.
 import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -106,12 +105,13 @@ def rotate(path: Path, keep: int) -> None:
     if keep == 1 or not path.exists():
         return
     older = older_checkpoints(path, keep)
+    if older[0].exists() and older[0].samefile(path):  # a kill came before the new checkpoint
+        return
     for newer, name in reversed(list(pairwise(older))):
         if newer.exists():
             os.replace(newer, name)
-    link = path.with_name(f".{path.name}.tmp")
-    with suppress(OSError):  # there is none, or a killed process has left it
-        link.unlink()
+    link = path.with_name(f".{older[0].name}.tmp")
+    link.unlink(missing_ok=True)  # which a killed process has left
     try:
         os.link(path, link)
         os.replace(link, older[0])

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
+from jaxft.errors import InputError
 from jaxft.files import read_json
 from jaxft.training.metrics_log import read_metrics
 from tests.checkpoints import write_checkpoint
@@ -61,8 +64,9 @@ def write_inputs(folder: Path) -> dict[str, list[str]]:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """What a finished run holds, by file: weights and answers to the bit, numbers without times, names of the rest."""
-    return {str(path.relative_to(run)): _content(path) for path in sorted(run.rglob("*")) if path.is_file()}
+    """What a run holds, by file: weights and answers to the bit, numbers without times, and which files are damaged."""
+    files = [path for path in sorted(run.rglob("*")) if path.is_file() and path.parent.name != "tensorboard"]
+    return {str(path.relative_to(run)): _content(path) for path in files}
 
 
 def differences(run: Path, expected: dict[str, Any]) -> list[str]:
@@ -71,16 +75,24 @@ def differences(run: Path, expected: dict[str, Any]) -> list[str]:
     return sorted(name for name in {**found, **expected} if found.get(name, "absent") != expected.get(name, "absent"))
 
 
-def _content(path: Path) -> Any:
-    if path.name == "summary.json":
-        return _without_times(read_json(path))
-    if path.name == "metrics.jsonl":
-        return _without_times(read_metrics(path))
-    if path.name.startswith("stage-"):  # whose report tells the seconds
-        from safetensors.numpy import load_file
+def strays(place: Path) -> list[Path]:
+    """What a command that has ended must not leave: temporary files of its run, and of the cache of texts."""
+    return [*(place / "run").rglob(".*"), *(place / "cache/texts").glob("*.*")]
 
-        return {name: array.tobytes() for name, array in load_file(path).items()}
-    return path.read_bytes() if path.suffix in (".safetensors", ".csv", ".json", ".md") else None
+
+def _content(path: Path) -> Any:
+    try:
+        if path.name == "summary.json":
+            return _without_times(read_json(path))
+        if path.name == "metrics.jsonl":
+            return _without_times(read_metrics(path))
+        if path.name.startswith(("stage-", "checkpoint")):  # whose report tells the seconds
+            return {name: array.tobytes() for name, array in load_file(path).items()}
+    except (InputError, SafetensorError):
+        return "damaged"
+    if path.suffix == ".png":
+        return "whole" if path.read_bytes().endswith(b"IEND\xaeB`\x82") else "damaged"
+    return path.read_bytes()
 
 
 def _without_times(value: Any) -> Any:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from jaxft.files import cache_folder
-from tests.faults.jobs import SETTINGS, differences, outcome, write_inputs
+from tests.faults.jobs import SETTINGS, differences, outcome, strays, write_inputs
 from tests.faults.process import Ended, Fault, Starter, fresh_folder
 
 HOW = {"operation": 0.5, "moment": 0.15, "signal": 0.2, "start": 0.15}
@@ -136,11 +136,6 @@ def predict(starter: Starter, place: Path, run: Path, result: Try) -> None:
     refused = ended.status == 2 and len(ended.complaints) == 1
     if not ended.is_tidy or not (refused or (ended.status == 0 and not ended.complaints)):
         result.wrong.append(f"predict ends with status {ended.status} and {ended.output[-2000:]}")
-
-
-def strays(place: Path) -> list[Path]:
-    """What a run that has ended must not leave in its folder or in the cache."""
-    return [*(place / "run").rglob(".*"), *(place / "cache/texts").glob("*.*")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
