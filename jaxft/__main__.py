@@ -4,6 +4,7 @@ import runpy
 import sys
 
 import jaxft
+from jaxft.errors import run_job
 
 JOBS = {
     "ulmfit": "train ULMFiT, from raw texts to a classifier",
@@ -42,7 +43,7 @@ def main() -> None:
         print(f"jaxft {jaxft.__version__}")
     elif job in JOBS:
         sys.argv = [f"jaxft {job}", *arguments]
-        runpy.run_module(f"jaxft.{job}", run_name="__main__", alter_sys=True)
+        run_job(lambda: runpy.run_module(f"jaxft.{job}", run_name="__main__", alter_sys=True))
     else:
         print(f"jaxft: there is no job {job!r}: give one of {', '.join(JOBS)}", file=sys.stderr)
         sys.exit(2)

@@ -5,12 +5,13 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from jaxft.errors import InputError
+from jaxft.errors import InputError, reason_of
 
 
 def cache_folder() -> Path:
@@ -94,6 +95,46 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
     except OSError as error:
         raise InputError(f"cannot write {path} ({error.strerror}): free some space, or name another folder") from error
+
+
+@contextmanager
+def replacing_files(folder: Path) -> Iterator[Path]:
+    """A temporary folder for another library to write into; its files move into `folder` at the end of the block.
+
+    Each is whole and on the disk before it takes its name.
+
+    Args:
+        folder: an existing folder.
+
+    Raises:
+        InputError: the disk is full or the folder is not writable, in the words of the library.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing_files(Path(folder)) as temporary:
+        ...         _ = (temporary / "a.txt").write_text("whole")
+        ...     os.listdir(folder)
+        ['a.txt']
+    """
+    temporary = folder / ".files.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with writing(folder):
+            temporary.mkdir()
+        try:
+            yield temporary
+        except Exception as error:  # some raise no OSError
+            raise InputError(
+                f"cannot write {folder} ({reason_of(error)}): free some space, or name another folder"
+            ) from error
+        with writing(folder):
+            for path in sorted(temporary.iterdir()):
+                with open(path, "rb+") as file:
+                    os.fsync(file.fileno())
+                os.replace(path, folder / path.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import jax
 
-from jaxft.errors import InputError
+from jaxft.errors import InputError, let_interrupts_raise
 from jaxft.files import cache_folder
 
 # from <malloc.h>
@@ -26,6 +26,7 @@ def set_up() -> None:
     Raises:
         InputError: JAX computes in 64 bits.
     """
+    let_interrupts_raise()
     if jax.config.values["jax_enable_x64"]:
         raise InputError("JAX_ENABLE_X64 is on, and the jobs compute in 32 bits: turn it off")
     jax.config.update("jax_cpu_enable_async_dispatch", False)

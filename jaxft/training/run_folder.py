@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -100,7 +101,7 @@ def locked(folder: Path) -> Iterator[None]:
         with writing(owner):
             owner.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         for leftover in folder.rglob(".*.tmp"):
-            leftover.unlink()
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         yield
     finally:
         owner.unlink(missing_ok=True)

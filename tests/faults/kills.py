@@ -30,8 +30,10 @@ the same while it starts and imports"""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 START_SECONDS = 6.0
 """in which a process is ended while it starts"""
-TWICE = 0.25
-"""share of the tries that end the resumed job too"""
+ENDS = 4
+"""the most times that a try ends its job, which is resumed in between"""
+SOON = 40
+"""file operations in which a resumed job is killed"""
 
 
 @dataclass
@@ -49,6 +51,7 @@ class Try:
 
     job: str
     done: list[str] = field(default_factory=list)
+    ends: int = 0
     wrong: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -65,12 +68,12 @@ def reference(starter: Starter, folder: Path, job: str, arguments: list[str], co
 
 
 def attempt(starter: Starter, place: Path, job: str, reference: Reference, rng: np.random.Generator) -> Try:
-    """Ends a job once or twice, asks its unfinished run for a prediction, resumes it and compares."""
+    """Ends a job several times, asks its unfinished run for a prediction, resumes it and compares."""
     run, result = place / "run", Try(job)
     arguments = [*reference.arguments, "--out", str(run)]
-    for _ in range(1 + (rng.random() < TWICE)):
-        resume = ["--resume"] if run.exists() else []
-        end_somehow(starter, place, [*arguments, *resume], reference.ended, rng, result)
+    for _ in range(rng.integers(1, ENDS + 1)):
+        if not end_somehow(starter, place, arguments, reference.ended, rng, result):
+            break
         if rng.random() < 1 / 3:
             predict(starter, place, run, result)
     ended = starter.run(place, job, [*arguments, *(["--resume"] if run.exists() else [])])
@@ -84,11 +87,12 @@ def attempt(starter: Starter, place: Path, job: str, reference: Reference, rng: 
 
 def end_somehow(
     starter: Starter, place: Path, arguments: list[str], whole: Ended, rng: np.random.Generator, result: Try
-) -> None:
-    """Runs a job and ends it on the way, if it has not ended by then."""
-    how = rng.choice(list(HOW), p=list(HOW.values()))
+) -> bool:
+    """Runs a job or resumes it, and ends it on the way; returns False if it has ended by then."""
+    resumes, how = (place / "run").exists(), rng.choice(list(HOW), p=list(HOW.values()))
+    arguments = [*arguments, *(["--resume"] if resumes else [])]
     if how == "operation":
-        at = int(rng.integers(1, len(whole.operations) + 1))
+        at = int(rng.integers(1, SOON if resumes else len(whole.operations) + 1))
         ended = starter.run(place, result.job, arguments, Fault(at, "kill"))
         result.done.append(f"killed before file operation {at} ({(ended.operations or ['none'])[-1]})")
         allowed: set[int] = {0, -signal.SIGKILL}
@@ -101,6 +105,8 @@ def end_somehow(
         allowed = {0, -number} if number == signal.SIGKILL else {0, 130, -number}
     if ended.status not in allowed or not ended.is_tidy:
         result.wrong.append(f"status {ended.status} with {ended.output[-2000:]}")
+    result.ends += ended.status != 0
+    return ended.status != 0
 
 
 def end_at(
@@ -165,7 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tries = list(pool.map(one, range(options.tries)))
     tried = Counter(result.job for result in tries)
     lost = [result for result in tries if result.wrong]
-    print(f"{len(tries)} tries ({', '.join(f'{job} {count}' for job, count in tried.items())}), {len(lost)} lost")
+    counts = ", ".join(f"{job} {count}" for job, count in tried.items())
+    print(f"{len(tries)} tries ({counts}), ended {sum(result.ends for result in tries)} times, {len(lost)} lost")
     sys.exit(1 if lost else 0)
 
 
