@@ -85,9 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, content in files.items():
             _write(request.output / name, content)
     except InputError:
-        for name in files:
+        for path in [request.output / name for name in files]:
             with suppress(OSError):  # it has not been written
-                (request.output / name).unlink()
+                path.unlink()
+            with suppress(OSError):  # there is more in it
+                path.parent.rmdir()
         raise
     print(f"{request.output}: {', '.join(sorted(files))}")
 

@@ -71,8 +71,11 @@ def replacing(path: str | os.PathLike[str], mode: str = "w", **options: Any) -> 
 
 
 def _is_replaceable(path: Path) -> bool:
-    """Whether a file is regular or absent: a pipe, a terminal or another device is written in place."""
-    is_device = path.is_absolute() and path.parts[1:2] in (("dev",), ("proc",))
+    """Whether a file is regular or absent: a pipe, a terminal or another device is written in place.
+
+    `/dev/stdout` is a device where it leads to a regular file too; `/dev/shm` is a folder of regular files in memory.
+    """
+    is_device = path.is_absolute() and path.parts[1:2] in (("dev",), ("proc",)) and path.parts[1:3] != ("dev", "shm")
     return not is_device and (path.is_file() or path.is_dir() or not path.exists())
 
 

@@ -20,11 +20,15 @@ from typing import Any
 import numpy as np
 
 from jaxft.files import cache_folder
-from tests.faults.jobs import SETTINGS, differences, outcome, strays, write_inputs
+from tests.faults.jobs import differences, outcome, strays, write_inputs
 from tests.faults.process import GROWS, Fault, Starter, fresh_folder
 
 ROOMS = (0, 50, 1500, 20_000)
 """bytes that a file may have on a full disk"""
+FILLS = 3
+"""the most times that the disk fills up before there is room"""
+SOON = 40
+"""operations in which it fills up again"""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Command:
         job: as in `python -m jaxft.<job>`.
         arguments: of the command, but for what it writes.
         output: the flag and the file or folder that it writes, below its place.
+        uses: the command whose model it uses.
         operations: its file operations.
         expected: what it leaves where the disk has room.
     """
@@ -42,6 +47,7 @@ class Command:
     job: str
     arguments: list[str]
     output: tuple[str, str] = ("--out", "run")
+    uses: str | None = None
     operations: list[str] = field(default_factory=list)
     expected: dict[str, Any] = field(default_factory=dict)
 
@@ -61,18 +67,18 @@ class Command:
 
 @dataclass
 class Result:
-    """What was done at a point, and what was wrong."""
+    """At which points the disk of a command filled up, and what was wrong."""
 
     command: str
-    done: str
-    wrong: list[str]
+    done: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return f"{self.command}: {self.done}: {'; '.join(self.wrong) or 'as it has to be'}"
+        return f"{self.command}: {', then '.join(self.done)}: {'; '.join(self.wrong) or 'as it has to be'}"
 
 
 def commands(folder: Path) -> dict[str, Command]:
-    """The commands by name; those that use a model take that of a job before them, whose run is `folder/<job>/run`."""
+    """The commands by name; the run of each is `folder/<name>/run`."""
     jobs = write_inputs(folder)
     trained = {name: Command(name, arguments) for name, arguments in jobs.items()}
     tracked = Command("ner", [*jobs["ner"], "--track", "tensorboard"])
@@ -80,8 +86,8 @@ def commands(folder: Path) -> dict[str, Command]:
     return {
         **trained,
         "tracked": tracked,
-        "predict": Command("predict", [str(folder / "ulmfit/run"), *texts], ("--output", "run/answers.csv")),
-        "export": Command("export", [str(folder / "ulmfit/run")], ("--output", "run")),
+        "predict": Command("predict", [str(folder / "ner/run"), *texts], ("--output", "run/answers.csv"), "ner"),
+        "export": Command("export", [str(folder / "pretrain/run")], ("--output", "run"), "pretrain"),
     }
 
 
@@ -93,25 +99,43 @@ def with_room(starter: Starter, place: Path, command: Command, compiled: Path) -
     return replace(command, operations=ended.operations, expected=outcome(place / "run"))
 
 
-def attempt(starter: Starter, place: Path, name: str, command: Command, compiled: Path, fault: Fault) -> Result:
-    """Runs a command on a disk that fills up, then again with room."""
-    room = f"no file beyond {fault.room} bytes" if fault.how == "fill" else "no room"
-    result = Result(name, f"{room} from operation {fault.at} ({command.operations[fault.at - 1]})", [])
-    arguments = command.prepare(place, compiled)
-    ended = starter.run(place, command.job, arguments, fault)
-    told = len(ended.complaints) == 1 and str(place) in ended.complaints[0] and ": " in ended.complaints[0]
-    if ended.status == 2 and ended.is_tidy and told:
-        result.wrong += half_written(place / "run", command.expected)
-    elif ended.status or not ended.is_tidy or differences(place / "run", command.expected):
-        result.wrong.append(f"status {ended.status} with {ended.output[-2000:]}")
-    is_run = command.output[0] == "--out" and (place / "run").exists()
-    again = starter.run(place, command.job, [*arguments, *(["--resume"] if is_run else [])])
-    if again.status or not again.is_tidy:
-        result.wrong.append(f"with room, status {again.status} with {again.output[-2000:]}")
+def attempt(
+    starter: Starter, place: Path, name: str, command: Command, compiled: Path, fault: Fault, rng: np.random.Generator
+) -> Result:
+    """Runs a command on a disk that fills up, goes on with it on another one a few times, and then with room."""
+    result, arguments = Result(name), command.prepare(place, compiled)
+    for _ in range(rng.integers(1, FILLS + 1)):
+        if not on_full_disk(starter, place, command, arguments, fault, result):
+            break
+        fault = random_fault(int(rng.integers(1, SOON)), rng)
+    ended = starter.run(place, command.job, [*arguments, *resume(place, command)])
+    if ended.status or not ended.is_tidy:
+        result.wrong.append(f"with room, status {ended.status} with {ended.output[-2000:]}")
     elif different := differences(place / "run", command.expected):
         result.wrong.append(f"with room, other {', '.join(different)}")
     result.wrong += [f"left {path.relative_to(place)}" for path in strays(place)]
     return result
+
+
+def on_full_disk(
+    starter: Starter, place: Path, command: Command, arguments: list[str], fault: Fault, result: Result
+) -> bool:
+    """Runs a command on a disk that fills up; returns False if it ends as ever, as the rest has room."""
+    ended = starter.run(place, command.job, [*arguments, *resume(place, command)], fault)
+    room = f"no file beyond {fault.room} bytes" if fault.how == "fill" else "no room"
+    at = ended.operations[fault.at - 1] if fault.at <= len(ended.operations) else "after the end"
+    result.done.append(f"{room} from operation {fault.at} ({at})")
+    told = len(ended.complaints) == 1 and str(place) in ended.complaints[0] and ": " in ended.complaints[0]
+    if ended.status == 2 and ended.is_tidy and told:
+        result.wrong += half_written(place / "run", command.expected)
+    elif ended.status or not ended.is_tidy or differences(place / "run", command.expected):
+        result.wrong.append(f"{result.done[-1]}: status {ended.status} with {ended.output[-2000:]}")
+    return ended.status != 0
+
+
+def resume(place: Path, command: Command) -> list[str]:
+    """The flag with which a training job goes on in its folder."""
+    return ["--resume"] if command.output[0] == "--out" and (place / "run").exists() else []
 
 
 def half_written(run: Path, expected: dict[str, Any]) -> list[str]:
@@ -125,19 +149,15 @@ def half_written(run: Path, expected: dict[str, Any]) -> list[str]:
     ]
 
 
-def faults(command: Command, count: int, rng: np.random.Generator) -> list[Fault]:
-    """A full disk at some of the points of a command, in both ways by turns."""
-    chosen = rng.permutation(command.points())[:count].tolist()
-    return [
-        Fault(at, "fill", int(rng.choice(ROOMS))) if number % 2 else Fault(at, "refuse")
-        for number, at in enumerate(chosen)
-    ]
+def random_fault(at: int, rng: np.random.Generator) -> Fault:
+    """A disk that is full from an operation on, in one of the two ways."""
+    return Fault(at, "refuse") if rng.random() < 0.5 else Fault(at, "fill", int(rng.choice(ROOMS)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--points", type=int, default=12, help="points of each command")
+    parser.add_argument("--points", type=int, default=12, help="first points of each command")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--command", action="append", help="a command; by default all")
     parser.add_argument("--processes", type=int, default=2, help="points at once")
@@ -149,24 +169,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         compiled.mkdir(parents=True, exist_ok=True)
         known = commands(folder)
         chosen = options.command or list(known)
-        if not set(chosen) <= SETTINGS.keys():  # what uses a model
-            chosen = [*(["ulmfit"] if "ulmfit" not in chosen else []), *chosen]
-        ready = {name: with_room(starter, folder / name, known[name], compiled) for name in chosen}
-        points = [(name, fault) for name in chosen for fault in faults(ready[name], options.points, rng)]
+        needed = dict.fromkeys([*filter(None, (known[name].uses for name in chosen)), *chosen])
+        ready = {name: with_room(starter, folder / name, known[name], compiled) for name in needed}
+        points = [
+            (name, random_fault(at, rng))
+            for name in chosen
+            for at in rng.permutation(ready[name].points())[: options.points].tolist()
+        ]
 
         def one(number: int) -> Result:
             name, fault = points[number]
-            result = attempt(starter, folder / str(number), name, ready[name], compiled, fault)
+            rng = np.random.default_rng([options.seed, number])
+            result = attempt(starter, folder / str(number), name, ready[name], compiled, fault, rng)
             print(f"{number} {result}", flush=True)
             return result
 
         results = list(pool.map(one, range(len(points))))
-    tried = Counter(result.command for result in results)
-    lost = [result for result in results if result.wrong]
-    print(
-        f"{len(results)} points ({', '.join(f'{name} {n}' for name, n in tried.items())}), "
-        f"{len(lost)} not as it has to be"
-    )
+    tried = Counter(dict.fromkeys(chosen, 0))
+    for result in results:
+        tried[result.command] += len(result.done)
+    counts, lost = ", ".join(f"{name} {n}" for name, n in tried.items()), sum(bool(result.wrong) for result in results)
+    print(f"{tried.total()} points ({counts}), {lost} of {len(results)} tries not as they have to be")
     sys.exit(1 if lost else 0)
 
 

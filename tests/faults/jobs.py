@@ -65,8 +65,8 @@ def write_inputs(folder: Path) -> dict[str, list[str]]:
 
 def outcome(run: Path) -> dict[str, Any]:
     """What a run holds, by file: weights and answers to the bit, numbers without times, and which files are damaged."""
-    files = [path for path in sorted(run.rglob("*")) if path.is_file() and path.parent.name != "tensorboard"]
-    return {str(path.relative_to(run)): _content(path) for path in files}
+    files = {str(path.relative_to(run)): path for path in sorted(run.rglob("*")) if path.is_file()}
+    return {name: _content(path) for name, path in files.items() if not name.startswith("tensorboard/")}
 
 
 def differences(run: Path, expected: dict[str, Any]) -> list[str]:

@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -82,6 +84,17 @@ def test_a_device_is_written_in_place():
     with replacing("/dev/null") as file:
         file.write("gone")
     assert not os.path.isfile("/dev/null")
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="the platform has no /dev/shm")
+def test_a_file_in_shared_memory_is_replaced():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        path = Path(folder) / "a.txt"
+        write_text(path, "first")
+        with replacing(path) as file:
+            file.write("second")
+            assert path.read_text() == "first"
+        assert path.read_text() == "second"
 
 
 def test_a_folder_is_no_file(tmp_path):
