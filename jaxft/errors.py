@@ -49,7 +49,11 @@ def reason_of(error: Exception) -> str:
     Examples:
         >>> reason_of(ValueError("no such\\n  host"))
         'no such host'
+        >>> reason_of(OSError(28, "No space left on device"))
+        'No space left on device'
     """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return " ".join(str(error).split())[:200]
 
 

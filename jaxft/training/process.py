@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+import warnings
 from importlib.util import find_spec
 
 import jax
@@ -32,6 +33,8 @@ def set_up() -> None:
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    # A full disk, or a process that was killed as it wrote, costs the time of compiling once more.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     if find_spec("jax_plugins") or find_spec("libtpu"):
         return
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):

@@ -108,11 +108,12 @@ def attempt(
         if not on_full_disk(starter, place, command, arguments, fault, result):
             break
         fault = random_fault(int(rng.integers(1, SOON)), rng)
-    ended = starter.run(place, command.job, [*arguments, *resume(place, command)])
-    if ended.status or not ended.is_tidy:
-        result.wrong.append(f"with room, status {ended.status} with {ended.output[-2000:]}")
-    elif different := differences(place / "run", command.expected):
-        result.wrong.append(f"with room, other {', '.join(different)}")
+    else:
+        ended = starter.run(place, command.job, [*arguments, *resume(place, command)])
+        if ended.status or not ended.is_tidy:
+            result.wrong.append(f"with room, status {ended.status} with {ended.output[-2000:]}")
+        elif different := differences(place / "run", command.expected):
+            result.wrong.append(f"with room, other {', '.join(different)}")
     result.wrong += [f"left {path.relative_to(place)}" for path in strays(place)]
     return result
 
@@ -128,7 +129,9 @@ def on_full_disk(
     told = len(ended.complaints) == 1 and str(place) in ended.complaints[0] and ": " in ended.complaints[0]
     if ended.status == 2 and ended.is_tidy and told:
         result.wrong += half_written(place / "run", command.expected)
-    elif ended.status or not ended.is_tidy or differences(place / "run", command.expected):
+    elif ended.status == 0 and ended.is_tidy:
+        result.wrong += [f"{result.done[-1]}: other {name}" for name in differences(place / "run", command.expected)]
+    else:
         result.wrong.append(f"{result.done[-1]}: status {ended.status} with {ended.output[-2000:]}")
     return ended.status != 0
 

@@ -6,6 +6,7 @@ a system with `fork`, `setsid` and limits of file sizes, such as Linux.
 
 import errno
 import importlib
+import mmap
 import multiprocessing
 import os
 import resource
@@ -32,6 +33,8 @@ CHANGES = {
 """audit events of Python -> what they do to the file that they name first"""
 GROWS = ("open", "fsync", "link", "make folder")
 """operations that need room on the disk"""
+LOG_BYTES = 1 << 20
+"""room for the log of the operations of a process"""
 SECONDS = 300
 """after which a process counts as hanging"""
 
@@ -123,7 +126,7 @@ class Starter:
         receiver.close()
         status = process.exitcode
         assert status is not None
-        operations = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        operations = log.read_bytes().rstrip(bytes(1)).decode(errors="replace").splitlines()
         log.unlink()
         return Ended(status, output, operations, time.monotonic() - started)
 
@@ -140,7 +143,7 @@ def _run(sender: Connection, folder: Path, log: Path, job: str, arguments: list[
         os.dup2(sender.fileno(), stream)
     sender.close()
     os.environ["JAXFT_CACHE"] = str(folder / "cache")
-    _watch(folder, os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), fault)
+    _watch(folder, _memory_of(log), fault)
     from jaxft.errors import run_job
 
     name = f"jaxft.{job}" if job in ("predict", "export") else f"jaxft.{job}.__main__"
@@ -148,7 +151,14 @@ def _run(sender: Connection, folder: Path, log: Path, job: str, arguments: list[
     run_job(lambda: command(arguments))
 
 
-def _watch(folder: Path, log: int, fault: Fault | None) -> None:
+def _memory_of(path: Path) -> mmap.mmap:
+    """A new file as memory, which limits of file sizes do not concern."""
+    with open(path, "w+b") as file:
+        file.truncate(LOG_BYTES)
+        return mmap.mmap(file.fileno(), LOG_BYTES)
+
+
+def _watch(folder: Path, log: mmap.mmap, fault: Fault | None) -> None:
     """Counts and logs the file operations below a folder, but for compiled programs, and brings the fault about."""
     count = 0
 
@@ -157,7 +167,7 @@ def _watch(folder: Path, log: int, fault: Fault | None) -> None:
         if not path.startswith(f"{folder}/") or path.startswith(f"{folder}/cache/compiled"):
             return
         count += 1
-        os.write(log, f"{kind} {os.path.relpath(path, folder)}\n".encode())
+        log.write(f"{kind} {os.path.relpath(path, folder)}\n".encode())
         if fault is None or count < fault.at:
             return
         if fault.how == "kill":

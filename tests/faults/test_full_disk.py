@@ -1,5 +1,6 @@
 """Disks without room: each function that writes names its file, and leaves nothing of it; see `full_disk`."""
 
+import os
 import re
 import subprocess
 import sys
@@ -100,6 +101,25 @@ def test_a_folder_on_a_full_disk_is_not_left_locked(tmp_path):
     assert not list(tmp_path.iterdir())
     with locked(create_run_folder(tmp_path)):
         pass
+
+
+COMPILE = """
+import resource, sys
+import jax
+from jaxft.training.process import set_up
+set_up()
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+print(jax.jit(lambda x: x + 1)(1))
+"""
+
+
+@pytest.mark.slow
+def test_a_cache_of_programs_without_room_is_no_warning(tmp_path):
+    for size in ("0", "100", "-1"):  # the last one reads what the others have written
+        environment = {**os.environ, "JAXFT_CACHE": str(tmp_path)}
+        command = [sys.executable, "-c", COMPILE, size]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "2\n", "")
 
 
 @pytest.mark.slow
