@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shutil
+import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from jaxft.data import text
@@ -174,7 +175,11 @@ def _alone(folder: Path) -> Iterator[Path]:
     temporary, lock = Path(f"{folder}.tmp"), FileLock(f"{folder}.lock")
     with _writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print("jaxft: waiting for another process that tokenizes the same texts", file=sys.stderr)
+            lock.acquire()
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         with _writing(folder):

@@ -4,12 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock, Timeout
 
 from jaxft.data import numbering
 from jaxft.data.document import Corpus, Document
@@ -179,13 +181,25 @@ def test_what_a_killed_run_has_left_is_removed(tmp_path):
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_one_process_at_a_time_builds_a_store(tmp_path):
-    def documents() -> Iterator[Document]:
-        with pytest.raises(Timeout):
-            FileLock(f"{next(tmp_path.glob('*.tmp'))}".replace(".tmp", ".lock"), timeout=0).acquire()
-        yield from DOCUMENTS
+def test_who_comes_while_a_store_is_built_waits_for_it(tmp_path, capsys):
+    waiting = threading.Event()
 
-    build(Corpus("reviews", "0" * 64, documents), tmp_path)
+    def documents() -> Iterator[Document]:
+        yield from DOCUMENTS
+        assert waiting.wait(10)
+
+    def wait() -> TokenStore:
+        while not list(tmp_path.glob("*.tmp")):
+            time.sleep(0.01)
+        threading.Timer(0.3, waiting.set).start()
+        return build(unreadable(), tmp_path)
+
+    with ThreadPoolExecutor(1) as pool:
+        waited = pool.submit(wait)
+        built = build(Corpus("reviews", "0" * 64, documents), tmp_path, workers=1)
+        np.testing.assert_array_equal(waited.result().ids, built.ids)
+    assert "waiting for another process that tokenizes the same texts" in capsys.readouterr().err
+    assert [path.suffix for path in tmp_path.iterdir()] == [""]
 
 
 @pytest.mark.parametrize(
