@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from functools import partial
 
 import jaxft
 from jaxft.errors import run_job
@@ -34,6 +35,10 @@ def usage() -> str:
     )
 
 
+def _run_module(job: str) -> None:
+    runpy.run_module(f"jaxft.{job}", run_name="__main__", alter_sys=True)
+
+
 def main() -> None:
     """Runs the job that the command line names, as `python -m jaxft.<job>` does."""
     job, *arguments = sys.argv[1:] or ["--help"]
@@ -43,7 +48,7 @@ def main() -> None:
         print(f"jaxft {jaxft.__version__}")
     elif job in JOBS:
         sys.argv = [f"jaxft {job}", *arguments]
-        run_job(lambda: runpy.run_module(f"jaxft.{job}", run_name="__main__", alter_sys=True))
+        run_job(partial(_run_module, job))
     else:
         print(f"jaxft: there is no job {job!r}: give one of {', '.join(JOBS)}", file=sys.stderr)
         sys.exit(2)

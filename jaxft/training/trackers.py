@@ -7,7 +7,8 @@ needs a package of its own, which `pip install 'jaxft[tensorboard]'` and the lik
 import hashlib
 import html
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -156,15 +157,17 @@ class TensorBoard:
 
     def write(self, numbers: Mapping[str, float], step: int) -> None:
         """As `Sink.write`; the numbers are on the disk when this returns."""
-        for name, value in numbers.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.flush()
+        with self._giving_up():
+            for name, value in numbers.items():
+                self._writer.add_scalar(name, value, step)
+            self._writer.flush()
 
     def write_texts(self, texts: Mapping[str, str], step: int) -> None:
         """As `Sink.write_texts`."""
-        for name, text in texts.items():
-            self._writer.add_text(name, text, step)
-        self._writer.flush()
+        with self._giving_up():
+            for name, text in texts.items():
+                self._writer.add_text(name, text, step)
+            self._writer.flush()
 
     def finish(self, scores: Mapping[str, float], texts: Mapping[str, str], figures: Mapping[str, "Figure"]) -> None:
         """As `Sink.finish`; the settings become hyper-parameters beside the scores."""
@@ -176,7 +179,19 @@ class TensorBoard:
 
     def close(self, failed: bool) -> None:
         """Closes the file."""
-        self._writer.close()
+        with self._giving_up():
+            self._writer.close()
+
+    @contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        """Stops the writer where it fails, as its thread and the end of the process would print what Python says."""
+        try:
+            yield
+        except OSError:
+            for writer in self._writer.all_writers.values():
+                writer.event_writer._worker.stop()
+                writer.event_writer._closed = True
+            raise
 
 
 class _Logged:

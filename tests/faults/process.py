@@ -78,8 +78,9 @@ class Ended:
 
     @property
     def complaints(self) -> list[str]:
-        """The lines of the output that begin with the name of the program, as its errors do."""
-        return [line for line in self.output.replace("\r", "\n").splitlines() if line.startswith("jaxft: ")]
+        """The lines of the output that begin with the name of the program, as its errors do; a lost tracker is none."""
+        lines = self.output.replace("\r", "\n").splitlines()
+        return [line for line in lines if line.startswith("jaxft: ") and not line.startswith("jaxft: --track")]
 
 
 class Starter:

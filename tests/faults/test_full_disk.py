@@ -103,6 +103,27 @@ def test_a_folder_on_a_full_disk_is_not_left_locked(tmp_path):
         pass
 
 
+TRACK = """
+import resource, sys, time
+from pathlib import Path
+from jaxft.training.trackers import open_trackers
+(tracker,) = open_trackers(["tensorboard"], Path(sys.argv[1]), {})
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+for step in range(20):
+    tracker.write({"loss": 0.5}, step)
+    time.sleep(0.01)
+tracker.close(failed=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_tracker_on_a_full_disk_is_one_line(tmp_path):
+    pytest.importorskip("tensorboardX")
+    ended = subprocess.run([sys.executable, "-c", TRACK, str(tmp_path)], capture_output=True, text=True)
+    told = "jaxft: --track tensorboard takes no more metrics (File too large); metrics.jsonl has them all\n"
+    assert (ended.returncode, ended.stderr) == (0, told)
+
+
 COMPILE = """
 import resource, sys
 import jax
