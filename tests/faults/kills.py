@@ -28,8 +28,8 @@ HOW = {"operation": 0.5, "moment": 0.15, "signal": 0.2, "start": 0.15}
 """share of the ways to end a job: a kill at a file operation, or at a moment; a signal that a job answers, at a moment;
 the same while it starts and imports"""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-START_SECONDS = 6.0
-"""in which a process is ended while it starts"""
+START_SECONDS = (0.4, 6.0)
+"""between which a process is ended while it starts; before, Python itself starts, and prints what it makes of Ctrl-C"""
 ENDS = 4
 """the most times that a try ends its job, which is resumed in between"""
 SOON = 40
@@ -98,7 +98,7 @@ def end_somehow(
         allowed: set[int] = {0, -signal.SIGKILL}
     else:
         number = signal.SIGKILL if how == "moment" else SIGNALS[rng.integers(len(SIGNALS))]
-        moment = rng.uniform(0, START_SECONDS if how == "start" else whole.seconds)
+        moment = rng.uniform(*(START_SECONDS if how == "start" else (0, whole.seconds)))
         end = end_at_start if how == "start" else end_at
         ended = end(starter, place, result.job, arguments, moment, number)
         result.done.append(f"{number.name} after {moment:.2f} s{' of a new process' * (how == 'start')}")
