@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from jaxft.errors import InputError, reason_of
+from jaxft.errors import DISK_ERRORS, InputError, reason_of
 from jaxft.training.run_folder import without_folders
 from jaxft.training.settings import Tracker, flatten
 
@@ -108,9 +108,11 @@ def _open(name: Tracker, folder: Path, settings: Mapping[str, Any]) -> Sink:
     try:
         return SINKS[name](folder, settings)
     except Exception as error:  # of the tracker, of the network or of the disk
-        raise InputError(
-            f"--track {name} cannot be opened ({reason_of(error)}): log in to it, or leave it out"
-        ) from error
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            why, remedy = f" in {folder} ({reason_of(error)})", "free some space"
+        else:
+            why, remedy = f" ({reason_of(error)})", "log in to it"
+        raise InputError(f"--track {name} cannot be opened{why}: {remedy}, or leave it out") from error
 
 
 class _Guarded:

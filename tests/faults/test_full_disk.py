@@ -1,5 +1,6 @@
 """Disks without room: each function that writes names its file, and leaves nothing of it; see `full_disk`."""
 
+import errno
 import os
 import re
 import subprocess
@@ -23,6 +24,7 @@ from jaxft.training import checkpoint, plots
 from jaxft.training.metrics_log import MetricsLog
 from jaxft.training.predictions import write_predictions
 from jaxft.training.run_folder import create_run_folder, locked
+from jaxft.training.trackers import SINKS, open_trackers
 
 resource = pytest.importorskip("resource", reason="the platform has no limits of file sizes")
 
@@ -122,6 +124,15 @@ def test_a_tracker_on_a_full_disk_is_one_line(tmp_path):
     ended = subprocess.run([sys.executable, "-c", TRACK, str(tmp_path)], capture_output=True, text=True)
     told = "jaxft: --track tensorboard takes no more metrics (File too large); metrics.jsonl has them all\n"
     assert (ended.returncode, ended.stderr) == (0, told)
+
+
+def test_a_tracker_that_has_no_room_for_its_folder_names_it(tmp_path, monkeypatch):
+    def refuse(folder, settings):
+        raise OSError(errno.ENOSPC, "No space left on device", f"{folder}/tensorboard")
+
+    monkeypatch.setitem(SINKS, "tensorboard", refuse)
+    with pytest.raises(InputError, match=rf"cannot be opened in {tmp_path} \(No space left .*: free some space"):
+        open_trackers(["tensorboard"], tmp_path, {})
 
 
 COMPILE = """
