@@ -190,7 +190,8 @@ class TensorBoard:
         try:
             yield
         except OSError:
-            for writer in self._writer.all_writers.values():
+            writers: Any = self._writer.all_writers or {}
+            for writer in writers.values():
                 writer.event_writer._worker.stop()
                 writer.event_writer._closed = True
             raise
