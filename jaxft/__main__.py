@@ -2,8 +2,10 @@
 
 import runpy
 import sys
+from functools import partial
 
 import jaxft
+from jaxft.errors import run_job
 
 JOBS = {
     "ulmfit": "train ULMFiT, from raw texts to a classifier",
@@ -33,6 +35,10 @@ def usage() -> str:
     )
 
 
+def _run_module(job: str) -> None:
+    runpy.run_module(f"jaxft.{job}", run_name="__main__", alter_sys=True)
+
+
 def main() -> None:
     """Runs the job that the command line names, as `python -m jaxft.<job>` does."""
     job, *arguments = sys.argv[1:] or ["--help"]
@@ -42,7 +48,7 @@ def main() -> None:
         print(f"jaxft {jaxft.__version__}")
     elif job in JOBS:
         sys.argv = [f"jaxft {job}", *arguments]
-        runpy.run_module(f"jaxft.{job}", run_name="__main__", alter_sys=True)
+        run_job(partial(_run_module, job))
     else:
         print(f"jaxft: there is no job {job!r}: give one of {', '.join(JOBS)}", file=sys.stderr)
         sys.exit(2)

@@ -2,9 +2,14 @@
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 
 class InputError(ValueError):
@@ -44,7 +49,11 @@ def reason_of(error: Exception) -> str:
     Examples:
         >>> reason_of(ValueError("no such\\n  host"))
         'no such host'
+        >>> reason_of(OSError(28, "No space left on device"))
+        'No space left on device'
     """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return " ".join(str(error).split())[:200]
 
 
@@ -58,13 +67,39 @@ def _end(message: str) -> NoReturn:
     sys.exit(2)
 
 
+def _stop_at_once(number: int = signal.SIGINT, frame: FrameType | None = None) -> NoReturn:
+    """Answers Ctrl-C during imports, in which libraries print `KeyboardInterrupt` or go on in spite of it."""
+    os.write(2, b"jaxft: stopped\n")
+    os._exit(130)
+
+
+def _stop_if_interrupted(ignored: "UnraisableHookArgs") -> None:
+    """Answers Ctrl-C that comes where Python cannot raise, as in a callback of its garbage collector."""
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        _stop_at_once()
+    sys.__unraisablehook__(ignored)
+
+
+def let_interrupts_raise() -> None:
+    """Turns Ctrl-C into `KeyboardInterrupt` in a process of `run_job`, once it has imported most libraries.
+
+    From here on there are temporary files to remove.
+    """
+    if signal.getsignal(signal.SIGINT) is _stop_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def run_job(job: Callable[[], None]) -> None:
     """Runs `job`; bad input ends it with one line on standard error and status 2, a stop with status 130.
 
-    So does an error of the operating system, such as a full disk or a name that is too long.
+    So does an error of the operating system, such as a full disk or a name that is too long. Ctrl-C ends the process at
+    once until `let_interrupts_raise` is called, and after the end of the job.
 
     A reader of standard output that goes away early, such as `head`, is no error.
     """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as in a background process
+        signal.signal(signal.SIGINT, _stop_at_once)
+        sys.unraisablehook = _stop_if_interrupted
     try:
         job()
         sys.stdout.flush()
@@ -81,3 +116,6 @@ def run_job(job: Callable[[], None]) -> None:
     except (Stopped, KeyboardInterrupt) as stop:
         print(f"jaxft: {str(stop) or 'stopped'}", file=sys.stderr)
         sys.exit(130)
+    finally:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _stop_at_once)

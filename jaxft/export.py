@@ -6,6 +6,7 @@ they are used, so that help appears at once.
 
 import pickle
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxft.errors import InputError, run_job
-from jaxft.files import is_empty
+from jaxft.files import is_empty, replacing, writing
 
 HELP = """Writes the models of a finished run in the format of another library.
 
@@ -80,24 +81,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     files = {name: content for model in load_models(request.run) for name, content in fastai_files(model).items()}
     if request.output.is_dir() and not is_empty(request.output):
         raise InputError(f"{request.output} is not empty: name another folder with --output")
-    for name, content in files.items():
-        _write(request.output / name, content)
+    try:
+        for name, content in files.items():
+            _write(request.output / name, content)
+    except InputError:
+        for path in [request.output / name for name in files]:
+            with suppress(OSError):  # it has not been written
+                path.unlink()
+            with suppress(OSError):  # there is more in it
+                path.parent.rmdir()
+        raise
     print(f"{request.output}: {', '.join(sorted(files))}")
 
 
 def _write(path: Path, content: Any) -> None:
     from jaxft.models.torch_writer import write_state
 
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, dict):
-            write_state(path, content)
-        else:
-            path.write_bytes(pickle.dumps(content, protocol=4))
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path} ({error.strerror}): free some space, or name another folder with --output"
-        ) from error
+    if isinstance(content, dict):
+        write_state(path, content)
+    else:
+        with replacing(path, "wb") as file:
+            pickle.dump(content, file, protocol=4)
 
 
 if __name__ == "__main__":

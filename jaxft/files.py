@@ -5,12 +5,13 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from jaxft.errors import InputError
+from jaxft.errors import InputError, reason_of
 
 
 def cache_folder() -> Path:
@@ -48,13 +49,13 @@ def replacing(path: str | os.PathLike[str], mode: str = "w", **options: Any) -> 
     if "b" not in mode:
         options["encoding"] = "utf-8"
     if not _is_replaceable(path):
-        with _writing(path), open(path, mode, **options) as file:
+        with writing(path), open(path, mode, **options) as file:
             yield file
         return
     path = path.resolve()  # a link stays, and its target is replaced
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with _writing(path):
+        with writing(path):
             with open(temporary, mode, **options) as file:
                 yield file
                 file.flush()
@@ -70,19 +71,73 @@ def replacing(path: str | os.PathLike[str], mode: str = "w", **options: Any) -> 
 
 
 def _is_replaceable(path: Path) -> bool:
-    """Whether a file is regular or absent: a pipe, a terminal or another device is written in place."""
-    is_device = path.is_absolute() and path.parts[1:2] in (("dev",), ("proc",))
+    """Whether a file is regular or absent: a pipe, a terminal or another device is written in place.
+
+    `/dev/stdout` is a device where it leads to a regular file too; `/dev/shm` is a folder of regular files in memory.
+    """
+    is_device = path.is_absolute() and path.parts[1:2] in (("dev",), ("proc",)) and path.parts[1:3] != ("dev", "shm")
     return not is_device and (path.is_file() or path.is_dir() or not path.exists())
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Names the file in what the system says of a failure to write it, and the remedy.
+
+    Raises:
+        InputError: in place of an `OSError`, such as that of a full disk.
+
+    Examples:
+        >>> with writing("a/b.txt"):
+        ...     raise OSError(28, "No space left on device")
+        Traceback (most recent call last):
+        jaxft.errors.InputError: cannot write a/b.txt (No space left on device): free some space, or name another folder
+    """
     try:
         yield
     except BrokenPipeError:  # the reader has enough, which is no error
         raise
     except OSError as error:
         raise InputError(f"cannot write {path} ({error.strerror}): free some space, or name another folder") from error
+
+
+@contextmanager
+def replacing_files(folder: Path) -> Iterator[Path]:
+    """A temporary folder for another library to write into; its files move into `folder` at the end of the block.
+
+    Each is whole and on the disk before it takes its name.
+
+    Args:
+        folder: an existing folder.
+
+    Raises:
+        InputError: the disk is full or the folder is not writable, in the words of the library.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing_files(Path(folder)) as temporary:
+        ...         _ = (temporary / "a.txt").write_text("whole")
+        ...     os.listdir(folder)
+        ['a.txt']
+    """
+    temporary = folder / ".files.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with writing(folder):
+            temporary.mkdir()
+        try:
+            yield temporary
+        except Exception as error:  # some raise no OSError
+            raise InputError(
+                f"cannot write {folder} ({reason_of(error)}): free some space, or name another folder"
+            ) from error
+        with writing(folder):
+            for path in sorted(temporary.iterdir()):
+                with open(path, "rb+") as file:
+                    os.fsync(file.fileno())
+                os.replace(path, folder / path.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

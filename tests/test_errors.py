@@ -25,6 +25,24 @@ def test_an_end_is_one_line_and_a_status(error, status, line):
     assert (process.returncode, process.stderr, process.stdout) == (status, line, "")
 
 
+INTERRUPTED = "import gc, os, signal\ndef interrupt(*_):\n    os.kill(os.getpid(), signal.SIGINT)\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+@pytest.mark.parametrize(
+    "job",
+    [
+        "try:\n        interrupt()\n    except KeyboardInterrupt:  # as libraries do on import\n        pass",
+        "let_interrupts_raise()\n    interrupt()",
+        "let_interrupts_raise()\n    gc.callbacks.append(interrupt)\n    gc.collect()",
+    ],
+)
+def test_ctrl_c_ends_a_job_wherever_it_comes(job):
+    start = f"from jaxft.errors import let_interrupts_raise\n{INTERRUPTED}"
+    process = ended(f"{start}def job():\n    {job}\n    print('goes on')\nrun_job(job)")
+    assert (abs(process.returncode), process.stderr, process.stdout) == (130, "jaxft: stopped\n", "")
+
+
 def test_a_reader_that_goes_away_is_no_error():
     command = [sys.executable, "-c", START + "run_job(lambda: print('line\\n' * 10**6))"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

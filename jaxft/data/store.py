@@ -11,8 +11,7 @@ import json
 import math
 import os
 import shutil
-import tempfile
-import time
+import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from jaxft.data import text
@@ -137,12 +137,10 @@ def build_store(
     store = _open(folder)
     if store is not None:
         return store
-    with _writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(folder)
-    # In the folder of the cache, so that the finished folder moves to its place in one step.
-    with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as temporary:
-        numbered, finished = Path(temporary) / "numbered", Path(temporary) / "finished"
+    with _alone(folder) as temporary:
+        if (store := _open(folder)) is not None:  # another process has built it
+            return store
+        numbered, finished = temporary / "numbered", temporary / "finished"
         counting: set[Split] = set(SPLITS) if transductive else {"train", "unlabelled"}
         if subwords and vocabulary is None:
             vocabulary = Vocabulary.of_subwords(_Texts(corpus, counting, progress), max_vocab, min_count)
@@ -160,14 +158,38 @@ def build_store(
             )
         with _writing(folder):
             _write(finished, numbered, table, classes, vocabulary)
-        shutil.rmtree(folder, ignore_errors=True)
-        # Another process may have put the same corpus there in the meantime, which serves as well.
-        with suppress(OSError):
+            shutil.rmtree(folder, ignore_errors=True)
             os.replace(finished, folder)
     store = _open(folder)
     if store is None:
         raise InputError(f"the tokenized corpus in {folder} cannot be read back: free some space on the disk")
     return store
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[Path]:
+    """Lets one process at a time build the store in `folder`, in a temporary folder beside it.
+
+    From there the finished store moves to its place in one step. What a killed process leaves, the next one removes.
+    """
+    temporary, lock = Path(f"{folder}.tmp"), FileLock(f"{folder}.lock")
+    with _writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print("jaxft: waiting for another process that tokenizes the same texts", file=sys.stderr)
+            lock.acquire()
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        with _writing(folder):
+            temporary.mkdir()
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):  # Windows keeps an open file
+            Path(lock.lock_file).unlink()
+        lock.release()
 
 
 @dataclass(frozen=True)
@@ -235,7 +257,9 @@ def _number(
 
     tokens: list[str] = []
     counts = np.zeros(0, np.int64)
-    with path.open("wb") as file:
+    with _writing(path):
+        file = path.open("wb")
+    with file:
         for sizes, ids in number(texts(), tokens):
             with _writing(path):
                 ids.tofile(file)
@@ -336,11 +360,3 @@ def _open(folder: Path) -> TokenStore | None:
         return TokenStore(ids, offsets, labels, splits, vocabulary, tuple(meta["classes"]), keys)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Removes temporary folders beside `folder` that killed processes left more than a day ago."""
-    for path in folder.parent.glob(f"{folder.name}.*"):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime > 86_400:
-                shutil.rmtree(path)

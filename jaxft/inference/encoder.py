@@ -17,7 +17,7 @@ from jaxft.data.document import Task
 from jaxft.data.examples import Text
 from jaxft.data.pieces import LongTexts, Pieces, encode
 from jaxft.errors import TextError
-from jaxft.files import write_json
+from jaxft.files import replacing_files, write_json
 from jaxft.inference import predictor
 from jaxft.inference.answers import as_answers, as_scores, describe_classes
 from jaxft.inference.batches import piece_batches, prediction_batch_size
@@ -145,7 +145,8 @@ class EncoderModel:
             "architectures": [_architecture(self.encoder.settings["model_type"], config.pooling)],
         }
         write_json(folder / "config.json", settings)
-        self.tokenizer.save_pretrained(str(folder))
+        with replacing_files(folder) as temporary:
+            self.tokenizer.save_pretrained(str(temporary))
         if config.pooling != "cls":  # for those who start from this model
             (folder / POOLING_FILE).parent.mkdir(exist_ok=True)
             write_json(folder / POOLING_FILE, {name: mode == config.pooling for name, mode in POOLINGS.items()})

@@ -16,7 +16,7 @@ from jaxft.data.spans import Scheme, Span, read_spans, write_tags
 from jaxft.data.tag_pieces import TagPieces, TokenIds, Unit, split_text, tag_pieces
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
-from jaxft.files import write_json
+from jaxft.files import replacing_files, write_json
 from jaxft.inference.answers import describe_classes, refuse_not_finite
 from jaxft.inference.batches import prediction_batch_size, window_batches
 from jaxft.inference.open_encoder import open_encoder
@@ -170,7 +170,8 @@ class EntityTagger:
             save_params(folder / ENCODER / "model.safetensors", state, {"kind": TAGGER_KIND})
             settings = {name: value for name, value in encoder.settings.items() if name != "torch_dtype"}
             write_json(folder / ENCODER / "config.json", {**settings, "dtype": "float32"})
-            self.tokenizer.save_pretrained(str(folder / ENCODER))
+            with replacing_files(folder / ENCODER) as temporary:
+                self.tokenizer.save_pretrained(str(temporary))
         description = {
             "kind": TAGGER_KIND,
             "unit": self.unit,

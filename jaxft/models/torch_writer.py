@@ -28,11 +28,11 @@ def write_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
         InputError: the disk is full or the folder is not writable.
     """
     with replacing(path, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr("archive/data.pkl", pickled_state(state))
-        archive.writestr("archive/byteorder", "little")
-        archive.writestr("archive/version", "3\n")
+        members = {"data.pkl": pickled_state(state), "byteorder": b"little", "version": b"3\n"}
         for key, array in _storages(state).values():
-            archive.writestr(f"archive/data/{key}", array.astype(array.dtype.newbyteorder("<")).tobytes())
+            members[f"data/{key}"] = array.astype(array.dtype.newbyteorder("<")).tobytes()
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), content)  # whose date is always the same
 
 
 def pickled_state(state: Mapping[str, np.ndarray]) -> bytes:

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from jaxft.errors import run_job
-from jaxft.pretrain.settings import parse
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the command line, and then loads what the job needs, so that help and refusals are fast."""
+    from jaxft.pretrain.settings import parse
+
     settings = parse(arguments)
     from jaxft.pretrain.job import JOB
 

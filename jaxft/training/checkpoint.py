@@ -8,7 +8,6 @@ between leaves neither.
 import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -106,12 +105,13 @@ def rotate(path: Path, keep: int) -> None:
     if keep == 1 or not path.exists():
         return
     older = older_checkpoints(path, keep)
+    if older[0].exists() and older[0].samefile(path):  # a kill came before the new checkpoint
+        return
     for newer, name in reversed(list(pairwise(older))):
         if newer.exists():
             os.replace(newer, name)
-    link = path.with_name(f".{path.name}.link")
-    with suppress(OSError):
-        link.unlink()
+    link = path.with_name(f".{older[0].name}.tmp")
+    link.unlink(missing_ok=True)  # which a killed process has left
     try:
         os.link(path, link)
         os.replace(link, older[0])
@@ -124,6 +124,12 @@ def older_checkpoints(path: Path, keep: int) -> list[Path]:
     return [path.with_name(f"{path.stem}-{age}{path.suffix}") for age in range(1, keep)]
 
 
+def stored_checkpoints(path: Path) -> list[Path]:
+    """The checkpoints that there are, by the path of the newest, the newest first."""
+    ages = [(age, file) for file in path.parent.glob(f"{path.stem}-*") if (age := _age(file, path)) is not None]
+    return [path] * path.exists() + [file for _, file in sorted(ages)]
+
+
 def newest_whole(path: Path) -> tuple[Path | None, list[Path]]:
     """The newest checkpoint that is not damaged, and the damaged ones that are newer.
 
@@ -134,12 +140,9 @@ def newest_whole(path: Path) -> tuple[Path | None, list[Path]]:
         >>> newest_whole(Path("no/checkpoint.safetensors"))
         (None, [])
     """
-    ages = [(age, file) for file in path.parent.glob(f"{path.stem}-*") if (age := _age(file, path)) is not None]
     damaged: list[Path] = []
     reason: InputError | None = None
-    for candidate in [path, *(file for _, file in sorted(ages))]:
-        if not candidate.exists():
-            continue
+    for candidate in stored_checkpoints(path):
         try:
             read_arrays(candidate, "checkpoint")
         except InputError as error:

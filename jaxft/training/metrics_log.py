@@ -2,12 +2,13 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from jaxft.errors import InputError
-from jaxft.files import to_json
+from jaxft.files import to_json, writing
 
 
 class MetricsLog:
@@ -37,22 +38,31 @@ class MetricsLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self._file = open(path, "a", encoding="utf-8", newline="\n")  # noqa: SIM115 (closed by __exit__)
+        self._path = path
+        with writing(path):
+            self._file = open(path, "a", encoding="utf-8", newline="\n")  # noqa: SIM115 (closed by __exit__)
 
     def write(self, stage: str, step: int, **values: Any) -> None:
-        """Appends one line; the values are scalars, strings, or small dictionaries of them."""
+        """Appends one line; the values are scalars, strings, or small dictionaries of them.
+
+        Raises:
+            InputError: the disk is full.
+        """
         line = to_json({"stage": stage, "step": int(step), **values})
-        self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
-        self._file.flush()
+        with writing(self._path):
+            self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+            self._file.flush()
 
     def size(self) -> int:
         """The length of the log in bytes, on the disk when this returns: what a checkpoint has to remember."""
-        os.fsync(self._file.fileno())
+        with writing(self._path):
+            os.fsync(self._file.fileno())
         return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        with suppress(OSError):  # of a line that `write` could not write either
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxft.files import replacing, writing
 from jaxft.optim.phases import Plan, learning_rates
 from jaxft.training.scores import PERCENT_SCORES
 
@@ -286,10 +287,16 @@ def plot_plan(plan: Plan, steps_per_epoch: int) -> "Figure":
 
 
 def save(figure: "Figure", path: str | os.PathLike[str]) -> None:
-    """Writes a figure as a PNG file; its folder is made."""
+    """Writes a figure as a PNG file in one step; its folder is made.
+
+    Raises:
+        InputError: the disk is full or the folder is not writable.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_png(figure))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, "wb") as file:
+        file.write(_png(figure))
 
 
 def _figure(width: float, height: float) -> "Figure":

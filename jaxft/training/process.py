@@ -2,11 +2,12 @@
 
 import ctypes
 import sys
+import warnings
 from importlib.util import find_spec
 
 import jax
 
-from jaxft.errors import InputError
+from jaxft.errors import InputError, let_interrupts_raise
 from jaxft.files import cache_folder
 
 # from <malloc.h>
@@ -26,11 +27,14 @@ def set_up() -> None:
     Raises:
         InputError: JAX computes in 64 bits.
     """
+    let_interrupts_raise()
     if jax.config.values["jax_enable_x64"]:
         raise InputError("JAX_ENABLE_X64 is on, and the jobs compute in 32 bits: turn it off")
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    # A full disk, or a process that was killed as it wrote, costs the time of compiling once more.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     if find_spec("jax_plugins") or find_spec("libtpu"):
         return
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):

@@ -95,7 +95,8 @@ class Run:
         self._log: MetricsLog | None = None
         if folder is not None:
             _drop_damaged(folder / CHECKPOINT)
-            path, kept = folder / "metrics.jsonl", self._position().get("log_bytes", self._finished_bytes())
+            path = folder / "metrics.jsonl"
+            kept = max(self._position().get("log_bytes", 0), self._finished_bytes())
             self._tracked = lines_after(path, kept)  # these come again, and the trackers have them
             truncate_metrics(path, kept)
             self._log = MetricsLog(path)
@@ -134,8 +135,8 @@ class Run:
             meta = {"report": result.report, "log_bytes": self._log_bytes()}
             tree = {"params": result.params, "carry": result.carry} if result.carry else {"params": result.params}
             save_params(_stage_file(self.folder, stage), tree, meta)
-        for path in [self._checkpoint, *self.folder.glob(f"{self._checkpoint.stem}-*{self._checkpoint.suffix}")]:
-            path.unlink(missing_ok=True)
+        for path in reversed(checkpoint.stored_checkpoints(self._checkpoint)):  # a kill in between leaves the newest
+            path.unlink()
 
     def position(self, stage: str) -> dict[str, Any]:
         """What the checkpoint says of how far `stage` has got; empty where there is no checkpoint of it."""

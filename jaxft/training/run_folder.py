@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -11,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from jaxft.errors import InputError
-from jaxft.files import is_empty, read_json, to_json, write_json
+from jaxft.files import is_empty, read_json, to_json, write_json, writing
 from jaxft.training.settings import NO_EFFECT_ON_RESULT, flag, flatten
 
 
@@ -50,8 +51,14 @@ def create_run_folder(path: str | os.PathLike[str], resume: bool = False) -> Pat
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(f"cannot write to {path} ({error.strerror}): name a writable folder with --out") from error
+        raise _unwritable(path, error) from error
     return path
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"cannot write to {folder} ({error.strerror}): free some space, or name a writable folder with --out"
+    )
 
 
 @contextmanager
@@ -74,8 +81,10 @@ def new_run_folder(folder: Path, resume: bool) -> Iterator[Path]:
 def locked(folder: Path) -> Iterator[None]:
     """Keeps other processes out of the folder of a run in the `with` block; a process that is killed leaves no lock.
 
+    The temporary files that it leaves are removed.
+
     Raises:
-        InputError: another process uses the folder; the sentence names it.
+        InputError: another process uses the folder, and the sentence names it; or the folder cannot be written.
     """
     owner = folder / ".owner"
     lock = FileLock(folder / ".lock")
@@ -86,8 +95,13 @@ def locked(folder: Path) -> Iterator[None]:
         raise InputError(
             f"{folder} is in use by {other}: wait until it ends, or name another folder with --out"
         ) from None
+    except OSError as error:
+        raise _unwritable(folder, error) from error
     try:
-        owner.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+        with writing(owner):
+            owner.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+        for leftover in folder.rglob(".*.tmp"):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         yield
     finally:
         owner.unlink(missing_ok=True)

@@ -7,13 +7,14 @@ needs a package of its own, which `pip install 'jaxft[tensorboard]'` and the lik
 import hashlib
 import html
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from jaxft.errors import InputError, reason_of
+from jaxft.errors import DISK_ERRORS, InputError, reason_of
 from jaxft.training.run_folder import without_folders
 from jaxft.training.settings import Tracker, flatten
 
@@ -107,9 +108,11 @@ def _open(name: Tracker, folder: Path, settings: Mapping[str, Any]) -> Sink:
     try:
         return SINKS[name](folder, settings)
     except Exception as error:  # of the tracker, of the network or of the disk
-        raise InputError(
-            f"--track {name} cannot be opened ({reason_of(error)}): log in to it, or leave it out"
-        ) from error
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            why, remedy = f" in {folder} ({reason_of(error)})", "free some space"
+        else:
+            why, remedy = f" ({reason_of(error)})", "log in to it"
+        raise InputError(f"--track {name} cannot be opened{why}: {remedy}, or leave it out") from error
 
 
 class _Guarded:
@@ -156,15 +159,17 @@ class TensorBoard:
 
     def write(self, numbers: Mapping[str, float], step: int) -> None:
         """As `Sink.write`; the numbers are on the disk when this returns."""
-        for name, value in numbers.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.flush()
+        with self._giving_up():
+            for name, value in numbers.items():
+                self._writer.add_scalar(name, value, step)
+            self._writer.flush()
 
     def write_texts(self, texts: Mapping[str, str], step: int) -> None:
         """As `Sink.write_texts`."""
-        for name, text in texts.items():
-            self._writer.add_text(name, text, step)
-        self._writer.flush()
+        with self._giving_up():
+            for name, text in texts.items():
+                self._writer.add_text(name, text, step)
+            self._writer.flush()
 
     def finish(self, scores: Mapping[str, float], texts: Mapping[str, str], figures: Mapping[str, "Figure"]) -> None:
         """As `Sink.finish`; the settings become hyper-parameters beside the scores."""
@@ -176,7 +181,20 @@ class TensorBoard:
 
     def close(self, failed: bool) -> None:
         """Closes the file."""
-        self._writer.close()
+        with self._giving_up():
+            self._writer.close()
+
+    @contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        """Stops the writer where it fails, as its thread and the end of the process would print what Python says."""
+        try:
+            yield
+        except OSError:
+            writers: Any = self._writer.all_writers or {}
+            for writer in writers.values():
+                writer.event_writer._worker.stop()
+                writer.event_writer._closed = True
+            raise
 
 
 class _Logged:

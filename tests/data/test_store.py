@@ -1,11 +1,13 @@
 """The id store: what it holds, when it is opened, rebuilt or refused, its worker processes and its memory."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -168,16 +170,36 @@ def test_an_error_in_the_stream_leaves_nothing_behind(tmp_path, small_chunks, wo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_old_leftover_of_a_killed_run_is_removed(tmp_path):
+def test_what_a_killed_run_has_left_is_removed(tmp_path):
     build(DOCUMENTS, tmp_path)
     (folder,) = tmp_path.iterdir()
     shutil.rmtree(folder)
-    old, new = tmp_path / f"{folder.name}.old", tmp_path / f"{folder.name}.new"
-    for leftover in (old, new):
-        leftover.mkdir()
-    os.utime(old, (0, 0))
+    leftover = tmp_path / f"{folder.name}.tmp"
+    leftover.mkdir()
+    (leftover / "numbered").write_bytes(bytes(8))
     build(DOCUMENTS, tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted([folder, new])
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_who_comes_while_a_store_is_built_waits_for_it(tmp_path, capsys):
+    waiting = threading.Event()
+
+    def documents() -> Iterator[Document]:
+        yield from DOCUMENTS
+        assert waiting.wait(10)
+
+    def wait() -> TokenStore:
+        while not list(tmp_path.glob("*.tmp")):
+            time.sleep(0.01)
+        threading.Timer(0.3, waiting.set).start()
+        return build(unreadable(), tmp_path)
+
+    with ThreadPoolExecutor(1) as pool:
+        waited = pool.submit(wait)
+        built = build(Corpus("reviews", "0" * 64, documents), tmp_path, workers=1)
+        np.testing.assert_array_equal(waited.result().ids, built.ids)
+    assert "waiting for another process that tokenizes the same texts" in capsys.readouterr().err
+    assert [path.suffix for path in tmp_path.iterdir()] == [""]
 
 
 @pytest.mark.parametrize(

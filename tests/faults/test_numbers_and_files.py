@@ -3,7 +3,10 @@
 import os
 import subprocess
 import sys
+import tempfile
 import threading
+from contextlib import suppress
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +15,10 @@ import pytest
 from jaxft.errors import InputError
 from jaxft.files import replacing, write_text
 from jaxft.inference.answers import as_scores
-from jaxft.tensor_files import load_params, save_params, write_arrays
+from jaxft.tensor_files import load_params, read_meta, save_params, write_arrays
 from jaxft.training import checkpoint
-from jaxft.training.run import CHECKPOINT, Run
+from jaxft.training.metrics_log import read_metrics
+from jaxft.training.run import CHECKPOINT, Run, StageResult
 from jaxft.training.run_folder import locked
 from jaxft.ulmfit.presets import parse
 
@@ -82,6 +86,17 @@ def test_a_device_is_written_in_place():
     assert not os.path.isfile("/dev/null")
 
 
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="the platform has no /dev/shm")
+def test_a_file_in_shared_memory_is_replaced():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        path = Path(folder) / "a.txt"
+        write_text(path, "first")
+        with replacing(path) as file:
+            file.write("second")
+            assert path.read_text() == "first"
+        assert path.read_text() == "second"
+
+
 def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(InputError, match="cannot write"):
         write_text(tmp_path, "text")
@@ -140,6 +155,43 @@ def test_a_run_goes_on_from_the_older_checkpoint_where_the_newer_is_damaged(tmp_
     assert ("checkpoint.safetensors in " in told) == (damage != "missing")
     saved_run(tmp_path, saves=1)
     assert position(tmp_path) == (0, [0, 0, 0])
+
+
+@pytest.mark.parametrize("keep", [2, 3])
+def test_a_checkpoint_that_has_been_rotated_already_keeps_its_older_name(tmp_path, keep):
+    saved_run(tmp_path, saves=3, keep=keep)
+    for _ in range(2):  # the first process is killed before it saves
+        checkpoint.rotate(tmp_path / CHECKPOINT, keep)
+    ages = [tmp_path / CHECKPOINT, *checkpoint.older_checkpoints(tmp_path / CHECKPOINT, keep)]
+    assert [read_meta(path)["number"] for path in ages] == [2, 2, 1][:keep]
+    assert not list(tmp_path.glob(".*"))
+    saved_run(tmp_path, saves=1, keep=keep)
+    assert [read_meta(path)["number"] for path in ages] == [0, 2, 1][:keep]
+
+
+@pytest.mark.parametrize("removed", [0, 1, 2])
+def test_a_kill_while_the_checkpoints_of_a_finished_stage_are_removed_loses_no_line_of_the_log(
+    tmp_path, monkeypatch, removed
+):
+    def unlink(path):
+        nonlocal removed
+        if not removed:
+            raise InterruptedError
+        removed -= 1
+        os.unlink(path)
+
+    with Run(tmp_path) as run:
+        for number in range(3):
+            run.write("toy", number)
+            run.save({"w": jnp.full(3, number)}, {"stage": "toy"})
+        run.write("toy", 3)
+        monkeypatch.setattr("pathlib.Path.unlink", unlink)
+        with suppress(InterruptedError):
+            run.finish({"toy": StageResult({"w": jnp.ones(3)}, {}, {})})
+    monkeypatch.undo()
+    with Run(tmp_path) as run:
+        assert run.finished("toy") is not None
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1, 2, 3]
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_is_refused(tmp_path):
