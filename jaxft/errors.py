@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -48,13 +49,27 @@ def reason_of(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""characters that end a line, or change what a terminal shows"""
+LONGEST_MESSAGE = 1_000
 DISK_ERRORS = [getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES")]
 """what the operating system says of a disk without naming a file"""
 
 
+def one_line(message: str) -> str:
+    """A message on one line of some hundred characters, whatever names and values it holds.
+
+    Examples:
+        >>> print(one_line("a\\nb.csv is empty"), len(one_line("a" * 9_000)))
+        a\\nb.csv is empty 905
+    """
+    message = CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), message)
+    return message if len(message) <= LONGEST_MESSAGE else f"{message[:600]} ... {message[-300:]}"
+
+
 def _end(message: str) -> NoReturn:
-    """Ends the process with a message on one line, whatever names it holds."""
-    print(f"jaxft: {message}".replace("\n", "\\n"), file=sys.stderr)
+    """Ends the process with a message on one line."""
+    print(f"jaxft: {one_line(message)}", file=sys.stderr)
     sys.exit(2)
 
 

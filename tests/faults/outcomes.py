@@ -20,6 +20,7 @@ from jaxft.errors import run_job
 
 MOST_SECONDS, MOST_MEGABYTES = 20, 1024
 NOT_FINITE = re.compile(r"(?<![\w.'\"])[+-]?(nan|inf|infinity)(?![\w.'\"])", re.IGNORECASE)
+PROGRESS = re.compile(r"\r?(?:tokenizing|learning subwords):.*\n?")
 NOTE = re.compile(r"jaxft: .*\S")
 
 
@@ -79,7 +80,7 @@ def fault_of(outcome: Outcome, names: Sequence[str], usage: bool = False) -> str
         return f"ends with status {outcome.status}: {outcome.err[-3000:]}"
     if usage and outcome.err.startswith("╭") and "Traceback" not in outcome.err:
         return None
-    *notes, sentence = outcome.err.rstrip("\n").split("\n")
+    *notes, sentence = PROGRESS.sub("", outcome.err).rstrip("\n").split("\n")
     if not all(NOTE.fullmatch(line) for line in (*notes, sentence)) or len(notes) > 1:
         return f"writes more than a sentence: {outcome.err[-3000:]}"
     if not any(name in sentence for name in names):

@@ -92,7 +92,7 @@ def reading(job: Job, command: Command[Any], **given: Any) -> Callable[[Path], N
 
     def read(folder: Path) -> None:
         paths = {name: value.format(folder) for name, value in given.items() if isinstance(value, str)}
-        settings = {**given, **paths, **({"text": [paths["text"]]} if "text" in paths else {})}
+        settings = {**given, **paths, **({"files": [paths["files"]]} if "files" in paths else {})}
         print("\n".join(job.prepare(settings_from(command, settings), None).lines))
 
     return read
@@ -201,7 +201,7 @@ def corpora() -> Iterator[Target]:
         yield Target(
             name,
             lambda folder, name=name, content=content: write(folder / name, content),
-            reading(PRETRAIN_JOB, PRETRAIN, text=f"{{}}/{name}"),
+            reading(PRETRAIN_JOB, PRETRAIN, files=f"{{}}/{name}"),
         )
     read = reading(ULMFIT_JOB, ULMFIT, data="{}/aclImdb")
     yield Target("folder of IMDB", lambda folder: write_folder(folder / "aclImdb"), read)
