@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import jax
+
 from jaxft import export, predict, push
 from jaxft.finetune.__main__ import main as finetune
 from jaxft.finetune.settings import COMMAND as FINETUNE
@@ -170,6 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", type=int, help="number of the one try to make")
     asked = parser.parse_args(arguments)
     faulthandler.enable()
+    jax.config.update("jax_disable_most_optimizations", True)  # the programs are many and small
     work = Path(tempfile.mkdtemp(prefix="flags-"))
     os.environ |= {"JAXFT_CACHE": str(work / "cache"), "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
     fuzzer, started, faults = Fuzzer(work, asked.seed), time.monotonic(), 0
@@ -177,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # the speed of this machine is measured for seconds, and does not depend on flags
     with patch("jaxft.language_model.estimate.product_speed", lambda *_: 1e10):
         for number in range(asked.tries) if asked.only is None else [asked.only]:
-            faulthandler.dump_traceback_later(60, exit=True)  # where the time limit does not reach
+            faulthandler.dump_traceback_later(120, exit=True)  # where the time limit does not reach
             if fault := fuzzer.fault(number):
                 faults += 1
                 print(f"try {number}: {fault}", flush=True)

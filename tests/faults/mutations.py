@@ -22,6 +22,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from tests.faults import targets
 from tests.faults.outcomes import fault_of, run
 from tests.faults.targets import Target
@@ -230,9 +232,9 @@ def _listing(folder: Path) -> set[Path]:
 
 
 def _names(folder: Path, name: str) -> list[str]:
-    """What a sentence may call a damaged file: its name, or that of a folder that it lies in."""
+    """What a sentence may call a damaged file: by its name, or by that of a folder that it lies in."""
     parts = Path(name).parts
-    return [Path(*parts[-count:]).name for count in (1,)] + [f"{folder.name}/{part}" for part in parts[:-1]]
+    return [parts[-1], *(f"{folder.name}/{part}" for part in parts[:-1]), f"{folder} "] if parts else []
 
 
 def all_targets(work: Path) -> dict[str, Any]:
@@ -254,6 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--kinds", nargs="*", default=list(all_targets(Path())))
     asked = parser.parse_args(arguments)
     faulthandler.enable()
+    jax.config.update("jax_disable_most_optimizations", True)  # the programs are many and small
     work = Path(tempfile.mkdtemp(prefix="faults-"))
     os.environ |= {"JAXFT_CACHE": str(work / "cache"), "TQDM_DISABLE": "1"}
     fuzzer = Fuzzer(work, asked.seed, asked.kinds)
@@ -263,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(fuzzer.fault(asked.only), work, sep="\n")
         return
     for number in range(asked.tries):
-        faulthandler.dump_traceback_later(60, exit=True)  # where the time limit does not reach
+        faulthandler.dump_traceback_later(120, exit=True)  # where the time limit does not reach
         if fault := fuzzer.fault(number):
             faults.append(fault)
             print(f"try {number}: {fault}", flush=True)

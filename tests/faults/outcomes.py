@@ -18,7 +18,8 @@ from types import FrameType
 
 from jaxft.errors import run_job
 
-MOST_SECONDS, MOST_MEGABYTES = 20, 1024
+MOST_CPU_SECONDS, MOST_SECONDS, MOST_MEGABYTES = 20, 90, 1024
+"""what a command may take; on a machine with other work, more than what this process computes passes"""
 NOT_FINITE = re.compile(r"(?<![\w.'\"])[+-]?(nan|inf|infinity)(?![\w.'\"])", re.IGNORECASE)
 PROGRESS = re.compile(r"\r?(?:tokenizing|learning subwords):.*\n?")
 NOTE = re.compile(r"jaxft: .*\S")
@@ -116,13 +117,19 @@ def _time_limit() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise Hang
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, MOST_SECONDS, 1.0)  # again, where a handler swallows it
+    timers = {
+        signal.SIGALRM: (signal.ITIMER_REAL, MOST_SECONDS),
+        signal.SIGPROF: (signal.ITIMER_PROF, MOST_CPU_SECONDS),
+    }
+    before = {number: signal.signal(number, stop) for number in timers}
+    for timer, seconds in timers.values():
+        signal.setitimer(timer, seconds, 1.0)  # again, where a handler swallows it
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for number, (timer, _) in timers.items():
+            signal.setitimer(timer, 0)
+            signal.signal(number, before[number])
 
 
 def _start_peak() -> float:
