@@ -12,7 +12,7 @@ from typing import Any, Self
 import jax
 import numpy as np
 
-from jaxft.data.spans import Scheme, Span, read_spans, split_tag, write_tags
+from jaxft.data.spans import Scheme, Span, read_spans, write_tags
 from jaxft.data.tag_pieces import TagPieces, TokenIds, Unit, split_text, tag_pieces
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
@@ -189,8 +189,6 @@ class EntityTagger:
             KeyError, TypeError, ValueError: the description is not one of a tagger.
             InputError: weights, vocabulary or tokenizer are missing or damaged.
         """
-        for tag in description["tags"]:
-            split_tag(str(tag))
         names = ("features", "vocab_size", "lstm_size", "crf", "dropout", "precision")
         config = TaggerConfig(
             tuple(description["tags"]),
