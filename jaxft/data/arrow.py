@@ -69,9 +69,9 @@ def _batches(path: Path) -> Iterator[Any]:
     """
     row, limit = 0, most_bytes(path)
     for batch in _unchecked_batches(path):
+        batch.validate(full=True)
         if batch.nbytes > limit:
             raise too_large_error(f"{path}, from row {row + 1} on,", limit)
-        batch.validate(full=True)
         row += batch.num_rows
         yield batch
 
