@@ -9,7 +9,7 @@ import lzma
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +266,7 @@ def checkpoints() -> Iterator[Target]:
         yield Target(f"fastai, {weights}", partial(write_fastai, weights=weights), read, ("reviews.csv",))
 
 
+@cache
 def classifier() -> TextClassifier:
     vocabulary = Vocabulary.build(dict.fromkeys(WORDS, 9))
     config = AWDLSTMConfig(len(vocabulary), 4, 6, 2)
@@ -274,6 +275,7 @@ def classifier() -> TextClassifier:
     return TextClassifier(config, ("neg", "pos"), 5, 12, 4, vocabulary, params, statistics, batch_size=4)
 
 
+@cache
 def language_model() -> TextLanguageModel:
     vocabulary = Vocabulary.build(dict.fromkeys(WORDS, 9))
     config = AWDLSTMConfig(len(vocabulary), 5, 7, 2)
