@@ -52,6 +52,8 @@ def reason_of(error: Exception) -> str:
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 """characters that end a line, or change what a terminal shows"""
 LONGEST_MESSAGE = 1_000
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+"""what the errors of XLA say where memory cannot be allocated"""
 DISK_ERRORS = [getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES")]
 """what the operating system says of a disk without naming a file"""
 
@@ -76,7 +78,7 @@ def _end(message: str) -> NoReturn:
 def run_job(job: Callable[[], None]) -> None:
     """Runs `job`; bad input ends it with one line on standard error and status 2, a stop with status 130.
 
-    So does an error of the operating system, such as a full disk or a name that is too long.
+    So does an error of the operating system, such as a full disk or a name that is too long, and a lack of memory.
 
     A reader of standard output that goes away early, such as `head`, is no error.
     """
@@ -93,6 +95,10 @@ def run_job(job: Callable[[], None]) -> None:
         name = "" if error.filename is None else f"{error.filename}: "
         reason = error.strerror or reason_of(error)
         _end(f"{name}{reason}: check the path, its permissions, and the free space of the disk")
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and OUT_OF_MEMORY not in str(error):
+            raise
+        _end("the memory does not suffice: lower the sizes of the model, the batch size or the length of the texts")
     except (Stopped, KeyboardInterrupt) as stop:
-        print(f"jaxft: {str(stop) or 'stopped'}", file=sys.stderr)
+        print(f"jaxft: {one_line(str(stop)) or 'stopped'}", file=sys.stderr)
         sys.exit(130)

@@ -154,7 +154,8 @@ class Fuzzer:
         """What is wrong with the outcome of a try; None if nothing is."""
         program, arguments = self.arguments(number)
         outcome = run(lambda: program.main(arguments))
-        fault = fault_of(outcome, ["--", *(word for word in arguments if word.strip()), "reviews.csv"], usage=True)
+        given = [word.partition("=")[2] or word[:200] for word in arguments if word.strip()]
+        fault = fault_of(outcome, ["--", "reviews.csv", *given], usage=True)
         left = set(self.folder.rglob("*")) - self.before
         if fault is None and outcome.status and left:
             fault = f"leaves {sorted(map(str, left))}"

@@ -127,7 +127,9 @@ def retyped(content: bytes, rng: random.Random) -> bytes:
 
 def _with_odd_value(value: Any, rng: random.Random) -> str:
     mark = "\ue000"
-    node, key, parent = value, None, None
+    node: Any = value
+    key: Any = None
+    parent: Any = None
     while isinstance(node, dict | list) and node and (parent is None or rng.random() < 0.85):
         parent, key = node, rng.choice(list(node) if isinstance(node, dict) else range(len(node)))
         node = parent[key]

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import cast
 
 from jaxft.errors import run_job
 
@@ -56,7 +57,7 @@ def run(command: Callable[[], object]) -> Outcome:
         warnings.simplefilter("ignore")
         stack.enter_context(_time_limit())
         try:
-            run_job(lambda: command() and None)
+            run_job(cast(Callable[[], None], command))
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 1
         except BaseException:
@@ -76,7 +77,8 @@ def fault_of(outcome: Outcome, names: Sequence[str], usage: bool = False) -> str
     if "Hang" in outcome.err or outcome.megabytes > MOST_MEGABYTES:
         return f"takes too long or too much: {outcome.megabytes:.0f} MB, {outcome.err[-1500:]}"
     if outcome.status == 0:
-        return f"answers with a number that is not finite: {found[0]}" if (found := _not_finite(outcome.out)) else None
+        found = [number for number in _not_finite(outcome.out) if number not in names]
+        return f"answers with a number that is not finite: {found[0]}" if found else None
     if outcome.status != 2:
         return f"ends with status {outcome.status}: {outcome.err[-3000:]}"
     if usage and outcome.err.startswith("╭") and "Traceback" not in outcome.err:

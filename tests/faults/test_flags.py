@@ -3,6 +3,7 @@
 import pytest
 
 from jaxft.errors import InputError, one_line
+from jaxft.ner.settings import parse as parse_ner
 from jaxft.ulmfit.presets import parse
 from tests.faults.flags import Fuzzer
 from tests.faults.outcomes import fault_of, run
@@ -51,3 +52,18 @@ def test_a_long_message_keeps_its_beginning_and_its_remedy():
 def test_counts_that_nothing_reaches_are_refused(value):
     with pytest.raises(InputError, match=r"--lm\.batch-size .* is out of its range"):
         parse(["--data", "demo", "--lm.batch-size", value])
+
+
+def test_a_table_that_no_memory_holds_is_refused():
+    with pytest.raises(InputError, match=r"--model\.bigrams 4294967295 is out of its range"):
+        parse_ner(["--data", "train", "--model.bigrams", "4294967295"])
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")])
+def test_a_lack_of_memory_is_told_in_one_sentence(error):
+    def job():
+        raise error
+
+    outcome = run(job)
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert "the memory does not suffice: lower the sizes" in outcome.err

@@ -140,6 +140,15 @@ def test_the_type_of_a_span_is_a_whole_text(tmp_path):
         read_sentences(path)
 
 
+@pytest.mark.parametrize("place", ["1e400", "-1e400", "NaN", "null", "[]", '"a"'])
+def test_the_place_of_a_token_is_a_number(tmp_path, place):
+    row = '{"text": "Ada", "tokens": [{"text": "Ada", "start": PLACE, "end": 3}], "spans": [], "answer": "accept"}'
+    path = write(tmp_path / "a.jsonl", row.replace("PLACE", place) + "\n")
+    outcome = run(lambda: read_sentences(path))
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert "a.jsonl, line 1" in outcome.err
+
+
 def test_an_arrow_file_with_offsets_beyond_its_text_is_refused(tmp_path):
     path = tmp_path / "a.arrow"
     pyarrow.feather.write_feather(pyarrow.table({"text": ["one", "two"]}), str(path), compression="uncompressed")
