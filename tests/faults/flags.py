@@ -119,7 +119,7 @@ def changed(arguments: list[str], flags: Sequence[str], rng: random.Random) -> l
         elif how < 0.1:
             arguments.append(rng.choice(arguments))
         elif how < 0.15:
-            arguments.remove(rng.choice(arguments))
+            arguments.remove(rng.choice([word for word in arguments if word != "--dry-run"]))
         if how > 0.9:
             arguments = [*arguments, f"{name}={value}"]
         elif how > 0.85:
