@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -57,13 +58,29 @@ def reason_of(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""characters that end a line, or change what a terminal shows"""
+LONGEST_MESSAGE = 1_000
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+"""what the errors of XLA say where memory cannot be allocated"""
 DISK_ERRORS = [getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES")]
 """what the operating system says of a disk without naming a file"""
 
 
+def one_line(message: str) -> str:
+    """A message on one line of some hundred characters, whatever names and values it holds.
+
+    Examples:
+        >>> print(one_line("a\\nb.csv is empty"), len(one_line("a" * 9_000)))
+        a\\nb.csv is empty 905
+    """
+    message = CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), message)
+    return message if len(message) <= LONGEST_MESSAGE else f"{message[:600]} ... {message[-300:]}"
+
+
 def _end(message: str) -> NoReturn:
-    """Ends the process with a message on one line, whatever names it holds."""
-    print(f"jaxft: {message}".replace("\n", "\\n"), file=sys.stderr)
+    """Ends the process with a message on one line."""
+    print(f"jaxft: {one_line(message)}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -92,8 +109,8 @@ def let_interrupts_raise() -> None:
 def run_job(job: Callable[[], None]) -> None:
     """Runs `job`; bad input ends it with one line on standard error and status 2, a stop with status 130.
 
-    So does an error of the operating system, such as a full disk or a name that is too long. Ctrl-C ends the process at
-    once until `let_interrupts_raise` is called, and after the end of the job.
+    So does an error of the operating system, such as a full disk or a name that is too long, and a lack of memory.
+    Ctrl-C ends the process at once until `let_interrupts_raise` is called, and after the end of the job.
 
     A reader of standard output that goes away early, such as `head`, is no error.
     """
@@ -113,8 +130,12 @@ def run_job(job: Callable[[], None]) -> None:
         name = "" if error.filename is None else f"{error.filename}: "
         reason = error.strerror or reason_of(error)
         _end(f"{name}{reason}: check the path, its permissions, and the free space of the disk")
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and OUT_OF_MEMORY not in str(error):
+            raise
+        _end("the memory does not suffice: lower the sizes of the model, the batch size or the length of the texts")
     except (Stopped, KeyboardInterrupt) as stop:
-        print(f"jaxft: {str(stop) or 'stopped'}", file=sys.stderr)
+        print(f"jaxft: {one_line(str(stop)) or 'stopped'}", file=sys.stderr)
         sys.exit(130)
     finally:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

@@ -52,7 +52,7 @@ def replacing(path: str | os.PathLike[str], mode: str = "w", **options: Any) -> 
         with writing(path), open(path, mode, **options) as file:
             yield file
         return
-    path = path.resolve()  # a link stays, and its target is replaced
+    path = Path(os.path.realpath(path))  # a link stays, and its target is replaced
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with writing(path):
@@ -140,6 +140,23 @@ def replacing_files(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def require_file(path: str | os.PathLike[str]) -> None:
+    """Refuses a folder, a pipe or a device in the place of a file; reading a pipe would wait for a writer.
+
+    Raises:
+        InputError: there is something at `path`, and it is no file.
+
+    Examples:
+        >>> require_file("/")
+        Traceback (most recent call last):
+        jaxft.errors.InputError: / is a folder where a file is needed: name a file
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe or a device"
+        raise InputError(f"{path} is {kind} where a file is needed: name a file")
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes a text in one step, as `replacing` does.
 
@@ -168,6 +185,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     Raises:
         InputError: there is no such file, or it does not parse.
     """
+    require_file(path)
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

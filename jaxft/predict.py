@@ -93,7 +93,7 @@ def check(request: Request) -> None:
         return
     if request.input is None or not request.output.name:
         raise InputError("--output is given without --input or without a file name: give both")
-    if request.output.resolve() == request.input.resolve():
+    if os.path.realpath(request.output) == os.path.realpath(request.input):
         raise InputError(f"--output and --input are the same file, {request.output}: give --output another name")
 
 
@@ -119,7 +119,7 @@ def predict(request: Request) -> None:
     Raises:
         InputError: there is no finished model, the flags do not fit it, or a text cannot be read.
     """
-    from jaxft.data.table import SURROGATE
+    from jaxft.data.files import SURROGATE
     from jaxft.inference.language_model import TextLanguageModel
     from jaxft.inference.load import load
 

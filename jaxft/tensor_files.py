@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from jaxft.errors import InputError
-from jaxft.files import replacing
+from jaxft.files import replacing, require_file
 
 FORMAT_VERSION = 1
 
@@ -197,6 +197,7 @@ def _safetensors_header(arrays: Mapping[str, np.ndarray], metadata: Mapping[str,
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """Turns the errors of opening and parsing a file into the sentence that the user reads."""
+    require_file(path)
     try:
         yield
     except SafetensorError as error:

@@ -93,7 +93,7 @@ def _prodigy(fields: Mapping[str, Any], where: str, counts: Counter[str]) -> dic
     try:
         places = [(int(token["start"]), int(token["end"])) for token in tokens]
         tags, cut = align(places, in_order([read_span(span, where) for span in spans], len(text)))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError) as error:
         raise InputError(f"{where} has a token without a start and an end: export it from Prodigy again") from error
     except ValueError as error:
         if isinstance(error, InputError):

@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxft.data.files import most_bytes, too_large_error
 from jaxft.errors import InputError
+from jaxft.files import require_file
 
 ARROW_SUFFIXES = (".parquet", ".arrow", ".feather")
 ROWS_AT_ONCE = 1024
@@ -21,7 +23,8 @@ def arrow_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         import pyarrow
     except ImportError as error:
         raise InputError(f"{path} needs pyarrow: install it with pip install 'jaxft[arrow]'") from error
-    if not path.is_file():
+    require_file(path)
+    if not path.exists():
         raise InputError(f"{path} does not exist: check the path")
     row = 0
     try:
@@ -58,6 +61,22 @@ def _class_names(feature: Any) -> list[str]:
 
 
 def _batches(path: Path) -> Iterator[Any]:
+    """The record batches of a file, each checked: pyarrow reads the values of a damaged one from anywhere in memory.
+
+    Raises:
+        InputError: a batch is too large for the file.
+        pyarrow.ArrowException: the file is damaged.
+    """
+    row, limit = 0, most_bytes(path)
+    for batch in _unchecked_batches(path):
+        batch.validate(full=True)
+        if batch.nbytes > limit:
+            raise too_large_error(f"{path}, from row {row + 1} on,", limit)
+        row += batch.num_rows
+        yield batch
+
+
+def _unchecked_batches(path: Path) -> Iterator[Any]:
     """The record batches of a file; Arrow has one format for files and one for streams, with the same suffix."""
     import pyarrow
     import pyarrow.ipc

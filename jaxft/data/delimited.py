@@ -8,12 +8,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from jaxft.data.columns import Columns, Quoting
-from jaxft.data.files import decompressed, text_lines
+from jaxft.data.files import decompressed, most_bytes, text_lines, too_large_error, within_limit
 from jaxft.errors import InputError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -67,11 +67,17 @@ def read_layout(path: Path, suffix: str, columns: Columns) -> Layout:
     Raises:
         InputError: the file cannot be read.
     """
-    # one limit for the whole process, and the default of 131,072 characters is shorter than some reviews' pages
-    csv.field_size_limit(LONGEST_FIELD)
     stat = path.stat() if path.exists() else None  # what `decompressed` refuses
+    _limit_fields(path)
     version = None if stat is None else (stat.st_mtime_ns, stat.st_size)
     return _found_layout(path, suffix, len(columns.names), columns.quoting, version)
+
+
+def _limit_fields(path: Path) -> int:
+    """Sets the length of the longest field for the whole process; the default is shorter than some reviews' pages."""
+    limit = min(most_bytes(path), LONGEST_FIELD)
+    csv.field_size_limit(limit)
+    return limit
 
 
 @lru_cache(maxsize=64)
@@ -79,7 +85,7 @@ def _found_layout(path: Path, suffix: str, width: int, quoting: Quoting, version
     """The layout of a version of a file; `width` is the number of its columns, 0 where the header says it."""
     del version  # a part of the key alone
     with decompressed(path) as stream:
-        start = list(islice(filter(str.strip, text_lines(stream, path)), SAMPLED_LINES))
+        start = list(islice(filter(str.strip, within_limit(text_lines(stream, path), path)), SAMPLED_LINES))
     separator = SEPARATOR_LINE.fullmatch(start[0]) if start else None
     delimiter = separator[1] if separator else _delimiter(start, DELIMITERS[suffix], width)
     if quoting == "auto":
@@ -91,7 +97,10 @@ def _delimiter(lines: Sequence[str], usual: str, width: int) -> str:
     """The delimiter of which the rows that begin a file all have the same number, the usual one before others."""
 
     def is_regular(delimiter: str) -> bool:
-        rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
+        try:
+            rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
+        except csv.Error:  # such as a carriage return within a field
+            return False
         widths = {len(row) for row in (rows[:-1] if len(lines) == SAMPLED_LINES else rows)}  # the last may be cut
         return len(widths) == 1 and (widths == {width} if width else widths != {1})
 
@@ -158,13 +167,15 @@ def delimited_rows(path: Path, suffix: str, columns: Columns) -> Iterator[tuple[
 
 def _numbered(layout: Layout, lines: Iterator[str], path: Path) -> Iterator[tuple[str, list[str]]]:
     """The rows that are not blank, each with its place."""
-    reader, number = layout.rows(lines), 0
+    reader, number, limit = layout.rows(lines), 0, _limit_fields(path)
     while True:
         number += 1
         where = f"{path}, row {number}"
         try:
             values = next(reader, None)
         except csv.Error as error:
+            if "field limit" in str(error):
+                raise too_large_error(where, limit) from error
             if "new-line" in str(error):
                 raise InputError(
                     f"{where} has a carriage return within a field: remove it, or quote the whole field"
@@ -258,10 +269,17 @@ def _quoting_with_tabs(path: Path, skip_first: bool) -> Quoting:
         return "none"
     if _enclose_fields(_lines(path, skip_first)):
         return "doubled"
-    rows = [line.rstrip("\r\n").split("\t") for line in _lines(path, skip_first) if line.strip()]
-    marked = [field for field in chain.from_iterable(rows) if field.startswith('"')]
-    is_backslash = len(set(map(len, rows))) == 1 and all(BACKSLASHED.fullmatch(field) for field in marked)
-    return "backslash" if is_backslash else "none"
+    width = None
+    for line in _lines(path, skip_first):
+        fields = line.rstrip("\r\n").split("\t")
+        width = width or len(fields)
+        if line.strip() and (len(fields) != width or not all(map(_is_backslashed, fields))):
+            return "none"
+    return "backslash"
+
+
+def _is_backslashed(field: str) -> bool:
+    return not field.startswith('"') or BACKSLASHED.fullmatch(field) is not None
 
 
 def _enclose_fields(lines: Iterator[str]) -> bool:

@@ -9,15 +9,42 @@ import gzip
 import hashlib
 import io
 import lzma
+import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from jaxft.errors import InputError
+from jaxft.files import require_file
 
+SURROGATE = re.compile("[\ud800-\udfff]")
+LARGEST_LINE = 1 << 25
+"""bytes of the longest line of a small file; no text has as many"""
+LARGEST_EXPANSION = 20
+"""bytes that a byte of a large file may expand to in one line or value; texts expand to a tenth to a half of it"""
 COMPRESSION_SUFFIXES = (".gz", ".xz", ".bz2", ".zst")
+
+
+class _Counted(io.RawIOBase):
+    """A stream that cannot seek, and yet tells how far it has been read."""
+
+    def __init__(self, stream: Any):
+        self._stream, self._position = stream, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._stream.read(len(buffer))
+        buffer[: len(part)] = part
+        self._position += len(part)
+        return len(part)
+
+    def tell(self) -> int:
+        return self._position
 
 
 def _open_zstandard(raw: BinaryIO, mode: str) -> Any:
@@ -28,7 +55,7 @@ def _open_zstandard(raw: BinaryIO, mode: str) -> Any:
             f"{raw.name} is compressed with Zstandard, which needs pyarrow: install it with "
             "pip install 'jaxft[arrow]', or compress the file with gzip"
         ) from error
-    return io.BufferedReader(pyarrow.CompressedInputStream(raw, "zstd"))
+    return io.BufferedReader(_Counted(pyarrow.CompressedInputStream(raw, "zstd")))
 
 
 OPENERS: dict[bytes, Callable[[BinaryIO, str], Any]] = {
@@ -59,9 +86,10 @@ def decompressed(path: Path) -> Iterator[BinaryIO]:
     The content decides, not the suffix, because some browsers decompress a `.gz` and keep its name.
 
     Raises:
-        InputError: the file does not exist, cannot be read, is empty, is compressed with Zstandard where pyarrow is not
+        InputError: there is no file, it cannot be read, is empty, is compressed with Zstandard where pyarrow is not
             installed, or, while it is read in the `with` block, is truncated or corrupt.
     """
+    require_file(path)
     try:
         with open(path, "rb") as raw:
             start = raw.read(64)
@@ -115,6 +143,16 @@ def decode(content: bytes, where: str) -> str:
         raise not_text_error(content[error.start], where) from error
 
 
+def refuse_surrogates(text: str, where: str) -> None:
+    """Refuses a text with half a surrogate pair, which JSON can spell and UTF-8 cannot.
+
+    Raises:
+        InputError: naming the place.
+    """
+    if SURROGATE.search(text):
+        raise InputError(f"{where} has half a surrogate pair: write the whole character")
+
+
 def not_text_error(byte: int, where: str) -> InputError:
     """The error for a byte that is not UTF-8; `where` names the place.
 
@@ -138,13 +176,63 @@ def zero_byte_error(content: bytes | str, where: str) -> InputError:
     return InputError(f"{where} has zero bytes, as in a binary or UTF-16 file: save it as UTF-8 text")
 
 
+def most_bytes(path: Path) -> int:
+    """The bytes that a line or a value of a file may have: few for a small file, whatever it expands to.
+
+    A file that is not compressed is always within it.
+    """
+    return max(LARGEST_LINE, LARGEST_EXPANSION * path.stat().st_size if path.is_file() else 0)
+
+
+def too_large_error(where: str, limit: int) -> InputError:
+    """The error for a line or a value of more bytes than `most_bytes`; `where` names the place.
+
+    Examples:
+        >>> print(too_large_error("a.csv.gz, line 2", 1 << 25))
+        a.csv.gz, line 2 expands to more than 32 MiB: check the file, or decompress it where so long a text is meant
+    """
+    return InputError(
+        f"{where} expands to more than {limit / 2**20:,.0f} MiB: check the file, or decompress it where so long a text "
+        "is meant"
+    )
+
+
+def within_limit(lines: Iterable[str], path: Path) -> Iterator[str]:
+    """The lines of a text that is read whole; `path` names it in error messages.
+
+    Raises:
+        InputError: together they are longer than `most_bytes`.
+    """
+    limit, size = most_bytes(path), 0
+    for line in lines:
+        size += len(line)
+        if size > limit:
+            raise too_large_error(str(path), limit)
+        yield line
+
+
+def first_line(path: Path) -> bytes:
+    """The first line of a file that is not blank, without a byte-order mark, or its beginning where it is long.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    with decompressed(path) as stream:
+        lines = (line.removeprefix(codecs.BOM_UTF8) for line in iter(partial(stream.readline, LARGEST_LINE), b""))
+        return next((line for line in lines if line.strip()), b"")
+
+
 def text_lines(stream: BinaryIO, path: Path) -> Iterator[str]:
     """The lines of a file with their line ends and without a byte-order mark; `path` names it in error messages.
 
     Raises:
-        InputError: a line is not UTF-8 or has a zero byte, or the lines end as on an old Macintosh.
+        InputError: a line is not UTF-8, has a zero byte or is longer than `most_bytes`, or the lines end as on an old
+            Macintosh.
     """
-    for number, line in enumerate(stream, 1):
+    limit = most_bytes(path)
+    for number, line in enumerate(iter(partial(stream.readline, limit + 1), b""), 1):
+        if len(line) > limit:
+            raise too_large_error(f"{path}, line {number}", limit)
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
             if b"\r" in line and not line.endswith(b"\n"):
@@ -160,6 +248,7 @@ def file_hash(path: Path, settings: str) -> str:
     Raises:
         InputError: the file cannot be read.
     """
+    require_file(path)
     try:
         with open(path, "rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jaxft.data.delimited import listed_names
 from jaxft.data.document import SPLIT_NAMES, Split
-from jaxft.data.files import decompressed, text_lines
+from jaxft.data.files import decompressed, text_lines, within_limit
 from jaxft.errors import InputError
 
 
@@ -58,7 +58,7 @@ def read_class_folders(folder: Path) -> Iterator[tuple[str, str | None, Split | 
     """
     for path, label, split in _files(folder):
         with decompressed(path) as stream:
-            text = "".join(text_lines(stream, path))
+            text = "".join(within_limit(text_lines(stream, path), path))
         if not text.strip():
             raise InputError(f"{path} is an empty text: remove the file or fill it in")
         yield text, label, split

@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
-from jaxft.data.files import decompressed, text_lines
+from jaxft.data.files import decompressed, text_lines, within_limit
 from jaxft.errors import InputError
 
 
@@ -20,7 +20,7 @@ def json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         lines = text_lines(stream, path)
         start, first = next(((number, line) for number, line in enumerate(lines, 1) if line.strip()), (1, ""))
         if first.lstrip().startswith("["):
-            yield from _listed(path, start, "".join(chain([first], lines)))
+            yield from _listed(path, start, "".join(within_limit(chain([first], lines), path)))
             return
         for number, line in enumerate(chain([first], lines), start):
             where = f"{path}, line {number}"

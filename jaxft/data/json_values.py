@@ -1,12 +1,11 @@
 """The values of a JSON file: one value per line, one list, or an object that holds a list."""
 
-import codecs
 import json
 from pathlib import Path
 from typing import Any
 
 from jaxft.data.document import SPLIT_NAMES
-from jaxft.data.files import decompressed, text_lines
+from jaxft.data.files import decompressed, first_line, text_lines, within_limit
 from jaxft.errors import InputError
 
 LIST_KEYS = ("data", "annotations", "examples", "rows")
@@ -22,7 +21,7 @@ def first_value(path: Path) -> Any:
     Raises:
         InputError: the file cannot be read.
     """
-    first = _first_line(path)
+    first = first_line(path).strip()
     if first[:1] not in (b"[", b"{"):
         return None
     try:
@@ -40,7 +39,7 @@ def is_one_per_line(path: Path) -> bool:
     Raises:
         InputError: the file cannot be read.
     """
-    first = _first_line(path)
+    first = first_line(path).strip()
     return first.startswith(b"{") and first.endswith(b"}")
 
 
@@ -51,7 +50,7 @@ def json_values(path: Path) -> Values:
         InputError: the file cannot be read, or is neither JSON nor JSON lines.
     """
     with decompressed(path) as stream:
-        lines = list(text_lines(stream, path))
+        lines = list(within_limit(text_lines(stream, path), path))
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     try:
         first = json.loads(numbered[0][1]) if numbered else None
@@ -69,13 +68,6 @@ def json_values(path: Path) -> Values:
                 f"{where} is not valid JSON{_reason(error)}: write one value per line, or one list"
             ) from error
     return values
-
-
-def _first_line(path: Path) -> bytes:
-    """The first line that is not blank."""
-    with decompressed(path) as stream:
-        lines = (line.removeprefix(codecs.BOM_UTF8).strip() for line in stream)
-        return next((line for line in lines if line), b"")
 
 
 def _whole(path: Path, text: str) -> Values:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxft.data.document import Task
+from jaxft.data.files import refuse_surrogates
 from jaxft.errors import InputError
 
 MAX_NUMBER = 1e18
@@ -44,6 +45,7 @@ def class_label(value: Any, column: str, where: str, remedy: str = "give one lab
     label = "" if is_missing(value) else str(value).strip()
     if isinstance(value, dict | list) or LIST_AS_TEXT.fullmatch(label):
         raise InputError(f"{where} has {value!r} in {column!r}: {remedy}")
+    refuse_surrogates(label, f"{where}, column {column!r}")
     whole = WHOLE_NUMBER.fullmatch(label)
     return (whole[1] if whole else label) or None
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxft.data.length_batches import quantile_widths
 from jaxft.errors import InputError, reason_of
+from jaxft.files import require_file
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
 """a folder with none of these has no tokenizer; transformers would make one that knows no word"""
@@ -84,6 +85,9 @@ def load_tokenizer(folder: Path, model_type: str | None = None) -> Any:
         InputError: the folder has no tokenizer, a damaged one, or one that would lower-case the texts of a vocabulary
             with upper-case pieces.
     """
+    for path in folder.glob("*.*"):
+        if path.suffix in (".json", ".txt", ".model"):
+            require_file(path)
     if not any((folder / name).exists() for name in TOKENIZER_FILES):
         raise InputError(f"{folder} holds no tokenizer ({', '.join(TOKENIZER_FILES)}): download the whole checkpoint")
     # Otherwise transformers warns on import that torch is not installed.

@@ -30,6 +30,7 @@ from jaxft.data.duplicates import text_key
 from jaxft.data.numbering import number_subwords, number_texts
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
+from jaxft.files import read_json, require_file
 
 # Part of every cache key: raise it with any change of the files.
 _FORMAT = 2
@@ -342,6 +343,7 @@ def _is_whole(folder: Path, meta: Mapping[str, Any]) -> bool:
     if meta["hash"] != _hash_of(meta):
         return False
     for name, expected in meta["hashes"].items():
+        require_file(folder / name)
         with (folder / name).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != expected:
                 return False
@@ -351,7 +353,7 @@ def _is_whole(folder: Path, meta: Mapping[str, Any]) -> bool:
 def _open(folder: Path) -> TokenStore | None:
     """The store in a folder; None if there is none, or one of its files is missing, changed or unreadable."""
     try:
-        meta = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+        meta = read_json(folder / "store.json")
         if not _is_whole(folder, meta):
             return None
         ids, offsets = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("ids", "offsets"))

@@ -6,7 +6,6 @@ row.
 """
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ from jaxft.data.columns import Columns
 from jaxft.data.delimited import DELIMITERS, delimited_rows, describe_layout, listed_names
 from jaxft.data.document import SPLIT_NAMES, Document, Split
 from jaxft.data.duplicates import text_key
-from jaxft.data.files import COMPRESSION_SUFFIXES, file_hash
+from jaxft.data.files import COMPRESSION_SUFFIXES, file_hash, refuse_surrogates
 from jaxft.data.folders import split_files
 from jaxft.data.json_rows import json_rows
 from jaxft.data.labels import class_label, is_missing, read_indicators
@@ -36,7 +35,6 @@ IS_VALID_NAMES: dict[str, Split] = {
 }
 ANY_COLUMNS = Columns(text=(), label=None)
 """no column has to be there"""
-SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can spell these, UTF-8 cannot
 
 
 def table_suffix(path: Path) -> str:
@@ -119,16 +117,6 @@ def text_field(fields: dict[str, Any], column: str, flag: str, where: str, may_b
         raise InputError(f"{where} has an empty text: remove the row or fill in {column!r}")
     refuse_surrogates(text, f"{where}, column {column!r}")
     return text
-
-
-def refuse_surrogates(text: str, where: str) -> None:
-    """Refuses a text with half a surrogate pair, which JSON can spell and UTF-8 cannot.
-
-    Raises:
-        InputError: naming the place.
-    """
-    if SURROGATE.search(text):
-        raise InputError(f"{where} has half a surrogate pair: write the whole character")
 
 
 def labelled_rows(

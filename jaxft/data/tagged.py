@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxft.data.alignment import in_order
-from jaxft.data.files import decompressed, text_lines
+from jaxft.data.files import SURROGATE, decompressed, text_lines
 from jaxft.data.spans import Sentence, Span, write_tags
-from jaxft.data.table import SURROGATE, table_suffix
+from jaxft.data.table import table_suffix
 from jaxft.data.tag_columns import read_columns
 from jaxft.errors import InputError
 

@@ -11,10 +11,11 @@ from jaxft.data.alignment import align, in_order
 from jaxft.data.annotations import CUT, plain_row, read_span
 from jaxft.data.arrow import ARROW_SUFFIXES, class_names
 from jaxft.data.document import Split
+from jaxft.data.files import refuse_surrogates
 from jaxft.data.json_values import first_value, is_one_per_line, json_values
 from jaxft.data.memory import Table
 from jaxft.data.spans import Sentence, Span, split_tag
-from jaxft.data.table import refuse_surrogates, rows, source_name, split_column_of, split_of, table_suffix
+from jaxft.data.table import rows, source_name, split_column_of, split_of, table_suffix
 from jaxft.data.tag_pieces import Unit, split_text
 from jaxft.data.tagged import JSON_SUFFIXES, cluener_sentence
 from jaxft.errors import InputError
@@ -163,7 +164,7 @@ def _from_spans(text: str, spans: Sequence[Span], unit: Unit, where: str) -> tup
     places = split_text(text, unit)
     if not places:
         raise InputError(f"{where} has an empty text: remove the row or fill it in")
-    refuse_surrogates(text, where)
+    refuse_surrogates("".join([text, *(name for name, _, _ in spans)]), where)
     try:
         ordered = in_order(list(spans), len(text))
     except ValueError as error:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxft.data.files import decompressed, text_lines
+from jaxft.data.files import decompressed, first_line, text_lines
 from jaxft.data.spans import Sentence
 from jaxft.data.tag_columns import checked_tag, is_tag
 from jaxft.errors import InputError
@@ -49,9 +49,7 @@ def is_token_table(path: Path) -> bool:
     Raises:
         InputError: the file cannot be read.
     """
-    with decompressed(path) as stream:
-        first = next((line for line in stream if line.strip()), b"")
-    return _header(first.decode("utf-8-sig", errors="replace"), -1, None) is not None
+    return _header(first_line(path).decode(errors="replace"), -1, None) is not None
 
 
 def read_token_table(path: Path, tag_column: int = -1, token_column: int | None = None) -> list[Sentence]:

@@ -17,7 +17,7 @@ from jaxft.data.detokenize import detokenize
 from jaxft.data.subwords import Merges, apply_rules, join_subwords, learn_subwords, subword_tokenizer
 from jaxft.data.text import BOS, PAD, SPECIALS, UNK, tokenize
 from jaxft.errors import InputError
-from jaxft.files import write_text
+from jaxft.files import require_file, write_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -108,6 +108,7 @@ class Vocabulary:
         Raises:
             InputError: the file is missing or is not a vocabulary.
         """
+        require_file(path)
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jaxft.data.files import refuse_surrogates
 from jaxft.data.memory import plain
-from jaxft.data.table import refuse_surrogates
 from jaxft.errors import InputError
 from jaxft.inference.answers import predictions
 

@@ -8,6 +8,7 @@ from jaxft.data.download import fetch
 from jaxft.data.files import expanded
 from jaxft.data.hub import HUB_NAME, downloaded_model
 from jaxft.errors import InputError
+from jaxft.files import require_file
 from jaxft.inference.language_model import TextLanguageModel
 from jaxft.inference.load import LANGUAGE_MODELS, load
 from jaxft.models.fastai import (
@@ -98,6 +99,8 @@ def _from_archive(path: Path, direction: Direction) -> TextLanguageModel:
 
 
 def _from_file(weights: Path, itos: Path, direction: Direction) -> TextLanguageModel:
+    for path in (weights, itos):
+        require_file(path)
     try:
         _refuse_larger(weights.stat().st_size, str(weights), LARGEST_FILE)
         _refuse_larger(itos.stat().st_size, str(itos), LARGEST_PICKLE)

@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx, traverse_util
+from flax import nnx
 
 from jaxft.errors import InputError
 from jaxft.models.bert_config import POOLER_KINDS, BertConfig, architecture_of, bert_config, kind_of, model_type_of
@@ -247,11 +247,13 @@ def open_checkpoint(
         config = replace(config, hidden_dropout=dropout, attention_dropout=dropout, head_dropout=dropout)
     template = nnx.to_pure_dict(_skeleton(config)[1])
     absent = {"pooler", "head"} & set(template) - {path.split("/")[0] for path in arrays}
-    if absent and num_labels is not None and draw_missing:
-        drawn = _drawn(config, seed)
-        arrays |= traverse_util.flatten_dict({part: drawn[part] for part in absent}, sep="/")
+    absent = absent if num_labels is not None and draw_missing else set()
     check_finite(arrays, name)
-    params = fill_encoder(arrays, template, problems, name)
+    stored = {part: leaves for part, leaves in template.items() if part not in absent}
+    params = fill_encoder(arrays, stored, problems, name)
+    if absent:  # drawn after the sizes in config.json are seen to be those of the weights
+        drawn = _drawn(config, seed)
+        params |= {part: drawn[part] for part in absent}
     notes = [f"the head of the checkpoint ({', '.join(left_out)}) is left out"] if left_out else []
     if (groups := config.layer_groups) < config.num_layers:
         count = "one set" if groups == 1 else f"{groups} sets"

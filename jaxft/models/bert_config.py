@@ -286,7 +286,10 @@ def _check_numbers(config: BertConfig, name: str) -> None:
     if config.layer_norm_eps <= 0:
         raise InputError(f"{name} has a config.json with layer_norm_eps 0, which divides by 0: correct it, to 1e-12")
     if config.hidden_size % config.num_heads:
-        raise InputError(f"{name} has {config.num_heads} heads for {config.hidden_size} features: download it again")
+        raise InputError(
+            f"{name} has a config.json with {config.num_heads} heads for {config.hidden_size} features: download it "
+            "again"
+        )
     if config.num_layers % config.layer_groups:
         raise InputError(
             f"{name} has a config.json with {config.num_layers} layers in {config.layer_groups} groups: correct "

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from jaxft.errors import InputError
+from jaxft.errors import InputError, reason_of
+from jaxft.files import require_file
 from jaxft.models.torch_file import is_state, read_tensors
 from jaxft.models.weight_table import some_of
 
@@ -78,12 +79,13 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, or its content is not a JSON object.
     """
+    require_file(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): name a folder with a checkpoint") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON ({error}): download it again") from error
+        raise InputError(f"{path} is not JSON ({reason_of(error)}): download it again") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a JSON object: download it again")
     return content
@@ -129,10 +131,10 @@ def _unwrapped(state: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndar
 
 def _read_shards(path: Path) -> dict[str, np.ndarray]:
     try:
-        shards = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        shards = read_object(path)["weight_map"]
         names = sorted({Path(shard).name for shard in shards.values()})
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} is not an index of shards ({error}): download it again") from error
+    except (KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"{path} is not an index of shards ({reason_of(error)}): download it again") from error
     state: dict[str, np.ndarray] = {}
     for name in names:
         shard = path.parent / name
@@ -165,13 +167,18 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         with safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a file handle is not a mapping)
     except SafetensorError as error:
-        raise InputError(f"{path} is damaged or not a safetensors file ({error}): download it again") from error
+        raise InputError(
+            f"{path} is damaged or not a safetensors file ({reason_of(error)}): download it again"
+        ) from error
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
+        raise InputError(
+            f"{path} cannot be read ({error.strerror or reason_of(error)}): check its permissions"
+        ) from error
 
 
 def _refuse_pointer(path: Path) -> None:
-    """Refuses what Git leaves in place of a large file."""
+    """Refuses what Git leaves in place of a large file, and what is no file."""
+    require_file(path)
     with suppress(OSError), open(path, "rb") as file:
         if file.read(len(POINTER)) == POINTER:
             raise InputError(f"{path} is a pointer of Git LFS and not the weights: fetch them with git lfs pull")

@@ -22,6 +22,9 @@ from jaxft.training.settings import (
 NO_ENCODER = "none"
 Schedule = Literal["keras_bert", "plateau", "linear", "cosine", "constant", "slanted_triangular"]
 
+BIGRAMS: Range = (lambda x: 0 <= x <= 2**24, f"from 0 to {2**24:,}")
+"""rows of a table of token pairs; the largest takes 4 GB with 64 features"""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -138,7 +141,7 @@ RANGES: dict[str, Range] = {
     "dev_fraction": FRACTION,
     "token_column": AT_LEAST_0,
     **ranges_of("model", dict.fromkeys(("embedding_size", "min_count"), AT_LEAST_1)),
-    **ranges_of("model", {"bigrams": AT_LEAST_0, "lstm_size": AT_LEAST_0, "dropout": BELOW_1}),
+    **ranges_of("model", {"bigrams": BIGRAMS, "lstm_size": AT_LEAST_0, "dropout": BELOW_1}),
     **ranges_of(
         "train",
         dict.fromkeys(("epochs", "batch_size", "eval_batch_size", "plateau_patience", "patience"), AT_LEAST_1),

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from jaxft.errors import InputError
-from jaxft.files import to_json, writing
+from jaxft.files import require_file, to_json, writing
 
 
 class MetricsLog:
@@ -38,6 +38,7 @@ class MetricsLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
+        require_file(path)
         self._path = path
         with writing(path):
             self._file = open(path, "a", encoding="utf-8", newline="\n")  # noqa: SIM115 (closed by __exit__)
@@ -90,6 +91,7 @@ def truncate_metrics(path: str | os.PathLike[str], keep_bytes: int) -> None:
 def lines_after(path: str | os.PathLike[str], size: int) -> int:
     """The number of whole lines of a log after its first `size` bytes; 0 where there is no log."""
     path = Path(path)
+    require_file(path)
     return path.read_bytes()[size:].count(b"\n") if path.exists() else 0
 
 
@@ -100,6 +102,7 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         InputError: the file is missing, or a line before the last is not JSON.
     """
     path = Path(path)
+    require_file(path)
     if not path.exists():
         raise InputError(f"there is no metrics log {path}: name the folder of a run")
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
@@ -107,6 +110,6 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     for number, line in enumerate(lines[:-1], start=1):  # every whole line ends with a newline
         try:
             metrics.append(json.loads(line))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path} line {number} is not JSON: remove that line") from error
     return metrics
