@@ -4,8 +4,11 @@
 """
 
 import hashlib
+import json
 import re
 from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
 
 from jaxft.data.files import expanded, file_hash
 from jaxft.data.pieces import TOKENIZER_FILES
@@ -14,43 +17,49 @@ from jaxft.errors import InputError, reason_of
 MODEL_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 """a name of a user's model; a relative path of two parts may look like one"""
-TEXT_FILES = ["*.json", "*.txt", "*.model"]
+REVISION = re.compile(r"(?!/|.*\.\.)[^\s\\]+")
+"""what Git takes for a branch, a tag or a commit; the cache of the hub has a file of this name"""
+TOKENIZER_PARTS = (
+    *TOKENIZER_FILES,
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", "bpe.codes"),
+    *("tokenizer.model", "sentencepiece.model"),
+)
+TEXT_FILES = ("config.json", "1_Pooling/config.json", "adapter_config.json", "model.json", *TOKENIZER_PARTS)
+"""the files of a checkpoint beside its weights"""
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin")
+MODEL_FILES = ("model.json", "model.safetensors", "vocabulary.json", *TEXT_FILES)
+"""the files of a model of jaxft, which may lie in folders"""
 
 
-def checkpoint_folder(model: str, flag: str = "--model") -> Path:
+def checkpoint_folder(model: str, flag: str = "--model", revision: str | None = None) -> Path:
     """The folder of a checkpoint, downloaded first if `model` is the name of a model on the hub.
 
     The download has the configuration, the tokenizer, and the weights as safetensors or, if there are none, as
-    pytorch_model.bin, in one file or in shards.
+    pytorch_model.bin, in one file or in shards; nothing else of what lies on the hub.
 
     Args:
         model: a folder, or a name on the hub.
         flag: the flag that gave `model`, for error messages.
+        revision: branch, tag or commit of a model on the hub; None for main.
 
     Raises:
-        InputError: `model` is neither a folder nor a name on the hub, or the download failed.
+        InputError: `model` is neither a folder nor a name on the hub, or the download failed or is damaged.
     """
     path = expanded(model)
     if path.is_dir():
+        refuse_revision(f"{flag} {model}", revision)
         return path
     if path.exists() or not MODEL_NAME.fullmatch(model):
         raise InputError(
             f"{flag} {model} is not a folder or the name of a model: name a folder with a checkpoint, or a model on "
             "the Hugging Face hub"
         )
-    from huggingface_hub import snapshot_download
-
-    def download(*weights: str) -> Path:
-        return Path(snapshot_download(model, allow_patterns=[*TEXT_FILES, *weights]))
-
-    try:
-        folder = download("model*.safetensors")
-        return folder if any(folder.glob("model*.safetensors")) else download("pytorch_model*.bin")
-    except Exception as error:  # of the hub, of HTTP, of the network or of the disk
-        raise InputError(
-            f"{flag} {model} is not a folder and could not be downloaded ({reason_of(error)}): check the name and the "
-            "network, or name a folder with a checkpoint"
-        ) from error
+    failure = f"{flag} {model} is not a folder and could not be downloaded"
+    folder = _download(model, revision, (*TEXT_FILES, *SAFETENSORS), failure)
+    if any(folder.glob("model*.safetensors")):
+        return folder
+    return _download(model, revision, (*TEXT_FILES, *PICKLES), failure)
 
 
 def downloaded_model(name: str, revision: str | None = None) -> Path:
@@ -61,18 +70,56 @@ def downloaded_model(name: str, revision: str | None = None) -> Path:
         revision: branch, tag or commit; None for main.
 
     Raises:
-        InputError: it could not be downloaded.
+        InputError: it could not be downloaded, or is damaged.
     """
+    patterns = (*MODEL_FILES, *(f"*/{file}" for file in MODEL_FILES))
+    failure = f"there is no folder {name}, and no model of this name could be downloaded"
+    return _download(name, revision, patterns, failure)
+
+
+def refuse_revision(what: str, revision: str | None) -> None:
+    """Refuses the revision of what is not on the hub.
+
+    Raises:
+        InputError: there is one.
+    """
+    if revision is not None:
+        raise InputError(f"{what} is not on the hub, so it has no --revision: leave it out")
+
+
+def _download(name: str, revision: str | None, patterns: tuple[str, ...], failure: str) -> Path:
+    """The folder with the files of a model on the hub; `failure` begins the error where they cannot be had."""
+    if revision is not None and not REVISION.fullmatch(revision):
+        raise InputError(f"--revision {revision!r} is not a branch, a tag or a commit: give one of those of the model")
     from huggingface_hub import snapshot_download
 
-    patterns = [*TEXT_FILES, "*.safetensors"]
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
     except Exception as error:  # of the hub, of HTTP, of the network or of the disk
+        raise InputError(f"{failure} ({reason_of(error)}): check the name and the network, or name a folder") from error
+    damaged = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_whole(path)]
+    for path in damaged:  # or else the cache would keep it
+        path.resolve().unlink(missing_ok=True)  # a link's target
+        path.unlink(missing_ok=True)
+    if damaged:
+        files = ", ".join(str(path.relative_to(folder)) for path in damaged)
         raise InputError(
-            f"there is no folder {name}, and no model of this name could be downloaded ({reason_of(error)}): check the "
-            "name and the network"
-        ) from error
+            f"the hub sent {files} of {name} damaged, which is removed again: run the command again, or name a folder"
+        )
+    return folder
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is what its name says; of the weights, the header and the size alone are read."""
+    try:
+        if path.suffix == ".json":
+            json.loads(path.read_bytes())
+        elif path.suffix == ".safetensors":
+            with safe_open(path, framework="np"):
+                pass
+    except (ValueError, RecursionError, SafetensorError):
+        return False
+    return True
 
 
 def checkpoint_fingerprint(folder: Path) -> str:

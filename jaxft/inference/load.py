@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxft.data.document import Direction
 from jaxft.data.files import expanded
-from jaxft.data.hub import HUB_NAME, downloaded_model
+from jaxft.data.hub import HUB_NAME, downloaded_model, refuse_revision
 from jaxft.errors import InputError
 from jaxft.files import read_json
 from jaxft.inference.encoder import ENCODER_KIND, EncoderModel
@@ -65,8 +65,8 @@ def load(run: str | os.PathLike[str], revision: str | None = None) -> Any:
     path = expanded(os.fspath(run))
     if not path.is_dir() and HUB_NAME.fullmatch(os.fspath(run)):
         path = downloaded_model(os.fspath(run), revision)
-    elif revision is not None:
-        raise InputError(f"{run} is a folder, which has no --revision: leave it out")
+    else:
+        refuse_revision(os.fspath(run), revision)
     folder = model_folder(path)
     description = read_json(folder / "model.json")
     try:
