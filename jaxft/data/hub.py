@@ -3,6 +3,7 @@
 `$HF_ENDPOINT`, `$HF_HOME` and the other variables of `huggingface_hub` set the mirror and the cache.
 """
 
+import glob
 import hashlib
 import json
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from jaxft.data.checksums import CHECKSUMS, check_checksums, damaged_files, read_checksums
 from jaxft.data.files import expanded, file_hash
 from jaxft.data.pieces import TOKENIZER_FILES
 from jaxft.errors import InputError, reason_of
@@ -28,8 +30,8 @@ TEXT_FILES = ("config.json", "1_Pooling/config.json", "adapter_config.json", "mo
 """the files of a checkpoint beside its weights"""
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin")
-MODEL_FILES = ("model.json", "model.safetensors", "vocabulary.json", *TEXT_FILES)
-"""the files of a model of jaxft, which may lie in folders"""
+ALL_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
+"""the files of a model of jaxft that does not list them, as old ones do not"""
 
 
 def checkpoint_folder(model: str, flag: str = "--model", revision: str | None = None) -> Path:
@@ -49,6 +51,8 @@ def checkpoint_folder(model: str, flag: str = "--model", revision: str | None = 
     path = expanded(model)
     if path.is_dir():
         refuse_revision(f"{flag} {model}", revision)
+        if (path / "model.json").exists():
+            check_checksums(path)
         return path
     if path.exists() or not MODEL_NAME.fullmatch(model):
         raise InputError(
@@ -72,9 +76,15 @@ def downloaded_model(name: str, revision: str | None = None) -> Path:
     Raises:
         InputError: it could not be downloaded, or is damaged.
     """
-    patterns = (*MODEL_FILES, *(f"*/{file}" for file in MODEL_FILES))
     failure = f"there is no folder {name}, and no model of this name could be downloaded"
-    return _download(name, revision, patterns, failure)
+    lists = (CHECKSUMS, f"*/{CHECKSUMS}")
+    folder = _download(name, revision, lists, failure)
+    parts = [path.parent for path in folder.rglob(CHECKSUMS)]
+    files = {part / file for part in parts for file in read_checksums(part)}
+    patterns = [glob.escape(file.relative_to(folder).as_posix()) for file in files] or ALL_FILES
+    folder = _download(name, folder.name, (*lists, *patterns), failure)  # of the same commit
+    _remove({path for part in parts for path in damaged_files(part)}, folder, name)
+    return folder
 
 
 def refuse_revision(what: str, revision: str | None) -> None:
@@ -97,16 +107,21 @@ def _download(name: str, revision: str | None, patterns: tuple[str, ...], failur
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
     except Exception as error:  # of the hub, of HTTP, of the network or of the disk
         raise InputError(f"{failure} ({reason_of(error)}): check the name and the network, or name a folder") from error
-    damaged = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_whole(path)]
-    for path in damaged:  # or else the cache would keep it
+    _remove({path for path in folder.rglob("*") if path.is_file() and not _is_whole(path)}, folder, name)
+    return folder
+
+
+def _remove(damaged: set[Path], folder: Path, name: str) -> None:
+    """Removes damaged files of a model from the cache of the hub, which would keep them, and names them in an error."""
+    for path in damaged:
         path.resolve().unlink(missing_ok=True)  # a link's target
         path.unlink(missing_ok=True)
     if damaged:
-        files = ", ".join(str(path.relative_to(folder)) for path in damaged)
+        files = ", ".join(sorted(path.relative_to(folder).as_posix() for path in damaged))
         raise InputError(
-            f"the hub sent {files} of {name} damaged, which is removed again: run the command again, or name a folder"
+            f"{files} of {name} from the hub is damaged and now removed from the cache: run the command again to "
+            "download it, or name a folder"
         )
-    return folder
 
 
 def _is_whole(path: Path) -> bool:
@@ -117,6 +132,8 @@ def _is_whole(path: Path) -> bool:
         elif path.suffix == ".safetensors":
             with safe_open(path, framework="np"):
                 pass
+        elif path.name == CHECKSUMS:
+            read_checksums(path.parent)
     except (ValueError, RecursionError, SafetensorError):
         return False
     return True
