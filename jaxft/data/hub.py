@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -77,7 +78,7 @@ def downloaded_model(name: str, revision: str | None = None) -> Path:
         InputError: it could not be downloaded, or is damaged.
     """
     failure = f"there is no folder {name}, and no model of this name could be downloaded"
-    lists = (CHECKSUMS, f"*/{CHECKSUMS}")
+    lists = [f"{folder}{file}" for folder in ("", "*/") for file in (CHECKSUMS, "model.json")]
     folder = _download(name, revision, lists, failure)
     parts = [path.parent for path in folder.rglob(CHECKSUMS)]
     files = {part / file for part in parts for file in read_checksums(part)}
@@ -97,7 +98,7 @@ def refuse_revision(what: str, revision: str | None) -> None:
         raise InputError(f"{what} is not on the hub, so it has no --revision: leave it out")
 
 
-def _download(name: str, revision: str | None, patterns: tuple[str, ...], failure: str) -> Path:
+def _download(name: str, revision: str | None, patterns: Iterable[str], failure: str) -> Path:
     """The folder with the files of a model on the hub; `failure` begins the error where they cannot be had."""
     if revision is not None and not REVISION.fullmatch(revision):
         raise InputError(f"--revision {revision!r} is not a branch, a tag or a commit: give one of those of the model")
