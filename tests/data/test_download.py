@@ -263,3 +263,18 @@ def test_two_at_once_download_a_file_once(server, empty_cache):
         list(pool.map(lambda _: fetch(server.url, MD5, name="a.bin", instead=INSTEAD), range(4)))
     assert server.asked == [None]
     assert files(empty_cache) == ["a.bin"]
+
+
+def test_a_full_disk_is_freed_and_named(server, empty_cache):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        with pytest.raises(InputError, match=r"has no room for a\.bin") as caught:
+            fetch(server.url, MD5, name="a.bin", instead=INSTEAD, size=len(CONTENT))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(empty_cache) in str(caught.value)
+    assert "free 0.5 MB, or set JAXFT_CACHE" in str(caught.value)
+    assert files(empty_cache) == []
+    assert fetch(server.url, MD5, name="a.bin", instead=INSTEAD, size=len(CONTENT)).read_bytes() == CONTENT
