@@ -86,8 +86,8 @@ def check_checksums(folder: Path) -> None:
         if not path.is_file():
             raise InputError(f"{path} is missing: put back a copy of it, or save or train the model again")
         raise InputError(
-            f"{path} is damaged or edited, for it has another hash than in {CHECKSUMS}: put back an intact copy, or "
-            f"delete {folder / CHECKSUMS} to use it as it is"
+            f"{path} is damaged or edited (its hash is not the one in {CHECKSUMS}): put back an intact copy, or delete "
+            f"{folder / CHECKSUMS} to use the model as it is"
         )
 
 

@@ -210,7 +210,7 @@ def _promised_size(response: requests.Response, start: int, size: int | None) ->
         _Refused: the answer is a web page, another part than was asked for, or a file of another size.
     """
     if response.headers.get("Content-Type", "").strip().lower().startswith("text/html"):
-        raise _Refused("the server sends a web page in its place, as a network does that asks for a login")
+        raise _Refused("the server sends a web page instead of the file, as a network with a login page does")
     place = response.headers.get("Content-Range")
     is_part = response.status_code == HTTPStatus.PARTIAL_CONTENT
     if is_part and place is not None and not place.strip().startswith(f"bytes {start}-"):

@@ -7,7 +7,8 @@ import glob
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -84,7 +85,7 @@ def downloaded_model(name: str, revision: str | None = None) -> Path:
     files = {part / file for part in parts for file in read_checksums(part)}
     patterns = [glob.escape(file.relative_to(folder).as_posix()) for file in files] or ALL_FILES
     folder = _download(name, folder.name, (*lists, *patterns), failure)  # of the same commit
-    _remove({path for part in parts for path in damaged_files(part)}, folder, name)
+    _refuse_damaged({path for part in parts for path in damaged_files(part)}, folder, name)
     return folder
 
 
@@ -98,7 +99,7 @@ def refuse_revision(what: str, revision: str | None) -> None:
         raise InputError(f"{what} is not on the hub, so it has no --revision: leave it out")
 
 
-def _download(name: str, revision: str | None, patterns: Iterable[str], failure: str) -> Path:
+def _download(name: str, revision: str | None, patterns: Collection[str], failure: str) -> Path:
     """The folder with the files of a model on the hub; `failure` begins the error where they cannot be had."""
     if revision is not None and not REVISION.fullmatch(revision):
         raise InputError(f"--revision {revision!r} is not a branch, a tag or a commit: give one of those of the model")
@@ -108,21 +109,30 @@ def _download(name: str, revision: str | None, patterns: Iterable[str], failure:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
     except Exception as error:  # of the hub, of HTTP, of the network or of the disk
         raise InputError(f"{failure} ({reason_of(error)}): check the name and the network, or name a folder") from error
-    _remove({path for path in folder.rglob("*") if path.is_file() and not _is_whole(path)}, folder, name)
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    asked = {path for file, path in files.items() if any(fnmatchcase(file, pattern) for pattern in patterns)}
+    _refuse_damaged({path for path in asked if not _is_whole(path)}, folder, name)
     return folder
 
 
-def _remove(damaged: set[Path], folder: Path, name: str) -> None:
+def _refuse_damaged(damaged: set[Path], folder: Path, name: str) -> None:
     """Removes damaged files of a model from the cache of the hub, which would keep them, and names them in an error."""
-    for path in damaged:
-        path.resolve().unlink(missing_ok=True)  # a link's target
-        path.unlink(missing_ok=True)
-    if damaged:
-        files = ", ".join(sorted(path.relative_to(folder).as_posix() for path in damaged))
+    if not damaged:
+        return
+    files = ", ".join(sorted(path.relative_to(folder).as_posix() for path in damaged))
+    try:
+        for path in damaged:
+            path.resolve().unlink(missing_ok=True)  # a link's target
+            path.unlink(missing_ok=True)
+    except OSError as error:
         raise InputError(
-            f"{files} of {name} from the hub is damaged and now removed from the cache: run the command again to "
-            "download it, or name a folder"
-        )
+            f"{files} of {name} in {folder} is damaged and cannot be removed ({error.strerror}): remove it, or name a "
+            "folder"
+        ) from error
+    raise InputError(
+        f"{files} of {name} from the hub is damaged and is removed from the cache: run the command again to download "
+        "it, or name a folder"
+    )
 
 
 def _is_whole(path: Path) -> bool:

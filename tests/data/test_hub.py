@@ -11,6 +11,7 @@ import pytest
 from jaxft.data.checksums import CHECKSUMS
 from jaxft.data.hub import checkpoint_folder, downloaded_model
 from jaxft.errors import InputError
+from jaxft.inference.ensemble import Ensemble
 from jaxft.inference.load import load
 from tests.finished_models import FINISHED_MODELS
 from tests.hub import COMMIT, Hub, serving, use
@@ -93,6 +94,28 @@ def test_a_finished_model_is_downloaded_by_its_list_of_files_and_verified(hub, k
     assert hub.downloads() == downloads
 
 
+def test_a_model_in_the_cache_needs_no_network(hub, tiny_checkpoint, tmp_path, monkeypatch):
+    folder = checkpoint_folder("someone/tiny")
+    FINISHED_MODELS["ensemble of text classifiers"](tiny_checkpoint).save(tmp_path / "model")
+    with serving(Hub(contents(tmp_path / "model"))) as other:
+        use(other, tmp_path / "other", monkeypatch)
+        load("someone/tiny")
+    assert isinstance(load("someone/tiny"), Ensemble)
+    hub.shutdown()
+    hub.socket.close()
+    use(hub, tmp_path / "hub", monkeypatch)
+    assert checkpoint_folder("someone/tiny") == folder
+
+
+def test_files_that_another_program_downloaded_are_left_alone(hub):
+    hub.files["onnx/config.json"] = b"no JSON"
+    folder = checkpoint_folder("someone/tiny")
+    (folder / "onnx").mkdir()
+    (folder / "onnx/config.json").write_bytes(b"no JSON")
+    assert checkpoint_folder("someone/tiny") == folder
+    assert (folder / "onnx/config.json").exists()
+
+
 def test_a_finished_model_without_hashes_is_downloaded_as_before(hub, tmp_path):
     FINISHED_MODELS["language model"](tmp_path).save(tmp_path / "model")
     hub.files = contents(tmp_path / "model")
@@ -107,6 +130,6 @@ def test_a_finished_model_that_is_damaged_in_the_cache_is_downloaded_again(hub, 
     folder = downloaded_model("someone/tiny")
     damaged = json.loads((folder / "model.json").read_text()) | {"direction": "backward"}
     (folder / "model.json").write_text(json.dumps(damaged))
-    with pytest.raises(InputError, match=r"model\.json of someone/tiny from the hub is damaged and now removed"):
+    with pytest.raises(InputError, match=r"model\.json of someone/tiny from the hub is damaged and is removed"):
         load("someone/tiny")
     assert load("someone/tiny").direction == "forward"
