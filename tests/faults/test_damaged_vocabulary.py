@@ -15,9 +15,8 @@ def vocabularies(run: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in run.rglob("*.json") if path.name in NAMES}
 
 
-@pytest.mark.parametrize(
-    "job", ["ner", *(pytest.param(name, marks=pytest.mark.slow) for name in CASES if name != "ner")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("job", CASES)
 def test_a_damaged_or_lost_vocabulary_is_written_anew_on_resume(job, tmp_path, tiny_checkpoint):
     _, data, settings = CASES[job](tmp_path, tiny_checkpoint)
     fit = importlib.import_module(f"jaxft.{job}").fit
