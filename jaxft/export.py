@@ -29,9 +29,11 @@ class Request:
     """What the command line asks for."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """folder of the run, or of a saved model"""
+    """folder of the run, or of a saved model, or the name of a model on the Hugging Face hub"""
     output: Path
     """folder for the files; it must be new or empty"""
+    revision: str | None = None
+    """branch, tag or commit of a model on the hub"""
     format: Literal["fastai"] = "fastai"
     """fastai: .pth files and their tokens in itos.pkl, as fastai 2 saves them; a backward model in its own folder"""
 
@@ -63,8 +65,8 @@ def fastai_files(model: Any) -> dict[str, Any]:
     return {**tokens, f"{folder}classifier.pth": classifier_state(model.params, model.statistics)}
 
 
-def load_models(run: Path) -> list[Any]:
-    """Loads the language models and the classifier of a run, or the one model whose folder `run` is.
+def load_models(run: Path, revision: str | None = None) -> list[Any]:
+    """Loads the language models and the classifier of a run, or the one model whose folder or name on the hub `run` is.
 
     Raises:
         InputError: there is no finished model, or one is damaged.
@@ -72,13 +74,17 @@ def load_models(run: Path) -> list[Any]:
     from jaxft.inference.load import LANGUAGE_MODELS, MODEL, load
 
     folders = [run / name for name in (*LANGUAGE_MODELS.values(), MODEL)]
-    return [load(folder) for folder in folders if folder.is_dir()] or [load(run)]
+    return [load(folder, revision) for folder in folders if folder.is_dir()] or [load(run, revision)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     request = tyro.cli(Request, prog="python -m jaxft.export", description=HELP, args=arguments)
-    files = {name: content for model in load_models(request.run) for name, content in fastai_files(model).items()}
+    files = {
+        name: content
+        for model in load_models(request.run, request.revision)
+        for name, content in fastai_files(model).items()
+    }
     if request.output.is_dir() and not is_empty(request.output):
         raise InputError(f"{request.output} is not empty: name another folder with --output")
     try:

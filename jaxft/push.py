@@ -52,16 +52,19 @@ def push(run: str | os.PathLike[str], name: str, *, private: bool = False, revis
         The address of the model.
 
     Raises:
-        InputError: there is no finished model, or the hub refuses.
+        InputError: there is no finished model, it is damaged, or the hub refuses.
     """
     from huggingface_hub import HfApi
 
+    from jaxft.data.checksums import check_checksums
     from jaxft.data.files import expanded
     from jaxft.inference.load import model_folder
     from jaxft.training.model_card import PLACE
 
     path = expanded(os.fspath(run))
     model, pair = model_folder(path), _both_language_models(path)
+    for folder in pair or [model]:
+        check_checksums(folder)
     api = HfApi()
     try:
         address = str(api.create_repo(name, private=private, exist_ok=True))

@@ -101,7 +101,7 @@ def test_the_command_exports_every_model_of_a_run(tmp_path: Path, capsys):
 
 
 def test_a_model_that_fastai_does_not_know_is_refused(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(export, "load_models", lambda run: [EntityTagger.__new__(EntityTagger)])
+    monkeypatch.setattr(export, "load_models", lambda run, revision: [EntityTagger.__new__(EntityTagger)])
     with pytest.raises(InputError, match=r"name a run of jaxft\.ulmfit or jaxft\.pretrain"):
         export.main([str(tmp_path), "--output", str(tmp_path / "new")])
     assert not (tmp_path / "new").exists()

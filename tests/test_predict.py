@@ -15,6 +15,7 @@ import pytest
 from flax import nnx
 
 from jaxft import load, predict
+from jaxft.data.checksums import CHECKSUMS
 from jaxft.data.pieces import load_tokenizer
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError, TextError
@@ -92,6 +93,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 def test_a_damaged_description_is_refused(folder, missing):
     path = folder / "model/model.json"
     write_json(path, {name: value for name, value in read_json(path).items() if name != missing})
+    (folder / "model" / CHECKSUMS).unlink()
     with pytest.raises(InputError, match=r"model\.json does not describe a model"):
         load(folder)
 
@@ -99,6 +101,7 @@ def test_a_damaged_description_is_refused(folder, missing):
 def test_damaged_weights_are_refused(folder):
     path = folder / "model/model.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
+    (folder / "model" / CHECKSUMS).unlink()
     with pytest.raises(InputError, match=r"model\.safetensors is"):
         load(folder)
     (folder / "model/vocabulary.json").unlink()

@@ -15,6 +15,7 @@ import yaml
 
 import jaxft
 from jaxft import finetune, pretrain
+from jaxft.data.checksums import CHECKSUMS
 from jaxft.inference.language_model import TextLanguageModel
 from jaxft.language_model.pretrained import open_pretrained
 
@@ -156,7 +157,7 @@ def test_language_models_of_both_directions_are_pushed_and_loaded_back(hub, ask,
     assert ask("push", str(out), "someone/pair").returncode == 0
     folders = ("language_model", "language_model_backward")
     wanted = {f"{folder}/{name}" for folder in folders for name in ("model.json", "model.safetensors")}
-    wanted |= {f"{folder}/vocabulary.json" for folder in folders}
+    wanted |= {f"{folder}/{name}" for folder in folders for name in ("vocabulary.json", CHECKSUMS)}
     assert hub.repositories["someone/pair"].keys() == {"README.md", *wanted}
     card = hub.repositories["someone/pair"]["README.md"].decode()
     for part in (

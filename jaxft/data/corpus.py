@@ -19,7 +19,9 @@ from jaxft.data.table import FORMATS, carved_documents, is_table, read_table, ta
 from jaxft.errors import InputError
 
 IMDB_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
-IMDB_MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
+IMDB_SIZE = 84_125_825  # bytes
+IMDB_SHA256 = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"
+"""from `url_checksums/imdb_reviews.txt` of TensorFlow Datasets"""
 
 
 def open_corpus(data: str | Table, columns: Columns | None = None) -> Corpus:
@@ -51,7 +53,7 @@ def open_corpus(data: str | Table, columns: Columns | None = None) -> Corpus:
         return demo_corpus()
     if data == "imdb":
         instead = "--data PATH for your own copy, or --data demo for a corpus that needs no network"
-        archive = fetch(IMDB_URL, IMDB_MD5, name="aclImdb_v1.tar.gz", instead=instead)
+        archive = fetch(IMDB_URL, IMDB_SHA256, name="aclImdb_v1.tar.gz", instead=instead, size=IMDB_SIZE)
         return _checked(Corpus("imdb", file_hash(archive, "aclImdb tar"), partial(read_archive, archive)))
     path = expanded(data)
     if path.is_dir() and not is_table(path):

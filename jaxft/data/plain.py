@@ -31,11 +31,12 @@ MAX_LINE_BYTES = 100_000
 """bytes after which a line is split"""
 
 WIKITEXT_URL = "https://raw.githubusercontent.com/pytorch/examples/main/word_language_model/data/wikitext-2/{}.txt"
-WIKITEXT_MD5 = {
-    "train": "34a77ebe59551b3a3b3d8c0a2797c976",
-    "valid": "d756d22ab2310e7e60c094bea5c5a8eb",
-    "test": "781c9418ab9414bd09e4aad825aae752",
+WIKITEXT_FILES = {
+    "train": (10_797_148, "9e9fa1ad55b1c2c95b08e37dd8e653f638fac2c6de904b79e813611eefbc985f"),
+    "valid": (1_121_681, "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8"),
+    "test": (1_256_449, "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0"),
 }
+"""size in bytes and sha256"""
 ARTICLE = re.compile(r" = [^=].* = \n")
 
 
@@ -108,11 +109,11 @@ def wikitext_corpus(folder: Path | None) -> Corpus:
         Merity, Xiong, Bradbury & Socher, Pointer Sentinel Mixture Models, ICLR 2017.
     """
     files: dict[str, Path] = {}
-    for split, md5 in WIKITEXT_MD5.items():
+    for split, (size, sha256) in WIKITEXT_FILES.items():
         name = f"{split}.txt"
         if folder is None:
-            url = WIKITEXT_URL.format(split)
-            files[split] = fetch(url, md5, name=f"wikitext-2-{name}", instead="--data FOLDER for your own copy")
+            url, instead = WIKITEXT_URL.format(split), "--data FOLDER for your own copy"
+            files[split] = fetch(url, sha256, name=f"wikitext-2-{name}", instead=instead, size=size)
         elif (folder / name).is_file():
             files[split] = folder / name
         else:

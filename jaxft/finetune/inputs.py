@@ -71,7 +71,7 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
         limit=settings.limit_labels,
         seed=settings.seed,
     )
-    folder = checkpoint_folder(settings.model)
+    folder = checkpoint_folder(settings.model, revision=settings.revision)
     encoder, tokenizer = open_encoder(
         folder,
         max(1, len(examples.classes)),

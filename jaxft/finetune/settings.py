@@ -112,6 +112,8 @@ class Settings(RunSettings, TableSettings):
 
     model: str = ""
     """folder of a Hugging Face checkpoint, or its name on the hub"""
+    revision: str | None = None
+    """branch, tag or commit of --model on the hub"""
     data: str = ""
     """a table (.csv, .tsv, .jsonl, .json, .parquet or .arrow), or a folder with train.csv and test.csv; for
     classification also imdb, demo, a folder of .txt files for each class, or an aclImdb folder or its tar"""

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxft.data.checksums import write_checksums
 from jaxft.data.document import Task
 from jaxft.data.examples import Text
 from jaxft.data.pieces import LongTexts, Pieces, encode
@@ -163,6 +164,7 @@ class EncoderModel:
             "text_columns": self.text_columns,
         }
         write_json(folder / "model.json", description)
+        write_checksums(folder)
 
     @classmethod
     def restore(cls, folder: Path, description: Mapping[str, Any]) -> Self:

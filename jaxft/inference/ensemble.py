@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from jaxft.data.checksums import write_checksums
 from jaxft.data.document import Task
 from jaxft.files import read_json, write_json
 from jaxft.inference import predictor
@@ -98,6 +99,7 @@ class Ensemble:
         for name, model in self.models.items():
             model.save(folder / name)
         write_json(folder / "model.json", {"kind": ENSEMBLE_KINDS[type(self._first)], "members": list(self.models)})
+        write_checksums(folder)
 
     @classmethod
     def restore(cls, folder: Path, description: Mapping[str, Any]) -> Self:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxft.data.checksums import write_checksums
 from jaxft.data.document import Direction
 from jaxft.data.text import BOS, EOS, FLD, PAD, SPECIALS, UNK
 from jaxft.data.vocabulary import Vocabulary
@@ -112,6 +113,7 @@ class TextLanguageModel:
         }
         write_json(folder / "model.json", description)
         save_params(folder / "model.safetensors", self.params, {"kind": LANGUAGE_MODEL_KIND})
+        write_checksums(folder)
 
     @classmethod
     def restore(cls, folder: Path, description: Mapping[str, Any]) -> Self:

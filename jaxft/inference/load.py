@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from jaxft.data.checksums import check_checksums
 from jaxft.data.document import Direction
 from jaxft.data.files import expanded
-from jaxft.data.hub import HUB_NAME, downloaded_model
+from jaxft.data.hub import HUB_NAME, downloaded_model, refuse_revision
 from jaxft.errors import InputError
 from jaxft.files import read_json
 from jaxft.inference.encoder import ENCODER_KIND, EncoderModel
@@ -53,7 +54,7 @@ def load(run: str | os.PathLike[str], revision: str | None = None) -> Any:
         All but the last are a `jaxft.inference.predictor.Predictor`.
 
     Raises:
-        InputError: there is no finished model, or it is damaged.
+        InputError: there is no finished model, or a file of it is damaged.
 
     Examples:
         A finished run answers `load(run).predict("A lovely film.")`; anything else is refused:
@@ -64,10 +65,11 @@ def load(run: str | os.PathLike[str], revision: str | None = None) -> Any:
     """
     path = expanded(os.fspath(run))
     if not path.is_dir() and HUB_NAME.fullmatch(os.fspath(run)):
-        path = downloaded_model(os.fspath(run), revision)
-    elif revision is not None:
-        raise InputError(f"{run} is a folder, which has no --revision: leave it out")
-    folder = model_folder(path)
+        folder = model_folder(downloaded_model(os.fspath(run), revision))
+    else:
+        refuse_revision(os.fspath(run), revision)
+        folder = model_folder(path)
+        check_checksums(folder)
     description = read_json(folder / "model.json")
     try:
         if description["kind"] not in MODEL_CLASSES:

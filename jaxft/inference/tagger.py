@@ -12,6 +12,7 @@ from typing import Any, Self
 import jax
 import numpy as np
 
+from jaxft.data.checksums import write_checksums
 from jaxft.data.spans import Scheme, Span, read_spans, write_tags
 from jaxft.data.tag_pieces import TagPieces, TokenIds, Unit, split_text, tag_pieces
 from jaxft.data.vocabulary import Vocabulary
@@ -181,6 +182,7 @@ class EntityTagger:
             **asdict(config),
         }
         write_json(folder / "model.json", description)
+        write_checksums(folder)
 
     @classmethod
     def restore(cls, folder: Path, description: Mapping[str, Any]) -> Self:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from jaxft.data.checksums import write_checksums
 from jaxft.data.document import Direction, Task
 from jaxft.data.length_batches import LengthBatches, length_widths
 from jaxft.data.vocabulary import Vocabulary
@@ -144,6 +145,7 @@ class TextClassifier:
         write_json(folder / "model.json", description)
         tree = {"params": self.params, "statistics": self.statistics}
         save_params(folder / "model.safetensors", tree, {"kind": CLASSIFIER_KIND})
+        write_checksums(folder)
 
     @classmethod
     def restore(cls, folder: Path, description: Mapping[str, Any]) -> Self:

@@ -6,7 +6,7 @@ from jaxft.data.archive import archive_files, is_archive
 from jaxft.data.document import Direction
 from jaxft.data.download import fetch
 from jaxft.data.files import expanded
-from jaxft.data.hub import HUB_NAME, downloaded_model
+from jaxft.data.hub import HUB_NAME, downloaded_model, refuse_revision
 from jaxft.errors import InputError
 from jaxft.files import require_file
 from jaxft.inference.language_model import TextLanguageModel
@@ -28,7 +28,7 @@ FASTAI_FILES: dict[Direction, tuple[str, int, str]] = {
 """name, size in bytes and md5 of the first 2**20 bytes, from `fastai/datasets.py` of fastai 1"""
 
 
-def open_pretrained(name_or_path: str, direction: Direction) -> TextLanguageModel:
+def open_pretrained(name_or_path: str, direction: Direction, revision: str | None = None) -> TextLanguageModel:
     """The language model that `name_or_path` names, for one direction.
 
     Args:
@@ -36,18 +36,20 @@ def open_pretrained(name_or_path: str, direction: Direction) -> TextLanguageMode
             run of jaxft, of a tar or folder with one `.pth` and one `.pkl` file, or of a `.pth` file with its `itos`
             pickle beside it; or the name of a language model of jaxft on the Hugging Face hub, such as "user/model".
         direction: direction of the model; a file of fastai does not say its own, so it is taken as it is.
+        revision: branch, tag or commit of a model on the hub.
 
     Raises:
-        InputError: a failed download, a missing file, a file that is damaged or holds anything but tensors, or a model
-            of the other direction.
+        InputError: a failed download, a missing file, a file that is damaged or holds anything but tensors, a model of
+            the other direction, or a revision of what is not on the hub.
     """
+    path = expanded(name_or_path)
+    if not path.exists() and HUB_NAME.fullmatch(name_or_path):
+        return _from_run(downloaded_model(name_or_path, revision), direction, name_or_path)
+    refuse_revision(f"--pretrained {name_or_path}", revision)
     if name_or_path == "fastai":
         name, size, md5 = FASTAI_FILES[direction]
         instead = "--pretrained PATH for your own copy"
         return _from_archive(fetch(FASTAI_URL.format(name), md5, name=name, size=size, instead=instead), direction)
-    path = expanded(name_or_path)
-    if not path.exists() and HUB_NAME.fullmatch(name_or_path):
-        return _from_run(downloaded_model(name_or_path), direction, name_or_path)
     if path.is_dir() and not any(path.glob("*.pth")):
         return _from_run(path, direction, str(path))
     if path.is_dir():

@@ -91,7 +91,7 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
         counts = Counter(chain.from_iterable(sentence.tokens for sentence in sentences["train"]))
         tokenizer: Any = Vocabulary.build(counts, min_count=settings.model.min_count)
     else:
-        folder = checkpoint_folder(settings.encoder, "--encoder")
+        folder = checkpoint_folder(settings.encoder, "--encoder", settings.revision)
         encoder, tokenizer = open_encoder(folder, new_head=True, precision=settings.precision, seed=settings.seed)
         lines = [*lines, *encoder.notes]
         if settings.max_length > encoder.config.longest:

@@ -15,6 +15,7 @@ from jaxft.data.duplicates import count_duplicates, describe_duplicates, text_ke
 from jaxft.data.hub import checkpoint_fingerprint
 from jaxft.data.memory import Table, as_table
 from jaxft.data.spans import read_spans
+from jaxft.data.vocabulary import Vocabulary
 from jaxft.inference.load import MODEL, load
 from jaxft.ner.inputs import Inputs, describe_data, read_inputs
 from jaxft.ner.settings import COMMAND, Settings, comparison_settings
@@ -91,6 +92,8 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
     rows = comparison_settings(settings)
     seeds = {f"run_{number + 1}": settings.seed + number for number in range(settings.repeats)}
     runs: list[dict[str, Any]] = []
+    if isinstance(inputs.tokenizer, Vocabulary) and (settings.out / MODEL).is_dir():
+        inputs.tokenizer.save(settings.out / MODEL / "vocabulary.json")  # a resumed run may find it damaged
 
     def train(row: Settings, repeat: str, stage: str) -> StageResult:
         best = max((one["dev"][SCORE] for one in runs), default=-1.0)

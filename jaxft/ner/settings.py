@@ -107,6 +107,8 @@ class Settings(RunSettings):
     """tag scheme that the model learns; tags of the files are converted to it"""
     encoder: str = NO_ENCODER
     """folder of a Hugging Face checkpoint, or its name on the hub; none learns token embeddings from the data"""
+    revision: str | None = None
+    """branch, tag or commit of --encoder on the hub"""
     preset: Literal["auto", "plain", "encoder"] = "auto"
     """settings to start from; auto is plain for --encoder none and encoder for all others"""
     schedule: Schedule = "keras_bert"
@@ -169,6 +171,8 @@ def check(settings: Settings) -> None:
     for flag, rate in (("min-rate", train.min_rate), ("plateau-min-rate", train.plateau_min_rate)):
         if rate > train.peak_rate:
             raise InputError(f"--train.{flag} {rate} is above --train.peak-rate {train.peak_rate}: give less")
+    if settings.encoder == NO_ENCODER and settings.revision is not None:
+        raise InputError("--revision is given without an encoder: give --encoder a name on the hub, or leave it out")
     if settings.compare and settings.schedule != "keras_bert":
         raise InputError("--compare chooses the schedules itself: leave out --schedule")
     if settings.compare and train.fgm:

@@ -107,9 +107,8 @@ class Job:
             config = run_config(prepared.settings, prepared.fingerprints)
             trackers = open_trackers(settings.track, folder, config)
             record_config(folder, settings.resume, config)
-            for name, write in prepared.files.items():
-                if not (folder / name).exists():
-                    write(folder / name)
+            for name, write in prepared.files.items():  # also on resume, where one may be damaged
+                write(folder / name)
             on_prepared(prepared)
             with Run(
                 folder,

@@ -104,6 +104,8 @@ class Settings(LanguageModelSettings, TableSettings):
     """language model to fine-tune: fastai (trained on WikiText-103, downloaded once), a run of jaxft.pretrain or
     jaxft.ulmfit, USER/NAME of such a language model on the Hugging Face hub, or a .pth file of fastai, its tar or its
     folder; it sets the sizes of --model"""
+    revision: str | None = None
+    """branch, tag or commit of --pretrained on the hub"""
     language_model: Path | None = None
     """run on the same texts whose language model is used without further training"""
     classifier: ClassifierStage = field(default_factory=ClassifierStage)
@@ -123,11 +125,13 @@ RANGES: dict[str, Range] = {
 
 
 def check(settings: Settings) -> None:
-    """Refuses dropouts that are no probabilities, a vocabulary without room for subwords, and batches of one text.
+    """Refuses flags that contradict each other or that leave the model no room.
 
     Raises:
         InputError: naming the flags.
     """
+    if settings.pretrained is None and settings.revision is not None:
+        raise InputError("--revision is given without --pretrained: give that a name on the hub, or leave it out")
     check_text(settings.text)
     check_dropouts("lm", settings.lm)
     check_dropouts("classifier", settings.classifier)

@@ -40,7 +40,7 @@ def open_starts(settings: Settings) -> dict[Direction, TextLanguageModel]:
             f"--pretrained {settings.pretrained} is a model of one direction: train the two in turn with --direction "
             "forward and backward, or name fastai or a run that has both"
         )
-    return {d: open_pretrained(settings.pretrained, d) for d in directions(settings.direction)}
+    return {d: open_pretrained(settings.pretrained, d, settings.revision) for d in directions(settings.direction)}
 
 
 def with_sizes_of(starts: Mapping[Direction, TextLanguageModel], settings: Settings) -> Settings:

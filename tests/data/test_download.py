@@ -4,6 +4,7 @@ import hashlib
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -133,20 +134,23 @@ def test_a_part_that_is_whole_is_taken(server, empty_cache):
     assert server.asked == [f"bytes={len(CONTENT)}-"]
 
 
-@pytest.mark.parametrize("start", [0, 1000, len(CONTENT) + 5])
-def test_a_wrong_hash_leaves_nothing_behind(server, empty_cache, start):
-    empty_cache.mkdir()
-    if start:
-        (empty_cache / "a.bin.part").write_bytes(b"x" * start)
-        server.content = CONTENT
-    else:
-        server.content = CONTENT[:-1] + b"?"
+def test_a_wrong_hash_leaves_nothing_behind(server, empty_cache):
+    server.content = CONTENT[:-1] + b"?"
     message = refusal(server.url)
-    assert MD5 in message
+    assert f"another md5 hash than {MD5}" in message
     assert "--data PATH" in message
     assert files(empty_cache) == []
     server.content = CONTENT
     assert fetch(server.url, MD5, name="a.bin", instead=INSTEAD).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("start", [1000, len(CONTENT) + 5])
+def test_parts_that_do_not_fit_together_are_downloaded_anew(server, empty_cache, start):
+    empty_cache.mkdir()
+    (empty_cache / "a.bin.part").write_bytes(b"x" * start)
+    assert fetch(server.url, MD5, name="a.bin", instead=INSTEAD).read_bytes() == CONTENT
+    assert server.asked == [f"bytes={start}-", None]
+    assert files(empty_cache) == ["a.bin"]
 
 
 def test_a_damaged_file_in_the_cache_is_replaced(server, empty_cache):
@@ -214,12 +218,63 @@ def test_certificates_are_checked_and_reasons_are_short():
     assert download._reason(requests.exceptions.ProxyError("407")) == "the proxy refuses it"
 
 
+START = hashlib.md5(CONTENT[: 2**20]).hexdigest()
+
+
 def test_the_start_and_the_size_are_enough_to_know_a_file_by(server, empty_cache):
-    start = hashlib.md5(CONTENT[: 2**20]).hexdigest()
-    path = fetch(server.url, start, name="a.bin", instead=INSTEAD, size=len(CONTENT))
+    path = fetch(server.url, START, name="a.bin", instead=INSTEAD, size=len(CONTENT))
     assert path.read_bytes() == CONTENT
+    with pytest.raises(InputError, match="the server's file has 512,000 bytes instead of 512,001"):
+        fetch(server.url, START, name="b.bin", instead=INSTEAD, size=len(CONTENT) + 1)
     with pytest.raises(InputError, match="another md5 hash"):
-        fetch(server.url, start, name="b.bin", instead=INSTEAD, size=len(CONTENT) + 1)
-    assert [file.name for file in path.parent.iterdir()] == ["a.bin"]
+        fetch(server.url, "0" * 32, name="b.bin", instead=INSTEAD, size=len(CONTENT))
+    assert files(empty_cache) == ["a.bin", "a.bin.sha256"]
     path.write_bytes(CONTENT[:-1])
+    assert fetch(server.url, START, name="a.bin", instead=INSTEAD, size=len(CONTENT)).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("has_record", [True, False])
+def test_a_file_that_changes_in_the_cache_after_its_start_is_found(server, empty_cache, has_record, monkeypatch):
+    monkeypatch.setattr(download, "START", 1000)
+    start = hashlib.md5(CONTENT[:1000]).hexdigest()
+    path = fetch(server.url, start, name="a.bin", instead=INSTEAD, size=len(CONTENT))
+    record = empty_cache / "a.bin.sha256"
+    assert record.read_text() == f"{hashlib.sha256(CONTENT).hexdigest()}  a.bin\n"
+    if not has_record:  # as in a cache of an earlier version
+        record.unlink()
+        fetch(server.url, start, name="a.bin", instead=INSTEAD, size=len(CONTENT))
+    path.write_bytes(CONTENT[:-1] + b"?")
     assert fetch(server.url, start, name="a.bin", instead=INSTEAD, size=len(CONTENT)).read_bytes() == CONTENT
+    assert len(server.asked) == 2
+
+
+def test_a_sha256_is_of_the_whole_file(server, empty_cache):
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    server.content = CONTENT[:-1] + b"?"
+    with pytest.raises(InputError, match=f"another sha256 hash than {sha256} and was removed"):
+        fetch(server.url, sha256, name="a.bin", instead=INSTEAD, size=len(CONTENT))
+    server.content = CONTENT
+    assert fetch(server.url, sha256, name="a.bin", instead=INSTEAD, size=len(CONTENT)).read_bytes() == CONTENT
+    assert files(empty_cache) == ["a.bin"]
+
+
+def test_two_at_once_download_a_file_once(server, empty_cache):
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda _: fetch(server.url, MD5, name="a.bin", instead=INSTEAD), range(4)))
+    assert server.asked == [None]
+    assert files(empty_cache) == ["a.bin"]
+
+
+def test_a_full_disk_is_freed_and_named(server, empty_cache):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        with pytest.raises(InputError, match=r"has no room for a\.bin") as caught:
+            fetch(server.url, MD5, name="a.bin", instead=INSTEAD, size=len(CONTENT))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(empty_cache) in str(caught.value)
+    assert "free 0.5 MB, or set JAXFT_CACHE" in str(caught.value)
+    assert files(empty_cache) == []
+    assert fetch(server.url, MD5, name="a.bin", instead=INSTEAD, size=len(CONTENT)).read_bytes() == CONTENT

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 import jaxft
 from jaxft import predict
+from jaxft.data.checksums import CHECKSUMS
 from jaxft.data.pieces import load_tokenizer
 from jaxft.errors import InputError
 from jaxft.inference.encoder import EncoderModel
@@ -129,5 +130,6 @@ def test_a_wrong_description_is_refused(folder, tmp_path, wrong):
     copy = Path(shutil.copytree(folder, tmp_path / "model"))
     description = json.loads((folder / "model.json").read_text())
     (copy / "model.json").write_text(json.dumps({**description, **wrong}))
+    (copy / CHECKSUMS).unlink()
     with pytest.raises(InputError, match="does not describe a model"):
         jaxft.load(copy)

@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import jaxft
+from jaxft.data.checksums import CHECKSUMS
 from jaxft.errors import InputError
 from jaxft.finetune.inputs import read_inputs as read_finetune
 from jaxft.finetune.settings import parse as parse_finetune
@@ -52,6 +53,7 @@ def load_finished(folder: Path, tmp_path: Path) -> Any:
     EncoderModel(*open_encoder(plain, 2), "classification", ("a", "b"), 16).save(tmp_path / "model")
     for file in folder.glob("token*"):
         shutil.copy(file, tmp_path / "model")
+    (tmp_path / "model" / CHECKSUMS).unlink()
     return jaxft.load(tmp_path / "model")
 
 

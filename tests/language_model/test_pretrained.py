@@ -108,7 +108,7 @@ def test_fastai_is_downloaded_once_for_each_direction(archive: Path, tmp_path: P
         monkeypatch.setattr(pretrained, "FASTAI_FILES", {"forward": entry, "backward": (entry[0], 5, entry[2])})
         monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "cache"))
         assert open_pretrained("fastai", "forward").config.vocabulary_size == 17
-        with pytest.raises(InputError, match="another md5 hash"):
+        with pytest.raises(InputError, match=r"the server's file has .* bytes instead of 5"):
             open_pretrained("fastai", "backward")
         http.shutdown()
     shutil.copy(archive, tmp_path / "cache" / archive.name)

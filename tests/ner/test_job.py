@@ -14,6 +14,7 @@ import pytest
 
 import jaxft
 from jaxft import predict
+from jaxft.data.checksums import CHECKSUMS
 from jaxft.data.tagged import read_tagged
 from jaxft.errors import InputError
 from jaxft.files import read_json
@@ -214,12 +215,14 @@ def test_a_model_without_the_entry_of_bigrams_has_none(data, tmp_path):
     description = read_json(path)
     assert description.pop("bigrams") == 0
     path.write_text(json.dumps(description))
+    (tmp_path / "model" / CHECKSUMS).unlink()
     assert jaxft.load(tmp_path).tag([["ada"]])
 
 
 def test_a_damaged_model_is_refused(finished, tmp_path):
     copied = Path(shutil.copytree(finished, tmp_path / "copy"))
     (copied / "model/vocabulary.json").write_text('{"tokens": ["xxunk", "xxpad", "xxbos"]}')
+    (copied / "model" / CHECKSUMS).unlink()
     with pytest.raises(InputError, match="does not fit the model"):
         jaxft.load(copied)
 

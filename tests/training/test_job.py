@@ -81,12 +81,13 @@ def test_a_comparison_is_printed_and_not_drawn_as_one_training(tmp_path, capsys)
     assert os.listdir(tmp_path / "run/plots") == ["learning_rates_classifier.png"]
 
 
-def test_a_resumed_run_keeps_its_files_and_refuses_other_settings(tmp_path):
+def test_a_resumed_run_writes_its_files_anew_and_refuses_other_settings(tmp_path):
     job = Job("ulmfit", prepare, train)
     job.run(Settings(out=tmp_path / "run"))
-    (tmp_path / "run/vocabulary.txt").write_text("kept\n")
+    written = (tmp_path / "run/vocabulary.txt").read_text()
+    (tmp_path / "run/vocabulary.txt").write_text("damaged")
     job.run(Settings(out=tmp_path / "run", resume=True))
-    assert (tmp_path / "run/vocabulary.txt").read_text() == "kept\n"
+    assert (tmp_path / "run/vocabulary.txt").read_text() == written
     with pytest.raises(InputError, match="--seed was 0 and is now 1"):
         job.run(Settings(out=tmp_path / "run", resume=True, seed=1))
 
