@@ -8,7 +8,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from jaxft.errors import InputError
-from jaxft.files import write_text
+from jaxft.files import require_file, write_text
 
 CHECKSUMS = "SHA256SUMS"
 UNCHECKED = ("README.md", CHECKSUMS)
@@ -51,6 +51,7 @@ def read_checksums(folder: Path) -> dict[str, str]:
     path = folder / CHECKSUMS
     if not path.exists():
         return {}
+    require_file(path)
     try:
         matches = [LINE.fullmatch(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError):

@@ -256,8 +256,8 @@ def open_checkpoint(
         params |= {part: drawn[part] for part in absent}
     notes = [f"the head of the checkpoint ({', '.join(left_out)}) is left out"] if left_out else []
     if (groups := config.layer_groups) < config.num_layers:
-        count = "one set" if groups == 1 else f"{groups} sets"
-        notes.append(f"the {config.num_layers} layers share {count} of weights, each with one rate")
+        count = "one set of weights, which has" if groups == 1 else f"{groups} sets of weights, each with"
+        notes.append(f"the {config.num_layers} layers share {count} one rate")
     return Encoder(config, {**settings, "model_type": model_type_of(settings, name)}, params, tuple(notes))
 
 

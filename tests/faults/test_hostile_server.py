@@ -154,6 +154,9 @@ class Server(socketserver.ThreadingTCPServer):
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
+    def handle_error(self, request, client_address):
+        """Prints nothing: the client has broken off, maybe in the test before."""
+
 
 class Handler(socketserver.StreamRequestHandler):
     def handle(self):

@@ -163,7 +163,7 @@ def test_without_a_test_split_the_dev_texts_are_all_that_is_scored(tiny_checkpoi
         (["--long-texts", "windows", "--pair-column", "label"], "is for single texts"),
         (["--class-weights", "heavy", "--train.epochs", "1"], "--class-weights heavy is not a known setting"),
         (["--train.accumulation", "3"], "does not divide"),
-        (["--train.reinit-layers", "3"], "more than the 2 layers"),
+        (["--train.reinit-layers", "3"], "more than the model has: give at most 2 for its 2 layers"),
         (["--max-length", "64"], "give at most 20"),
         (["--run-folds", "2"], "more than --folds 0"),
         (["--task", "regression"], "which is not a number"),

@@ -34,8 +34,11 @@ def test_a_head_of_another_task_is_left_out_and_named(architecture, head, tmp_pa
     folder = write(tmp_path, weights_of(architecture, head, pooler), architecture)
     tops = {name.split(".")[0] for name in weights_of(architecture, head)} - {"bert", "roberta", *ARCHITECTURES}
     encoder = bert.open_checkpoint(folder, new_head=True)
-    assert encoder.notes == (f"the head of the checkpoint ({', '.join(sorted(tops))}) is left out",)
-    assert encoder.params.keys() == {"embeddings", "layer_0", "layer_1", *(["pooler"] if pooler else [])}
+    assert encoder.notes[0] == f"the head of the checkpoint ({', '.join(sorted(tops))}) is left out"
+    shares = architecture == "albert"
+    assert encoder.notes[1:] == ("the 2 layers share one set of weights, which has one rate",) * shares
+    layers = {"layer_0"} if shares else {"layer_0", "layer_1"}
+    assert encoder.params.keys() == {"embeddings", *layers, *(["pooler"] if pooler else [])}
 
 
 @pytest.mark.slow
@@ -44,7 +47,7 @@ def test_a_classifier_of_tokens_is_not_read_as_one_of_texts(architecture, tmp_pa
     folder = write(tmp_path, weights_of(architecture, "token"), architecture)
     assert bert.open_checkpoint(folder).config.num_labels is None
     assert bert.open_checkpoint(folder, 2, pooling=None).config.pooling == "mean"
-    folder = write(tmp_path, weights_of(architecture, "sequence", pooler=architecture == "bert"), architecture)
+    folder = write(tmp_path, weights_of(architecture, "sequence", architecture in ("bert", "albert")), architecture)
     assert bert.open_checkpoint(folder).config.num_labels == 3
     assert bert.open_checkpoint(folder, 2, new_head=True, pooling=None).config.pooling == "cls"
 
@@ -152,7 +155,7 @@ def test_without_a_model_type_the_class_says_it_and_else_nothing_is_guessed(arch
     folder = write(tmp_path, weights_of(architecture), architecture, model_type=None)
     with pytest.raises(InputError, match=r"config\.json in .* names no model_type: add what the model is, one of"):
         bert.load(folder)
-    names = {"xlm-roberta": "XLMRoberta", "distilbert": "DistilBert"}
+    names = {"xlm-roberta": "XLMRoberta", "distilbert": "DistilBert", "mpnet": "MPNet"}
     name = names.get(architecture, architecture.capitalize())
     write_json(folder / "config.json", config_of(architecture, model_type=None, architectures=[f"{name}ForMaskedLM"]))
     assert bert.open_checkpoint(folder).settings["model_type"] == architecture

@@ -211,7 +211,7 @@ def test_what_is_no_checkpoint_of_ours_is_refused(tmp_path):
         restore(tmp_path / "other", {"w": np.zeros(2, np.float32)})
     with pytest.raises(InputError, match=r"cannot read .*missing: check that it exists"):
         restore(tmp_path / "missing", {})
-    with pytest.raises(InputError, match=r"cannot read|not a safetensors file"):
+    with pytest.raises(InputError, match="is a folder where a file is needed: name a file"):
         restore(tmp_path, {})
     save_params(tmp_path / "model", {"w": jnp.zeros(2)}, {})
     with pytest.raises(InputError, match="holds parameters, not checkpoint"):
