@@ -101,7 +101,7 @@ class Attention(nnx.Module):
         if key is None:
             mask = valid[:, None, None, :]
             bias = None if bias is None else bias[None].astype(dtype)
-            attended = jax.nn.dot_product_attention(*_heads(projected, self.config.num_heads), bias, mask)
+            attended = jax.nn.dot_product_attention(*_heads(projected, self.config.num_heads), bias=bias, mask=mask)
         else:  # JAX's function has no dropout
             attended = _attend(projected, valid, bias, self.config.num_heads, self.config.attention_dropout, key)
         return linear(self.config, _saved(attended.reshape(x.shape)), self.output, dtype=dtype)

@@ -29,6 +29,8 @@ from jaxft.language_model import pretrained
 from tests.finished_models import language_model
 from tests.hub import Hub, serving, use
 
+# requests leaves sockets open
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 GOLDEN = Path(__file__).parents[1] / "golden" / "fastai"
 Answer = Iterator[bytes]
 PAGE = b"<!DOCTYPE html><html><title>Log in</title></html>"
@@ -239,7 +241,6 @@ def sentence(job: Callable[[], Any], capsys: pytest.CaptureFixture[str]) -> str:
     return line
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # requests leaves sockets open
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
 @pytest.mark.parametrize(("name", "share"), [*((name, 0) for name in DOWNLOADS), ("aclImdb_v1.tar.gz", 0.5)])
 def test_what_a_hostile_server_sends_is_refused_and_forgotten(
@@ -304,7 +305,6 @@ def take(job: Callable[[], Any]) -> None:
         open_encoder(found)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("fault", HUB_FAULTS)
 def test_a_model_that_the_hub_damages_is_refused_and_forgotten(fault, hub_model, capsys, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between the attempts of huggingface_hub
