@@ -253,7 +253,7 @@ def test_what_a_hostile_server_sends_is_refused_and_forgotten(
         (tmp_path / f"{name}.part").write_bytes(server.content[: int(share * len(server.content))])
     server.behaviour = BEHAVIOURS[behaviour]
     with monkeypatch.context() as patch:
-        for limit, seconds in (("READ_SECONDS", 0.2), ("ANSWER_SECONDS", 0.3), ("SLOW_SECONDS", 0.2)):
+        for limit, seconds in (("READ_SECONDS", 0.1), ("ANSWER_SECONDS", 0.15), ("SLOW_SECONDS", 0.1)):
             patch.setattr(download, limit, seconds)
         line = sentence(job, capsys)
     assert server.address in line

@@ -34,7 +34,7 @@ def inputs(name: str) -> list:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_answers_as_transformers_with_padding(name: str):
-    apply, params = bert.load(GOLDEN / name)
+    apply, params = load_encoder(GOLDEN / name)
     outputs, answer = jax.jit(apply)(params, *inputs(name)), expected(name)
     real = np.array(answer["attention_mask"], bool)
     assert len(outputs["hidden_states"]) == len(answer["hidden_states"])
@@ -161,13 +161,6 @@ def test_the_loop_over_layers_gives_what_the_layers_one_after_another_give():
         jax.jit(jax.value_and_grad(loss, has_aux=True))(encoder.params) for loss in (in_a_loop, one_after_another)
     )
     assert_near(loop, unrolled)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_one_door_opens_every_architecture(name):
-    apply, params = load_encoder(GOLDEN / name)
-    logits = jax.jit(apply)(params, *inputs(name))["logits"]
-    np.testing.assert_allclose(logits, expected(name)["logits"], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,7 @@ def test_a_damaged_model_is_refused(finished, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.realdata
+@pytest.mark.usefixtures("all_optimizations")
 def test_real_sentences_are_read_and_learnt(real_data, tmp_path):
     small = ["--model.bigrams", "4096", "--model.lstm-size", "64", "--train.peak-rate", "0.01", "--train.epochs", "2"]
     result = train(parse(["--data", str(real_data / "ner/time"), "--out", str(tmp_path / "run"), *small]))
