@@ -85,7 +85,7 @@ def flags(settings, prefix=""):
     return given
 
 
-@pytest.fixture(params=["ner", *(pytest.param(n, marks=pytest.mark.slow) for n in CASES if n != "ner")])
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) for name in CASES])
 def case(request, tmp_path, tiny_checkpoint):
     path, data, settings = CASES[request.param](tmp_path, tiny_checkpoint)
     return importlib.import_module(f"jaxft.{request.param}"), path, data, settings

@@ -6,16 +6,20 @@ files and folders with relative names is refused, although no name in it is used
 
 import io
 import lzma
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import IO, Any
 
 from jaxft.data.files import decompressed
 from jaxft.errors import InputError
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst")
+
+UNSAFE_NAME = re.compile(r"^[/\\]|^.:|(^|[/\\])\.\.([/\\]|$)", re.DOTALL)
+"""an absolute name, one with a drive of Windows, or one with ".."; the slash may be of either kind"""
 
 
 def is_archive(path: Path) -> bool:
@@ -76,8 +80,7 @@ def _broken(path: Path) -> InputError:
 
 
 def _refuse_unsafe(entry: tarfile.TarInfo, path: Path) -> None:
-    name = PureWindowsPath(entry.name)  # parses both kinds of slash, and drives
-    if name.anchor or ".." in name.parts:
+    if UNSAFE_NAME.search(entry.name):
         raise InputError(f"{path} holds the unsafe name {entry.name!r}: use the original archive")
     if not (entry.isfile() or entry.isdir()):
         raise InputError(f"{path} holds {entry.name!r}, a link or a device: use the original archive")

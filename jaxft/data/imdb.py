@@ -8,7 +8,7 @@ import codecs
 import hashlib
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from jaxft.data.archive import archive_files
 from jaxft.data.document import Document, Split
@@ -83,7 +83,7 @@ def read_archive(path: Path) -> Iterator[Document]:
     """
     empty = True
     for entry, content in archive_files(path):
-        kind = _kind(PurePosixPath(entry.name))
+        kind = _kind(entry.name)
         if kind is None:
             continue
         if entry.size > LONGEST_REVIEW:
@@ -96,12 +96,13 @@ def read_archive(path: Path) -> Iterator[Document]:
         raise InputError(f"{path} has no aclImdb layout (train/pos/*.txt, train/neg/*.txt, ...): name another archive")
 
 
-def _kind(name: PurePosixPath) -> tuple[Split, str | None] | None:
+def _kind(name: str) -> tuple[Split, str | None] | None:
     """The split and label of a file in an archive; None if the file is not a review."""
+    parts = name.removeprefix("./").split("/")
     # at most one folder above train/ and test/: __MACOSX/aclImdb/train/pos/._0_9.txt is not a review
-    if name.suffix != ".txt" or len(name.parts) not in (3, 4) or name.name.startswith("."):
+    if not name.endswith(".txt") or len(parts) not in (3, 4) or parts[-1].startswith("."):
         return None
-    return LAYOUT.get((name.parts[-3], name.parts[-2]))
+    return LAYOUT.get((parts[-3], parts[-2]))
 
 
 def _reviews(folder: Path) -> list[Path]:

@@ -242,7 +242,14 @@ def sentence(job: Callable[[], Any], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
-@pytest.mark.parametrize(("name", "share"), [*((name, 0) for name in DOWNLOADS), ("aclImdb_v1.tar.gz", 0.5)])
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [
+        ("wikitext-2-train.txt", 0),
+        *(pytest.param(name, 0, marks=pytest.mark.slow) for name in DOWNLOADS if name != "wikitext-2-train.txt"),
+        pytest.param("aclImdb_v1.tar.gz", 0.5, marks=pytest.mark.slow),
+    ],
+)
 def test_what_a_hostile_server_sends_is_refused_and_forgotten(
     name, share, behaviour, server, tmp_path, monkeypatch, capsys
 ):

@@ -3,15 +3,19 @@
 import csv
 import json
 import os
+import re
+import shutil
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import jaxft
 from jaxft import predict
 from jaxft.data.columns import Columns
 from jaxft.data.examples import read_examples
 from jaxft.errors import InputError
+from jaxft.files import read_json
 from jaxft.finetune.__main__ import main
 from jaxft.finetune.inputs import read_inputs, split_examples
 from tests.finetune.toy import FAST, graded, review, run_job, sentence, settings, table, tagged
@@ -210,7 +214,11 @@ def test_a_dry_run_prints_the_plan_and_trains_nothing(tiny_checkpoint, reviews, 
 @pytest.mark.skipif("JAXFT_MINILM" not in os.environ, reason="JAXFT_MINILM names the folder of the MiniLM checkpoint")
 @pytest.mark.realdata
 @pytest.mark.usefixtures("all_optimizations")
-def test_minilm_learns_from_real_texts(real_data, tmp_path):
+def test_the_lower_layers_of_minilm_learn_from_real_texts(real_data, tmp_path):
+    folder = shutil.copytree(os.environ["JAXFT_MINILM"], tmp_path / "minilm")
+    (folder / "config.json").write_text(json.dumps(read_json(folder / "config.json") | {"num_hidden_layers": 2}))
+    state = load_file(folder / "model.safetensors")
+    save_file({k: v for k, v in state.items() if not re.search(r"layer\.[2-5]\.", k)}, folder / "model.safetensors")
     columns = Columns(text=("excerpt",), label="target")
     rows = read_examples(str(real_data / "commonlit/train.csv"), "regression", columns)
     with open(tmp_path / "short.csv", "w", newline="") as file:
@@ -220,6 +228,6 @@ def test_minilm_learns_from_real_texts(real_data, tmp_path):
             writer.writerow([" ".join(text.split()[:30]), float(target)])
     flags = ["--task", "regression", "--train.peak-rate", "3e-4", "--train.epochs", "2", "--max-length", "32"]
     flags += ["--precision", "bf16", "--train.min-steps", "0", "--out", str(tmp_path / "run")]
-    main(["--model", os.environ["JAXFT_MINILM"], "--data", str(tmp_path / "short.csv"), *flags])
+    main(["--model", str(folder), "--data", str(tmp_path / "short.csv"), *flags])
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["test"]["pearson"] > 0.3

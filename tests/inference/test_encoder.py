@@ -40,6 +40,7 @@ def test_predictions_keep_their_order_and_do_not_depend_on_batch_mates(folder):
     assert model.predict(texts) == [model.classes[i] for i in scores.argmax(axis=1)]
 
 
+@pytest.mark.slow
 def test_a_model_that_reads_windows_sees_the_end_of_a_long_text(folder, tmp_path):
     model = replace(jaxft.load(folder), max_length=8, long_texts="windows")
     model.save(tmp_path)

@@ -173,7 +173,7 @@ def test_input_and_hidden_dropout_masks_are_one_per_sequence(dropouts):
     assert not np.allclose(outputs[:, 0], outputs[:, 1])
 
 
-@pytest.mark.parametrize("max_length", [6, 30])
+@pytest.mark.parametrize("max_length", [pytest.param(6, marks=pytest.mark.slow), 30])
 def test_logits_do_not_depend_on_padding_or_batch_mates(max_length):
     parts, texts = classifier(max_length=max_length), documents(0, [30, 1, 5, 17, 6, 7])
     together = logits(parts, texts, 30)

@@ -74,8 +74,7 @@ def test_key_turns_dropout_on_and_every_weight_gets_a_gradient(name: str):
         assert bool(jnp.any(gradient)) or name_of.endswith("key/bias")
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("pooling", ["mean", "max"])
+@pytest.mark.parametrize(("name", "pooling"), [("bert", "max"), *((name, "mean") for name in NAMES)])
 def test_a_head_reads_the_pooled_tokens_and_no_padding(name: str, pooling):
     apply = bert.open_checkpoint(GOLDEN / name, 4, new_head=True, pooling=pooling).apply
     params = bert.open_checkpoint(GOLDEN / name, 4, new_head=True, pooling=pooling).params

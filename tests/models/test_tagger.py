@@ -40,7 +40,7 @@ def padded(batch, more):
 PADDING = [("tokens", 3), ("tags", -1)]
 
 
-@pytest.mark.parametrize("config", VARIANTS)
+@pytest.mark.parametrize("config", [VARIANTS[0], *(pytest.param(v, marks=pytest.mark.slow) for v in VARIANTS[1:])])
 def test_neither_padding_nor_batch_mates_matter(config):
     fns = TaggerFns(config)
     loss_of, decode, params = jax.jit(fns.loss), jax.jit(fns.decode), fns.init(0)

@@ -203,7 +203,7 @@ def plain_steps(tx, count):
         optax.polyak_sgd(),
         optax.contrib.prodigy(1.0),
         optax.contrib.mechanize(optax.sgd(0.1), weight_decay=0.0),
-        optax.lbfgs(),
+        pytest.param(optax.lbfgs(), marks=pytest.mark.slow),
         optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau()),
         optax.adam(0.1),
     ],

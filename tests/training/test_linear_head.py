@@ -66,7 +66,7 @@ def test_a_class_without_rows_is_unlikely_and_the_others_are_as_without_it():
     assert (features @ kernel + bias).argmax(axis=1).tolist() == (2 * targets).tolist()
 
 
-@pytest.mark.parametrize("count", [2, 3, 7])
+@pytest.mark.parametrize("count", [2, 3, pytest.param(7, marks=pytest.mark.slow)])
 def test_a_handful_of_texts_is_enough(count):
     features, targets = clusters(count, 0.1, classes=2)
     cases = [
@@ -81,6 +81,7 @@ def test_a_handful_of_texts_is_enough(count):
         assert np.isfinite(bias).all()
 
 
+@pytest.mark.slow
 def test_numbers_and_sets_of_labels_are_predicted():
     features, _ = clusters(160, 1.0)
     numbers = features @ np.linspace(-1, 1, 20).astype(np.float32) + 3

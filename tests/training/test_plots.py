@@ -117,7 +117,7 @@ def test_confusion_matrix_of_very_many_classes_stays_small(tmp_path, drawn):
     assert (tmp_path / "c.png").stat().st_size < 500_000
 
 
-@pytest.mark.parametrize("size", [2, 5, 20])
+@pytest.mark.parametrize("size", [2, 5, pytest.param(20, marks=pytest.mark.slow)])
 def test_confusion_matrix_of_any_size(tmp_path, drawn, size):
     matrix = np.full((size, size), 1000) + 9000 * np.eye(size, dtype=int)
     classes = ["a class with quite a long name", *(f"class {i}" for i in range(1, size))]
@@ -158,6 +158,7 @@ def test_the_callers_settings_stay(tmp_path):
     assert dict(matplotlib.rcParams) == before
 
 
+@pytest.mark.slow
 def test_importing_the_reports_loads_neither_matplotlib_nor_scikit_learn():
     code = (
         "import sys, jaxft.training.plots, jaxft.training.progress, jaxft.training.summary; "

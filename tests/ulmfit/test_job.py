@@ -233,6 +233,7 @@ def test_three_classes_of_odd_names_with_an_average_and_test_texts_for_the_langu
     assert (out / "plots/confusion.png").exists()
 
 
+@pytest.mark.slow
 def test_texts_of_any_length_and_number_share_a_few_compilations(finished):
     model = jaxft.load(finished)
     for words in (1, 5, 9, 14, 30, 70, 100):
@@ -242,7 +243,8 @@ def test_texts_of_any_length_and_number_share_a_few_compilations(finished):
     assert model.logits._cache_size() <= 8
 
 
-@pytest.mark.parametrize("pretrained", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("pretrained", [False, True])
 def test_a_corpus_that_is_too_small_for_a_language_model_gets_a_classifier(finished, tmp_path, capsys, pretrained):
     data = write_reviews(tmp_path / "few.csv", {"train": 12, "test": 6})
     start = ["--pretrained", str(finished)] if pretrained else []
