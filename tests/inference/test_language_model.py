@@ -55,6 +55,7 @@ def test_temperature_0_takes_the_likeliest_word_and_a_seed_repeats_a_draw():
     assert model.generate("the", temperature=1, seed=0) != model.generate("the", temperature=1, seed=1)
 
 
+@pytest.mark.slow
 def test_draws_follow_the_distribution_of_the_model():
     model = language_model()
     tokens = jnp.array([[2]])

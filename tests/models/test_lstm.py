@@ -134,6 +134,7 @@ def plain_cross_entropy(hidden, embedding, bias, targets):
     return jnp.sum(losses * counts) / jnp.maximum(counts.sum(), 1)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=4)
 @given(st.integers(1, 20), st.integers(1, 6), st.integers(2, 30), st.integers(1, 9), st.integers(0, 99))
 def test_fused_loss_equals_the_plain_one_whatever_the_block(tokens, features, words, rows, seed):

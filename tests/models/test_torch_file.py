@@ -185,6 +185,7 @@ def test_any_cut_is_refused(name: str):
             read_tensors(content[:size], name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lm_zip.pth", "lm_legacy.pth"])
 def test_a_changed_byte_ends_in_no_other_error(name: str):
     content = (FASTAI / name).read_bytes()

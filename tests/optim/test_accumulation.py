@@ -43,6 +43,7 @@ def test_equals_the_large_batch_whatever_the_padding(lengths, slices):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), ours, expected)
 
 
+@pytest.mark.slow
 def test_mean_of_means_would_not():
     params, carry, batch = problem([5, 5, 1, 1])
     halves = [
