@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from jaxft.errors import InputError, run_job
+from jaxft.errors import InputError, let_interrupts_raise, run_job
 from jaxft.files import is_empty, replacing, writing
 
 HELP = """Writes the models of a finished run in the format of another library.
@@ -87,10 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     if request.output.is_dir() and not is_empty(request.output):
         raise InputError(f"{request.output} is not empty: name another folder with --output")
+    let_interrupts_raise()
     try:
         for name, content in files.items():
             _write(request.output / name, content)
-    except InputError:
+    except BaseException:
         for path in [request.output / name for name in files]:
             with suppress(OSError):  # it has not been written
                 path.unlink()

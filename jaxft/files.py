@@ -63,7 +63,8 @@ def replacing(path: str | os.PathLike[str], mode: str = "w", **options: Any) -> 
             os.replace(temporary, path)
             if os.name == "posix":  # elsewhere a folder cannot be opened
                 folder = os.open(path.parent, os.O_RDONLY)
-                os.fsync(folder)
+                with suppress(OSError):  # some file systems do not know it
+                    os.fsync(folder)
                 os.close(folder)
     finally:
         with suppress(OSError):  # it has its new name, or could not be made
@@ -97,7 +98,9 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     except BrokenPipeError:  # the reader has enough, which is no error
         raise
     except OSError as error:
-        raise InputError(f"cannot write {path} ({error.strerror}): free some space, or name another folder") from error
+        raise InputError(
+            f"cannot write {path} ({reason_of(error)}): free some space, or name another folder"
+        ) from error
 
 
 @contextmanager
@@ -132,19 +135,25 @@ def replacing_files(folder: Path) -> Iterator[Path]:
                 f"cannot write {folder} ({reason_of(error)}): free some space, or name another folder"
             ) from error
         with writing(folder):
-            for path in sorted(temporary.iterdir()):
-                with open(path, "rb+") as file:
+            for name in file_names(temporary):
+                with open(temporary / name, "rb+") as file:
                     os.fsync(file.fileno())
-                os.replace(path, folder / path.name)
+                (folder / name).parent.mkdir(exist_ok=True)
+                os.replace(temporary / name, folder / name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def file_names(folder: Path) -> list[str]:
+    """The files in a folder and in its folders, by their paths in it."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def require_file(path: str | os.PathLike[str]) -> None:
     """Refuses a folder, a pipe or a device in the place of a file; reading a pipe would wait for a writer.
 
     Raises:
-        InputError: there is something at `path`, and it is no file.
+        InputError: there is something at `path`, and it is no file; or it cannot be seen.
 
     Examples:
         >>> require_file("/")
@@ -152,7 +161,11 @@ def require_file(path: str | os.PathLike[str]) -> None:
         jaxft.errors.InputError: / is a folder where a file is needed: name a file
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
+    try:
+        is_wrong = path.exists() and not path.is_file()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({reason_of(error)}): check the path and its permissions") from error
+    if is_wrong:
         kind = "a folder" if path.is_dir() else "a pipe or a device"
         raise InputError(f"{path} is {kind} where a file is needed: name a file")
 

@@ -25,7 +25,12 @@ def test_an_end_is_one_line_and_a_status(error, status, line):
     assert (process.returncode, process.stderr, process.stdout) == (status, line, "")
 
 
-INTERRUPTED = "import gc, os, signal\ndef interrupt(*_):\n    os.kill(os.getpid(), signal.SIGINT)\n"
+INTERRUPTED = """\
+import gc, os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored in a background process
+def interrupt(*_):
+    os.kill(os.getpid(), signal.SIGINT)
+"""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")

@@ -5,19 +5,22 @@ Models write it when they are saved; `jaxft.load`, `jaxft.push` and the jobs tha
 
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from jaxft.errors import InputError
 from jaxft.files import require_file, write_text
 
 CHECKSUMS = "SHA256SUMS"
-UNCHECKED = ("README.md", CHECKSUMS)
-"""what a user may edit, and the file itself"""
 LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
 
 
-def write_checksums(folder: Path) -> None:
-    """Writes the hash of every file in a folder and in its folders, but for README.md and hidden files.
+def write_checksums(folder: Path, names: Iterable[str]) -> None:
+    """Writes the hashes of files of a folder.
+
+    Args:
+        folder: of a finished model.
+        names: of the files that the model has written, by their paths in the folder.
 
     Raises:
         InputError: a file cannot be read, the disk is full or the folder is not writable.
@@ -27,19 +30,14 @@ def write_checksums(folder: Path) -> None:
         >>> with tempfile.TemporaryDirectory() as name:
         ...     folder = Path(name)
         ...     _ = (folder / "model.json").write_text("{}")
-        ...     write_checksums(folder)
+        ...     write_checksums(folder, ["model.json"])
         ...     check_checksums(folder)
         ...     _ = (folder / "model.json").write_text("{ }")
         ...     [path.name for path in damaged_files(folder)]
         ['model.json']
     """
-    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    checked = {
-        name: path
-        for name, path in sorted(files.items())
-        if path.name not in UNCHECKED and not any(part.startswith(".") for part in Path(name).parts)
-    }
-    write_text(folder / CHECKSUMS, "".join(f"{_sha256(path)}  {name}\n" for name, path in checked.items()))
+    lines = [f"{_sha256(folder / name)}  {name}\n" for name in sorted(names)]
+    write_text(folder / CHECKSUMS, "".join(lines))
 
 
 def read_checksums(folder: Path) -> dict[str, str]:

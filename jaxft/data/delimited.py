@@ -270,10 +270,10 @@ def _quoting_with_tabs(path: Path, skip_first: bool) -> Quoting:
     if _enclose_fields(_lines(path, skip_first)):
         return "doubled"
     width = None
-    for line in _lines(path, skip_first):
+    for line in filter(str.strip, _lines(path, skip_first)):
         fields = line.rstrip("\r\n").split("\t")
         width = width or len(fields)
-        if line.strip() and (len(fields) != width or not all(map(_is_backslashed, fields))):
+        if len(fields) != width or not all(map(_is_backslashed, fields)):
             return "none"
     return "backslash"
 

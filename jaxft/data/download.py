@@ -196,6 +196,8 @@ def _answer(url: str, headers: dict[str, str]) -> requests.Response:
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(ANSWER_SECONDS)
+    if errors and isinstance(errors[0], OSError) and not isinstance(errors[0], requests.RequestException):
+        raise requests.RequestException(reason_of(errors[0])) from errors[0]  # of a file of certificates
     if errors:
         raise errors[0]
     if not answers:
@@ -280,6 +282,10 @@ def _reason(error: Any) -> str:
             return f"the server sends fewer than {SLOWEST:,} bytes per second"
         case requests.TooManyRedirects():
             return "the server redirects again and again"
+        case requests.exceptions.InvalidProxyURL():
+            return "the address of the proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY is none"
+        case requests.exceptions.InvalidSchema() if "SOCKS" in str(error):
+            return "the proxy is one of SOCKS, which needs pip install PySocks"
         case requests.exceptions.InvalidSchema() | requests.exceptions.InvalidURL():
             return "the server redirects to an address that is not one of HTTP"
         case requests.exceptions.SSLError():

@@ -63,9 +63,12 @@ def checkpoint_folder(model: str, flag: str = "--model", revision: str | None = 
         )
     failure = f"{flag} {model} is not a folder and could not be downloaded"
     folder = _download(model, revision, (*TEXT_FILES, *SAFETENSORS), failure)
-    if any(folder.glob("model*.safetensors")):
-        return folder
-    return _download(model, revision, (*TEXT_FILES, *PICKLES), failure)
+    if not any(folder.glob("model*.safetensors")):
+        return _download(model, folder.name, (*TEXT_FILES, *PICKLES), failure)
+    if (folder / "model.json").exists():
+        _download(model, folder.name, (CHECKSUMS,), failure)
+        _refuse_damaged({path for path in damaged_files(folder) if path.exists()}, folder, model)
+    return folder
 
 
 def downloaded_model(name: str, revision: str | None = None) -> Path:

@@ -85,9 +85,8 @@ def load_tokenizer(folder: Path, model_type: str | None = None) -> Any:
         InputError: the folder has no tokenizer, a damaged one, or one that would lower-case the texts of a vocabulary
             with upper-case pieces.
     """
-    for path in folder.glob("*.*"):
-        if path.suffix in (".json", ".txt", ".model"):
-            require_file(path)
+    for name in (*TOKENIZER_FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
+        require_file(folder / name)
     if not any((folder / name).exists() for name in TOKENIZER_FILES):
         raise InputError(f"{folder} holds no tokenizer ({', '.join(TOKENIZER_FILES)}): download the whole checkpoint")
     # Otherwise transformers warns on import that torch is not installed.

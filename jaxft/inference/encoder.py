@@ -18,7 +18,7 @@ from jaxft.data.document import Task
 from jaxft.data.examples import Text
 from jaxft.data.pieces import LongTexts, Pieces, encode
 from jaxft.errors import TextError
-from jaxft.files import replacing_files, write_json
+from jaxft.files import file_names, replacing_files, write_json
 from jaxft.inference import predictor
 from jaxft.inference.answers import as_answers, as_scores, describe_classes
 from jaxft.inference.batches import piece_batches, prediction_batch_size
@@ -146,9 +146,12 @@ class EncoderModel:
             "architectures": [_architecture(self.encoder.settings["model_type"], config.pooling)],
         }
         write_json(folder / "config.json", settings)
+        files = ["config.json", "model.json", "model.safetensors"]
         with replacing_files(folder) as temporary:
             self.tokenizer.save_pretrained(str(temporary))
+            files += file_names(temporary)
         if config.pooling != "cls":  # for those who start from this model
+            files.append(POOLING_FILE)
             (folder / POOLING_FILE).parent.mkdir(exist_ok=True)
             write_json(folder / POOLING_FILE, {name: mode == config.pooling for name, mode in POOLINGS.items()})
         description = {
@@ -164,7 +167,7 @@ class EncoderModel:
             "text_columns": self.text_columns,
         }
         write_json(folder / "model.json", description)
-        write_checksums(folder)
+        write_checksums(folder, files)
 
     @classmethod
     def restore(cls, folder: Path, description: Mapping[str, Any]) -> Self:

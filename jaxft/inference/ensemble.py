@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from jaxft.data.checksums import write_checksums
+from jaxft.data.checksums import read_checksums, write_checksums
 from jaxft.data.document import Task
 from jaxft.files import read_json, write_json
 from jaxft.inference import predictor
@@ -99,7 +99,8 @@ class Ensemble:
         for name, model in self.models.items():
             model.save(folder / name)
         write_json(folder / "model.json", {"kind": ENSEMBLE_KINDS[type(self._first)], "members": list(self.models)})
-        write_checksums(folder)
+        files = [f"{name}/{file}" for name in self.models for file in read_checksums(folder / name)]
+        write_checksums(folder, ["model.json", *files])
 
     @classmethod
     def restore(cls, folder: Path, description: Mapping[str, Any]) -> Self:

@@ -113,7 +113,7 @@ class TextLanguageModel:
         }
         write_json(folder / "model.json", description)
         save_params(folder / "model.safetensors", self.params, {"kind": LANGUAGE_MODEL_KIND})
-        write_checksums(folder)
+        write_checksums(folder, ["model.json", "model.safetensors", "vocabulary.json"])
 
     @classmethod
     def restore(cls, folder: Path, description: Mapping[str, Any]) -> Self:

@@ -17,7 +17,7 @@ from jaxft.data.spans import Scheme, Span, read_spans, write_tags
 from jaxft.data.tag_pieces import TagPieces, TokenIds, Unit, split_text, tag_pieces
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
-from jaxft.files import replacing_files, write_json
+from jaxft.files import file_names, replacing_files, write_json
 from jaxft.inference.answers import describe_classes, refuse_not_finite
 from jaxft.inference.batches import prediction_batch_size, window_batches
 from jaxft.inference.open_encoder import open_encoder
@@ -163,8 +163,10 @@ class EntityTagger:
         folder.mkdir(parents=True, exist_ok=True)
         config, encoder = self.fns.config, self.fns.encoder
         save_params(folder / "model.safetensors", self.params["tagger"], {"kind": TAGGER_KIND})
+        files = ["model.json", "model.safetensors"]
         if encoder is None:
             self.tokenizer.save(folder / "vocabulary.json")
+            files.append("vocabulary.json")
         else:
             (folder / ENCODER).mkdir(exist_ok=True)
             state = to_checkpoint(self.params["encoder"], encoder.config.kind)
@@ -173,6 +175,8 @@ class EntityTagger:
             write_json(folder / ENCODER / "config.json", {**settings, "dtype": "float32"})
             with replacing_files(folder / ENCODER) as temporary:
                 self.tokenizer.save_pretrained(str(temporary))
+                names = ["config.json", "model.safetensors", *file_names(temporary)]
+            files += [f"{ENCODER}/{name}" for name in names]
         description = {
             "kind": TAGGER_KIND,
             "unit": self.unit,
@@ -182,7 +186,7 @@ class EntityTagger:
             **asdict(config),
         }
         write_json(folder / "model.json", description)
-        write_checksums(folder)
+        write_checksums(folder, files)
 
     @classmethod
     def restore(cls, folder: Path, description: Mapping[str, Any]) -> Self:

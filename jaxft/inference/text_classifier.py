@@ -145,7 +145,7 @@ class TextClassifier:
         write_json(folder / "model.json", description)
         tree = {"params": self.params, "statistics": self.statistics}
         save_params(folder / "model.safetensors", tree, {"kind": CLASSIFIER_KIND})
-        write_checksums(folder)
+        write_checksums(folder, ["model.json", "model.safetensors", "vocabulary.json"])
 
     @classmethod
     def restore(cls, folder: Path, description: Mapping[str, Any]) -> Self:

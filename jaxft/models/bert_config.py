@@ -191,7 +191,8 @@ def bert_config(
     get = _value_reader(settings, name, distilbert)
     size = partial(get, least=1)
     probability = partial(get, value_type=float, below=1)
-    dropout = probability("hidden_dropout_prob", "dropout", 0.1)
+    usual_dropout = 0.0 if kind == "albert" else 0.1
+    dropout = probability("hidden_dropout_prob", "dropout", usual_dropout)
     # MPNet's positions follow piece 1, whatever config.json says of padding
     pad = 1 if kind == "mpnet" else get("pad_token_id", default=1 if kind == "roberta" else 0)
     config = BertConfig(
@@ -204,9 +205,9 @@ def bert_config(
         intermediate_size=size("intermediate_size", "hidden_dim"),
         max_positions=size("max_position_embeddings"),
         token_types=0 if kind in ("distilbert", "mpnet") else get("type_vocab_size"),
-        activation=get("hidden_act", "activation", "gelu", str),
+        activation=get("hidden_act", "activation", "gelu_new" if kind == "albert" else "gelu", str),
         hidden_dropout=dropout,
-        attention_dropout=probability("attention_probs_dropout_prob", "attention_dropout", 0.1),
+        attention_dropout=probability("attention_probs_dropout_prob", "attention_dropout", usual_dropout),
         head_dropout=probability(
             "classifier_dropout_prob" if kind == "albert" else "classifier_dropout",
             "seq_classif_dropout",

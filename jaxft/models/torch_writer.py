@@ -6,7 +6,7 @@ References:
 
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,15 @@ def write_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
         InputError: the disk is full or the folder is not writable.
     """
     with replacing(path, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        members = {"data.pkl": pickled_state(state), "byteorder": b"little", "version": b"3\n"}
-        for key, array in _storages(state).values():
-            members[f"data/{key}"] = array.astype(array.dtype.newbyteorder("<")).tobytes()
-        for name, content in members.items():
+        for name, content in _members(state):
             archive.writestr(zipfile.ZipInfo(f"archive/{name}"), content)  # whose date is always the same
+
+
+def _members(state: Mapping[str, np.ndarray]) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the files in the archive, one array after another."""
+    yield from (("data.pkl", pickled_state(state)), ("byteorder", b"little"), ("version", b"3\n"))
+    for key, array in _storages(state).values():
+        yield f"data/{key}", array.astype(array.dtype.newbyteorder("<")).tobytes()
 
 
 def pickled_state(state: Mapping[str, np.ndarray]) -> bytes:

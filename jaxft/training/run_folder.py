@@ -101,7 +101,10 @@ def locked(folder: Path) -> Iterator[None]:
         with writing(owner):
             owner.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         for leftover in folder.rglob(".*.tmp"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            if leftover.is_dir() and not leftover.is_symlink():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
         yield
     finally:
         owner.unlink(missing_ok=True)

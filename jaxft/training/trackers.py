@@ -173,11 +173,12 @@ class TensorBoard:
 
     def finish(self, scores: Mapping[str, float], texts: Mapping[str, str], figures: Mapping[str, "Figure"]) -> None:
         """As `Sink.finish`; the settings become hyper-parameters beside the scores."""
-        for name, text in texts.items():
-            self._writer.add_text(name, text)
-        for name, figure in figures.items():
-            self._writer.add_figure(name, figure, close=False)
-        self._writer.add_hparams(dict(self._settings), dict(scores), name="settings")
+        with self._giving_up():
+            for name, text in texts.items():
+                self._writer.add_text(name, text)
+            for name, figure in figures.items():
+                self._writer.add_figure(name, figure, close=False)
+            self._writer.add_hparams(dict(self._settings), dict(scores), name="settings")
 
     def close(self, failed: bool) -> None:
         """Closes the file."""

@@ -114,5 +114,13 @@ def test_files_that_sha256sum_writes_and_checks_are_the_same(tmp_path: Path):
         pytest.skip("there is no sha256sum here")
     (tmp_path / "größe").mkdir()
     (tmp_path / "größe/a b.json").write_text("{}")
-    write_checksums(tmp_path)
+    write_checksums(tmp_path, ["größe/a b.json"])
     assert os.system(f"cd '{tmp_path}' && {sha256sum} --check --strict --quiet {CHECKSUMS}") == 0
+
+
+@pytest.mark.parametrize("kind", FINISHED_MODELS)
+def test_other_files_in_the_folder_of_a_model_are_not_checked(kind: str, checkpoint: Path, tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("mine")
+    FINISHED_MODELS[kind](checkpoint).save(tmp_path)
+    (tmp_path / "notes.txt").write_text("edited")
+    jaxft.load(tmp_path)

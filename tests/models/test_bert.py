@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from jaxft.errors import InputError
 from jaxft.models import bert, bert_layers, load_encoder
-from jaxft.models.bert_config import BertConfig
+from jaxft.models.bert_config import BertConfig, bert_config
 from jaxft.models.bert_layers import Attention
 from jaxft.models.torch_writer import write_state
 
@@ -160,6 +160,14 @@ def test_the_loop_over_layers_gives_what_the_layers_one_after_another_give():
         jax.jit(jax.value_and_grad(loss, has_aux=True))(encoder.params) for loss in (in_a_loop, one_after_another)
     )
     assert_near(loop, unrolled)
+
+
+def test_what_the_configuration_of_albert_leaves_out_is_as_in_transformers():
+    sizes = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    settings = {**sizes, "intermediate_size": 24, "max_position_embeddings": 20, "type_vocab_size": 2}
+    config = bert_config(settings, "albert", "name", pooler=True, num_labels=2, precision="f32")
+    assert (config.activation, config.embedding_size, config.layer_groups) == ("gelu_new", 128, 1)
+    assert (config.hidden_dropout, config.attention_dropout, config.head_dropout) == (0, 0, 0.1)
 
 
 @pytest.mark.parametrize(
