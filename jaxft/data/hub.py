@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from jaxft.data.checksums import CHECKSUMS, check_checksums, damaged_files, read_checksums
 from jaxft.data.files import expanded, file_hash
-from jaxft.data.pieces import TOKENIZER_FILES
+from jaxft.data.pieces import TOKENIZER_FILES, TOKENIZER_PARTS
 from jaxft.errors import InputError, reason_of
 
 MODEL_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -23,11 +23,6 @@ HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 """a name of a user's model; a relative path of two parts may look like one"""
 REVISION = re.compile(r"(?!/|.*\.\.)[^\s\\]+")
 """what Git takes for a branch, a tag or a commit; the cache of the hub has a file of this name"""
-TOKENIZER_PARTS = (
-    *TOKENIZER_FILES,
-    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", "bpe.codes"),
-    *("tokenizer.model", "sentencepiece.model"),
-)
 TEXT_FILES = ("config.json", "1_Pooling/config.json", "adapter_config.json", "model.json", *TOKENIZER_PARTS)
 """the files of a checkpoint beside its weights"""
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")

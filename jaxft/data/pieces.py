@@ -17,6 +17,12 @@ from jaxft.files import require_file
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
 """a folder with none of these has no tokenizer; transformers would make one that knows no word"""
+TOKENIZER_PARTS = (
+    *TOKENIZER_FILES,
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", "bpe.codes"),
+    *("tokenizer.model", "sentencepiece.model"),
+)
+"""all files that a tokenizer may be read from"""
 
 
 LongTexts = Literal["cut", "windows"]
@@ -85,7 +91,7 @@ def load_tokenizer(folder: Path, model_type: str | None = None) -> Any:
         InputError: the folder has no tokenizer, a damaged one, or one that would lower-case the texts of a vocabulary
             with upper-case pieces.
     """
-    for name in (*TOKENIZER_FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
+    for name in TOKENIZER_PARTS:
         require_file(folder / name)
     if not any((folder / name).exists() for name in TOKENIZER_FILES):
         raise InputError(f"{folder} holds no tokenizer ({', '.join(TOKENIZER_FILES)}): download the whole checkpoint")
