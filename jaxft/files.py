@@ -98,9 +98,8 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     except BrokenPipeError:  # the reader has enough, which is no error
         raise
     except OSError as error:
-        raise InputError(
-            f"cannot write {path} ({reason_of(error)}): free some space, or name another folder"
-        ) from error
+        remedy = "name a file" if isinstance(error, IsADirectoryError) else "free some space, or name another folder"
+        raise InputError(f"cannot write {path} ({reason_of(error)}): {remedy}") from error
 
 
 @contextmanager

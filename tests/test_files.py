@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxft.errors import InputError
-from jaxft.files import read_json, to_json, write_json
+from jaxft.files import read_json, replacing, to_json, write_json
 
 
 @dataclass
@@ -69,3 +69,8 @@ def test_unreadable_json_is_refused_by_name(tmp_path):
         read_json(tmp_path / "half.json")
     with pytest.raises(InputError, match=r"cannot read .*none.json .*check the path"):
         read_json(tmp_path / "none.json")
+
+
+def test_a_folder_in_the_place_of_a_file_needs_another_name(tmp_path):
+    with pytest.raises(InputError, match=r"Is a directory\): name a file"), replacing(tmp_path):
+        pass

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def fetch(url: str, known_hash: str, *, name: str, instead: str, size: int | Non
     try:
         if not _is_intact(path, known_hash, size):
             folder.mkdir(parents=True, exist_ok=True)
-            with _alone(folder / f".{name}.lock"):
+            with FileLock(folder / f".{name}.lock"):  # which stays: whoever waits holds the same file
                 if not _is_intact(path, known_hash, size):  # another process may have downloaded it meanwhile
                     _download(url, part, known_hash, size, instead)
                     _record_of(path).unlink(missing_ok=True)
@@ -83,17 +83,6 @@ def fetch(url: str, known_hash: str, *, name: str, instead: str, size: int | Non
             f"the cache folder {folder} cannot be written ({error.strerror or error}): set JAXFT_CACHE to a writable "
             "folder"
         ) from error
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Waits until no other process downloads the same file."""
-    with FileLock(lock):
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # Windows keeps an open file
-                lock.unlink()
 
 
 def _is_intact(path: Path, known_hash: str, size: int | None) -> bool:
@@ -185,6 +174,7 @@ def _answer(url: str, headers: dict[str, str]) -> requests.Response:
     """
     answers: list[requests.Response] = []
     errors: list[Exception] = []
+    given_up = threading.Event()
 
     def ask() -> None:
         try:
@@ -192,6 +182,12 @@ def _answer(url: str, headers: dict[str, str]) -> requests.Response:
             answers.append(requests.get(url, headers=headers, stream=True, timeout=timeout))
         except Exception as error:
             errors.append(error)
+        if given_up.is_set():
+            close()
+
+    def close() -> None:
+        for answer in answers:
+            answer.close()
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
@@ -201,6 +197,8 @@ def _answer(url: str, headers: dict[str, str]) -> requests.Response:
     if errors:
         raise errors[0]
     if not answers:
+        given_up.set()
+        close()  # what came in this moment
         raise requests.ReadTimeout
     return answers[0]
 

@@ -14,7 +14,7 @@ import shutil
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -148,8 +148,8 @@ def build_store(
         number = partial(number_texts, workers=workers, pretokenized=corpus.pretokenized)
         if vocabulary is not None and vocabulary.merges is not None:
             number = partial(number_subwords, vocabulary=vocabulary)
-        documents = tqdm(corpus.documents(), desc="tokenizing", unit=" texts", disable=not progress)
-        table = _number(documents, numbered, counting, number)
+        with tqdm(corpus.documents(), desc="tokenizing", unit=" texts", disable=not progress) as documents:
+            table = _number(documents, numbered, counting, number)
         if not table.lengths:
             raise InputError(f"{corpus.name} has no texts: name a file or folder with texts")
         classes = _classes(corpus.name, table) if labelled else ()
@@ -173,7 +173,7 @@ def _alone(folder: Path) -> Iterator[Path]:
 
     From there the finished store moves to its place in one step. What a killed process leaves, the next one removes.
     """
-    temporary, lock = Path(f"{folder}.tmp"), FileLock(f"{folder}.lock")
+    temporary, lock = Path(f"{folder}.tmp"), FileLock(folder.with_name(f".{folder.name}.lock"))
     with _writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -188,9 +188,7 @@ def _alone(folder: Path) -> Iterator[Path]:
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        with suppress(OSError):  # Windows keeps an open file
-            Path(lock.lock_file).unlink()
-        lock.release()
+        lock.release()  # the file stays: whoever waits holds the same one
 
 
 @dataclass(frozen=True)
@@ -202,8 +200,10 @@ class _Texts:
     progress: bool
 
     def __iter__(self) -> Iterator[str]:
-        documents = tqdm(self.corpus.documents(), desc="learning subwords", unit=" texts", disable=not self.progress)
-        return (document.text for document in documents if document.split in self.splits)
+        with tqdm(
+            self.corpus.documents(), desc="learning subwords", unit=" texts", disable=not self.progress
+        ) as documents:
+            yield from (document.text for document in documents if document.split in self.splits)
 
 
 @contextmanager

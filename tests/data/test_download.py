@@ -95,7 +95,7 @@ def refusal(url: str, md5: str = MD5) -> str:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock") if folder.exists() else []
 
 
 def test_a_file_is_downloaded_once(server, empty_cache, capfd):

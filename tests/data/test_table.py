@@ -66,6 +66,15 @@ def test_byte_order_mark_blank_lines_and_spaced_cells_are_accepted(tmp_path):
     assert documents(path) == [Document("Fine.", "pos", "train"), Document("Hm.", None, "unlabelled")]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+@pytest.mark.parametrize("above", ["\n", "  \n\n"])
+def test_blank_lines_above_the_header_are_left_out(tmp_path, suffix, above):
+    mark = {"csv": ",", "tsv": "\t"}[suffix]
+    rows = "text,label,split\nFine.,pos,train\nHm.,neg,train\n".replace(",", mark)
+    got = documents(write(tmp_path / f"a.{suffix}", above + rows))
+    assert got == [Document("Fine.", "pos", "train"), Document("Hm.", "neg", "train")]
+
+
 def test_fields_longer_than_csv_allows_by_default(tmp_path):
     path = write(tmp_path / "long.csv", f"text,label,split\n{'word ' * 200_000},pos,train\n")
     assert len(documents(path)[0].text) == 1_000_000

@@ -154,8 +154,9 @@ class Fuzzer:
         """What is wrong with the outcome of a try; None if nothing is."""
         program, arguments = self.arguments(number)
         outcome = run(lambda: program.main(arguments))
-        given = [word.partition("=")[2] or word[:200] for word in arguments if word.strip()]
-        fault = fault_of(outcome, ["--", "reviews.csv", *given], usage=True)
+        words = [*arguments, *program.arguments.split()]
+        given = [part[:200] for word in words for part in (word, *word.split("=", 1)) if part.strip("- \n")]
+        fault = fault_of(outcome, [name for name in given if name != "--dry-run"], usage=True)
         left = set(self.folder.rglob("*")) - self.before
         if fault is None and outcome.status and left:
             fault = f"leaves {sorted(map(str, left))}"

@@ -76,8 +76,9 @@ def differences(run: Path, expected: dict[str, Any]) -> list[str]:
 
 
 def strays(place: Path) -> list[Path]:
-    """What a command that has ended must not leave: temporary files of its run, and of the cache of texts."""
-    return [*(place / "run").rglob(".*"), *(place / "cache/texts").glob("*.*")]
+    """What a command that has ended must not leave: temporary files of its run and, but for locks, of the texts."""
+    cached = (place / "cache/texts").glob("*.*")
+    return [*(place / "run").rglob(".*"), *(path for path in cached if path.suffix != ".lock")]
 
 
 def _content(path: Path) -> Any:

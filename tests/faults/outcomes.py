@@ -78,7 +78,10 @@ def fault_of(outcome: Outcome, names: Sequence[str], usage: bool = False) -> str
         return f"takes too long or too much: {outcome.megabytes:.0f} MB, {outcome.err[-1500:]}"
     if outcome.status == 0:
         found = [number for number in _not_finite(outcome.out) if number not in names]
-        return f"answers with a number that is not finite: {found[0]}" if found else None
+        if found:
+            return f"answers with a number that is not finite: {found[0]}"
+        told = PROGRESS.sub("", outcome.err).splitlines()
+        return None if all(map(NOTE.fullmatch, told)) else f"answers and writes {outcome.err[-1500:]}"
     if outcome.status != 2:
         return f"ends with status {outcome.status}: {outcome.err[-3000:]}"
     if usage and outcome.err.startswith("╭") and "Traceback" not in outcome.err:
