@@ -5,6 +5,7 @@ so that help appears at once.
 """
 
 import csv
+import io
 import json
 import os
 import sys
@@ -316,7 +317,12 @@ def _answers_file(path: Path | None) -> Iterator[IO[Any]]:
             yield file
         return
     try:
-        with os.fdopen(os.dup(sys.stdout.fileno()), "w", newline="", encoding="utf-8") as file:
+        descriptor = os.dup(sys.stdout.fileno())
+    except io.UnsupportedOperation:  # a program that runs the command reads what it writes
+        yield sys.stdout
+        return
+    try:
+        with os.fdopen(descriptor, "w", newline="", encoding="utf-8") as file:
             yield file
     except BrokenPipeError:  # the reader has enough, which is no error
         raise

@@ -61,6 +61,8 @@ EXCEPTIONS = {
     if "".join(tokens) not in _REAL_WORDS
 }
 
+_LONGEST_EXCEPTION = max(map(len, EXCEPTIONS))
+
 # Scripts without case count as both lower and upper.
 _UNCASED = (
     r"\p{Ethiopic}\p{Hebrew}\p{Arabic}\p{Devanagari}\p{Bengali}\p{Tamil}\p{Telugu}\p{Kannada}\p{Sinhala}"
@@ -85,6 +87,8 @@ _INFIX = regex.compile(
     rf"|(?<=[{_ALPHA}]),(?=[{_ALPHA}])|(?<=[{_ALPHA}0-9])(?:-|–|—|--|——|~)(?=[{_ALPHA}])"
     rf"|(?<=[{_ALPHA}0-9])[:<>=](?=[{_ALPHA}])"
 )
+# No suffix but a row of dots is longer with what has to stand before it.
+_SUFFIX_WINDOW = 8
 # This matches two sentences without a space between them too: "good.the" is one token for fastai.
 _ADDRESS = regex.compile(
     rf"(?:\S+@)?(?:(?:[a-z0-9\u00a1-\uffff][a-z0-9\u00a1-\uffff_-]{{0,62}})?[a-z0-9\u00a1-\uffff]\.)+[{_LOWER}]{{2,63}}"
@@ -95,24 +99,36 @@ _ADDRESS = regex.compile(
 def _strip_affixes(word: str, exceptions: Mapping[str, tuple[str, ...]]) -> tuple[list[str], str, list[str]]:
     """Strips prefixes and suffixes from a word, one of each in a round, until an exception or no affix is left."""
     prefixes, suffixes = [], []
-    while word and word not in exceptions:
-        match = _PREFIX.match(word)
-        start = match.end() if match else 0
-        if match and word[start:] in exceptions:
-            return [*prefixes, word[:start]], word[start:], suffixes[::-1]
-        # The search for the suffix leaves out the prefix, so that neither is context of the other.
-        match = _SUFFIX.search(word[start:])
-        end = start + match.start() if match else len(word)
-        if match and word[:end] in exceptions:
-            return prefixes, word[:end], [word[end:], *suffixes[::-1]]
-        if start == 0 and end == len(word):
+    start, end = 0, len(word)
+
+    def is_exception(start: int, end: int) -> bool:
+        return end - start <= _LONGEST_EXCEPTION and word[start:end] in exceptions
+
+    while start < end and not is_exception(start, end):
+        match = _PREFIX.match(word, start, end)
+        inner_start = match.end() if match else start
+        if match and is_exception(inner_start, end):
+            return [*prefixes, word[start:inner_start]], word[inner_start:end], suffixes[::-1]
+        inner_end = end - _suffix_length(word, inner_start, end)
+        if inner_end < end and is_exception(start, inner_end):
+            return prefixes, word[start:inner_end], [word[inner_end:end], *suffixes[::-1]]
+        if (inner_start, inner_end) == (start, end):
             break
-        if start:
-            prefixes.append(word[:start])
-        if end < len(word):
-            suffixes.append(word[end:])
-        word = word[start:end]
-    return prefixes, word, suffixes[::-1]
+        if inner_start > start:
+            prefixes.append(word[start:inner_start])
+        if inner_end < end:
+            suffixes.append(word[inner_end:end])
+        start, end = inner_start, inner_end
+    return prefixes, word[start:end], suffixes[::-1]
+
+
+def _suffix_length(word: str, start: int, end: int) -> int:
+    """The characters of the suffix of `word[start:end]`, of which what is before `start` is no context."""
+    near = max(start, end - _SUFFIX_WINDOW)
+    while near > start and word[near] == ".":
+        near -= 1
+    match = _SUFFIX.search(word[near:end])
+    return end - near - match.start() if match else 0
 
 
 def _split_infixes(word: str) -> list[str]:

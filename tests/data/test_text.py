@@ -112,6 +112,21 @@ def test_plain_words_split_as_by_all_steps(text):
         assert "".join(tokens) == word
 
 
+@pytest.mark.parametrize("pair", ["*_", "😀😃", "([", ".!"])
+def test_the_work_for_a_run_of_punctuation_grows_with_its_length_alone(pair, monkeypatch):
+    searched, suffix = [], words._SUFFIX
+
+    class Counting:
+        def search(self, text: str):
+            searched.append(len(text))
+            return suffix.search(text)
+
+    monkeypatch.setattr(words, "_SUFFIX", Counting())
+    for count in (100, 1000):
+        assert split_word(pair * count) == tuple(pair * count)
+    assert 0 < sum(searched) < 40 * len(pair) * 1100
+
+
 @given(TEXTS)
 def test_tokens_hold_no_space_and_begin_with_xxbos(text):
     tokens = tokenize(text)
