@@ -14,6 +14,7 @@ from jaxft.data.archive import archive_files
 from jaxft.data.document import Document, Split
 from jaxft.data.files import decode
 from jaxft.errors import InputError
+from jaxft.files import require_file
 
 # (folder, its documents' split and label); the order in which a folder is read
 LAYOUT: dict[tuple[str, str], tuple[Split, str | None]] = {
@@ -34,6 +35,7 @@ def read_folder(root: Path) -> Iterator[Document]:
     """
     for (split, label), kind in LAYOUT.items():
         for path in _reviews(root / split / label):
+            require_file(path)
             try:
                 content = path.read_bytes()
             except OSError as error:

@@ -21,6 +21,7 @@ from flax import nnx
 
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
+from jaxft.files import require_file
 from jaxft.models.awd_lstm import AWDLSTMConfig, LanguageModel, initial_carry
 from jaxft.models.heads import Classifier
 from jaxft.models.options import Dropouts
@@ -169,6 +170,7 @@ def read_state(path: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: as `load_language_model`.
     """
+    require_file(path)
     try:
         return state_dict(path.read_bytes(), str(path))
     except OSError as error:
@@ -203,6 +205,7 @@ def read_vocabulary(itos: str | os.PathLike[str] | Sequence[str]) -> Vocabulary:
     if not isinstance(itos, str | os.PathLike):
         return Vocabulary(tuple(itos))
     path = Path(itos)
+    require_file(path)
     try:
         return vocabulary_from_pickle(path.read_bytes(), str(path))
     except OSError as error:

@@ -18,6 +18,7 @@ from jaxft.data.arrow import arrow_rows
 from jaxft.data.columns import Columns
 from jaxft.data.corpus import open_corpus
 from jaxft.data.files import file_hash
+from jaxft.data.imdb import read_folder
 from jaxft.data.json_values import json_values
 from jaxft.data.labels import class_label
 from jaxft.data.pieces import load_tokenizer
@@ -31,6 +32,7 @@ from jaxft.files import read_json
 from jaxft.inference.load import load
 from jaxft.models.bert import open_checkpoint
 from jaxft.models.checkpoint_files import read_checkpoint, read_config
+from jaxft.models.fastai import read_state, read_vocabulary
 from jaxft.predict import read_texts
 from jaxft.tensor_files import load_params
 from jaxft.training.metrics_log import MetricsLog, read_metrics
@@ -39,6 +41,15 @@ from tests.data.corpus_files import tar_bytes, write
 from tests.faults import mutations
 from tests.faults.mutations import Fuzzer
 from tests.faults.outcomes import run
+
+
+def read_review(path: Path) -> None:
+    """Reads a file as a review of IMDB."""
+    for folder in ("pos", "neg"):
+        (path.parent / "train" / folder).mkdir(parents=True)
+    os.rename(path, path.parent / "train/pos" / path.name)
+    list(read_folder(path.parent))
+
 
 READERS: dict[str, Callable[[Path], object]] = {
     "a.csv": lambda path: list(labelled_rows(path, Columns(), class_label)),
@@ -64,6 +75,9 @@ READERS: dict[str, Callable[[Path], object]] = {
     "metrics.jsonl": read_metrics,
     "new_metrics.jsonl": MetricsLog,
     "run.json": read_json,
+    "0_2.txt": lambda path: read_review(path),
+    "weights.pth": read_state,
+    "itos.pkl": read_vocabulary,
 }
 """what reads a file of each name"""
 SHARED = {"config.json": "model.safetensors"}
