@@ -62,7 +62,7 @@ class LengthBatches:
         """Batch `step`, counted from the first epoch.
 
         It holds `tokens` (B, T), `lengths` (B,), `labels` (B, ...) and each of `columns` (B, T), all int32 but for
-        labels of another dtype.
+        labels of another dtype. The longest document comes first.
 
         Documents are shuffled, sorted by width and, with padding on the left, which models need not read, also by
         approximate length; then the batches are shuffled. The widest batch comes first, so memory runs out at once or
@@ -81,7 +81,8 @@ class LengthBatches:
         )
         chosen = chosen[np.lexsort((blurred_lengths, self._width_index(chosen)))].reshape(-1, size)
         order = np.append(rng.permutation(len(chosen) - 1), len(chosen) - 1)[::-1]
-        return self._assemble(chosen[order[index]])
+        documents = chosen[order[index]]
+        return self._assemble(documents[np.argsort(-self._lengths(documents), kind="stable")])
 
     def evaluation_batches(self) -> list[np.ndarray]:
         """Positions in `documents`, batch by batch, longest first; together every position exactly once."""
@@ -180,8 +181,9 @@ def length_widths(longest: int, max_length: int, bptt: int, buckets: int = 1) ->
     """Widths for `LengthBatches`: even steps, multiples of 48, up to `max_length`, the last of which holds it all.
 
     The words before a document's last `max_length` are read in chunks of `bptt`, as many as hold words. The last width
-    may therefore be far above the longest document and costs only memory for ids. It is `max_length` plus 16, 128,
-    1,024 ... chunks, so corpora of different lengths share a few shapes. Up to `max_length` a training step keeps
+    may therefore be far above the longest document and costs only memory for ids. It is `max_length` plus 16, 128, 256,
+    512 ... chunks, so corpora of different lengths share a few shapes. From 256 chunks on, the other documents have a
+    width of 16 chunks, so that a single long one does not set their memory. Up to `max_length` a training step keeps
     states for the whole width.
 
     Examples:
@@ -189,11 +191,16 @@ def length_widths(longest: int, max_length: int, bptt: int, buckets: int = 1) ->
         (144, 240, 1420)
         >>> length_widths(longest=90, max_length=400, bptt=70, buckets=2)
         (48, 96)
+        >>> length_widths(longest=20_000, max_length=300, bptt=70)
+        (1420, 36140)
     """
     top = min(longest, max_length)
     step = -(-top // buckets)
     widths = {min(-(-min(step * (i + 1), top) // 48) * 48, max_length) for i in range(buckets)}
-    last, chunks = max(widths), 16
+    *shorter, last = sorted(widths)
+    chunks = 16
     while last < longest:
-        last, chunks = max_length + chunks * bptt, 8 * chunks
-    return (*sorted(widths)[:-1], last)
+        last, chunks = max_length + chunks * bptt, max(128, 2 * chunks)
+    if last > max_length + 128 * bptt:
+        shorter.append(max_length + 16 * bptt)
+    return (*shorter, last)

@@ -19,6 +19,8 @@ from jaxft.models.awd_lstm import AWDLSTMConfig, Encoder, initial_carry, layer_r
 from jaxft.models.dropout import keep_masks
 from jaxft.models.options import Dropouts
 
+LONG_CHUNKS = 192
+"""chunks from which on a batch is read row by row where only a few of its documents have begun"""
 EPSILON = 1e-5
 """what the batch norms add to a variance"""
 
@@ -175,18 +177,32 @@ class Classifier(nnx.Module):
         return jax.lax.stop_gradient(_pooled(last, largest, total, tail.sum(axis=1)))
 
     def _in_chunks(self, read: Callable[..., Any], state: Any, tokens: jax.Array, valid: jax.Array, *more: Any) -> Any:
-        """Folds `read(encoder, *columns, state) -> state` over chunks of `bptt` columns, from the first with a word."""
+        """Folds `read(encoder, *columns, state) -> state` over chunks of `bptt` columns, from the first with a word.
+
+        Batches hold the longest documents first. In a very wide batch, where only the first or the first few of them
+        have begun, `read` gets their rows alone, so that a long document costs no more than it would by itself.
+        """
         parameters = jax.lax.stop_gradient(nnx.to_pure_dict(nnx.state(self.encoder, nnx.Param)))
         graphdef, padding = nnx.graphdef(self.encoder), -tokens.shape[1] % self.bptt
         columns = [jnp.pad(x, ((0, 0), (padding, 0))) for x in (tokens, valid, *more)]
+        chunks = columns[0].shape[1] // self.bptt
 
-        def chunk(i: jax.Array, state: Any) -> Any:
-            parts = (jax.lax.dynamic_slice_in_dim(x, i * self.bptt, self.bptt, axis=1) for x in columns)
-            return read(nnx.merge(graphdef, parameters), *parts, state)
+        def first_chunk(valid: jax.Array) -> jax.Array:
+            begun = valid.any(axis=0)
+            return jnp.where(begun.any(), jnp.argmax(begun) // self.bptt, chunks)
 
-        chunks, begun = columns[0].shape[1] // self.bptt, valid.any(axis=0)
-        first = jnp.where(begun.any(), (jnp.argmax(begun) + padding) // self.bptt, chunks)
-        return jax.lax.fori_loop(first, chunks, chunk, state)
+        # Each number of rows is compiled, which pays for very long documents alone.
+        rows = sorted({1, max(1, len(tokens) // 8), len(tokens)} if chunks > LONG_CHUNKS else {len(tokens)})
+        starts = [first_chunk(columns[1][fewer:]) for fewer in (0, *rows[:-1])]
+        for count, start, end in zip(rows, starts, (*starts[1:], chunks), strict=True):
+
+            def chunk(i: jax.Array, state: Any, count: int = count) -> Any:
+                parts = (jax.lax.dynamic_slice_in_dim(x[:count], i * self.bptt, self.bptt, axis=1) for x in columns)
+                return read(nnx.merge(graphdef, parameters), *parts, state)
+
+            part = jax.lax.fori_loop(start, end, chunk, jax.tree.map(lambda x, count=count: x[:count], state))
+            state = jax.tree.map(lambda x, part, count=count: x.at[:count].set(part), state, part)
+        return state
 
 
 def _words(tokens: jax.Array, lengths: jax.Array) -> jax.Array:

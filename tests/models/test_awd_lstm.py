@@ -1,11 +1,14 @@
 """What has to hold of the encoder, the language model and the classifier, whatever their weights."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from jaxft.models import heads
 from jaxft.models.awd_lstm import AWDLSTMConfig, LanguageModel, initial_carry, language_model_loss
 from jaxft.models.heads import Classifier, classification_loss, concat_pool
 from jaxft.models.options import NO_DROPOUT, Dropouts
@@ -241,6 +244,20 @@ def test_evaluation_in_chunks_equals_a_call_without_a_key(max_length, width):
     model = nnx.merge(graphdef, params, statistics)
     chunked, whole = jax.jit(model.evaluate)(*padded(texts, width)), jax.jit(model)(*padded(texts, width))
     np.testing.assert_allclose(chunked, whole, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lengths", [[30, 5, 4, 4, 3, 2, 2, 1, 1] * 2, [1, 4, 30, 2, 7, 25, 3, 30, 2] * 2])
+def test_documents_that_have_not_begun_are_left_out_and_change_nothing(lengths, monkeypatch):
+    (graphdef, params, statistics), arguments = classifier(max_length=6), padded(documents(0, lengths), 30)
+    model, loops, logits = nnx.merge(graphdef, params, statistics), [], []
+    for chunks in (1000, 0):
+        monkeypatch.setattr(heads, "LONG_CHUNKS", chunks)
+        evaluate = jax.jit(lambda: (model.evaluate(*arguments), model(*arguments)))
+        loops.append(str(jax.make_jaxpr(lambda: model.evaluate(*arguments))()).count("while["))
+        logits.append(evaluate())
+    assert loops == [1, 3]  # for all rows, and for one, two and all
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), *logits)
 
 
 def test_memory_of_an_evaluation_does_not_grow_with_the_width():
