@@ -117,7 +117,12 @@ class Run:
 
     def finished(self, stage: str) -> StageResult | None:
         """The result of a stage that an earlier part of this run completed, else None."""
-        return None if self.folder is None else read_stage(self.folder, stage)
+        if self.folder is None:
+            return None
+        result = read_stage(self.folder, stage)
+        if result is not None and self.position(stage):  # the run was killed before it had dropped them
+            self._drop_checkpoints()
+        return result
 
     def run_once(self, stage: str, train: Callable[[], StageResult]) -> StageResult:
         """The result of a stage: the stored one, or what `train` makes now, which is then stored."""
@@ -135,6 +140,10 @@ class Run:
             meta = {"report": result.report, "log_bytes": self._log_bytes()}
             tree = {"params": result.params, "carry": result.carry} if result.carry else {"params": result.params}
             save_params(_stage_file(self.folder, stage), tree, meta)
+        self._drop_checkpoints()
+
+    def _drop_checkpoints(self) -> None:
+        assert self._checkpoint is not None
         for path in reversed(checkpoint.stored_checkpoints(self._checkpoint)):  # a kill in between leaves the newest
             path.unlink()
 

@@ -170,7 +170,7 @@ def test_a_checkpoint_that_has_been_rotated_already_keeps_its_older_name(tmp_pat
 
 
 @pytest.mark.parametrize("removed", [0, 1, 2])
-def test_a_kill_while_the_checkpoints_of_a_finished_stage_are_removed_loses_no_line_of_the_log(
+def test_a_kill_while_the_checkpoints_of_a_finished_stage_are_removed_leaves_none_and_loses_no_line_of_the_log(
     tmp_path, monkeypatch, removed
 ):
     def unlink(path):
@@ -191,6 +191,7 @@ def test_a_kill_while_the_checkpoints_of_a_finished_stage_are_removed_loses_no_l
     monkeypatch.undo()
     with Run(tmp_path) as run:
         assert run.finished("toy") is not None
+    assert not list(tmp_path.glob("checkpoint*"))
     assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1, 2, 3]
 
 
