@@ -38,6 +38,14 @@ def private_cache(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPath
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def the_same_precision_everywhere() -> Iterator[None]:
+    """Lets `--precision auto` stand for float32 whatever processor the tests run on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxft.training.precision.multiplies_bfloat16", lambda: False)
+        yield
+
+
 @pytest.fixture
 def all_optimizations() -> Iterator[None]:
     """Compiles with all optimizations, which pays where a test takes many large steps."""

@@ -196,7 +196,7 @@ BAD = [
     ("ulmfit", {"seed": "1"}, InputError, "seed '1' has the wrong type: give a whole number"),
     ("ulmfit", {"seed": True}, InputError, "seed True has the wrong type"),
     ("ulmfit", {"lm": 3}, InputError, "lm 3 has the wrong type: give a mapping of settings"),
-    ("ulmfit", {"precision": "f16"}, InputError, "precision 'f16' is none of its choices: give 'f32', 'bf16'"),
+    ("ulmfit", {"precision": "f16"}, InputError, "precision 'f16' is none of its choices: give 'auto', 'f32', 'bf16'"),
     ("ulmfit", {"preset": "tiny"}, InputError, "preset 'tiny' is none of its choices"),
     ("ulmfit", {"lm": {"peak_rate": 0}}, InputError, r"^lm\.peak_rate 0.0 is out of its range: give a number above 0"),
     ("ulmfit", {"baseline": 1}, InputError, "baseline 1 has the wrong type: give True or False"),

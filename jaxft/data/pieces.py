@@ -102,7 +102,7 @@ def load_tokenizer(folder: Path, model_type: str | None = None) -> Any:
     try:
         config = {} if model_type is None else {"config": AutoConfig.for_model(model_type)}
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **config)
-        tokenizer("a")  # which some damaged ones cannot do
+        tokenizer("a ꙮ")  # which some damaged ones cannot do, such as those that lack the unknown piece
     except Exception as error:  # each format raises its own
         raise InputError(
             f"{folder} holds no tokenizer that can be read ({reason_of(error)}): download it again"

@@ -18,6 +18,7 @@ from jaxft.errors import InputError
 from jaxft.finetune.settings import Settings, Training
 from jaxft.inference.open_encoder import open_encoder
 from jaxft.models.bert import Encoder
+from jaxft.training.precision import chosen_precision
 from jaxft.training.settings import dev_share
 
 
@@ -75,7 +76,7 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
     encoder, tokenizer = open_encoder(
         folder,
         max(1, len(examples.classes)),
-        precision=settings.precision,
+        precision=chosen_precision(settings.precision),
         seed=settings.seed,
         dropout=settings.train.dropout,
         new_head=True,

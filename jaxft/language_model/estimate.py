@@ -67,21 +67,19 @@ def product_speed(precision: Precision, size: int | None = None) -> float:
     return 3 * 2 * size**3 / (time.perf_counter() - started)
 
 
-def stage_seconds(
-    texts: Texts, precision: Precision, plans: Mapping[str, tuple[Plan, int]], config: AWDLSTMConfig
-) -> dict[str, float]:
+def stage_seconds(texts: Texts, plans: Mapping[str, tuple[Plan, int]], config: AWDLSTMConfig) -> dict[str, float]:
     """The estimated time of every stage and, where there are test texts, of the test.
 
     Args:
         texts: what the stages read.
-        precision: of the products.
         plans: the phases of each stage, and its steps per epoch.
-        config: sizes of the encoder.
+        config: sizes and precision of the encoder.
     """
     lengths = texts.store.lengths
     trained = {"language_model": int(lengths[texts.lm_train].sum()), "classifier": int(lengths[texts.train].sum())}
     evaluated = {"language_model": int(lengths[texts.lm_valid].sum()), "classifier": int(lengths[texts.dev].sum())}
-    speed = (ACCELERATOR_EFFICIENCY if on_accelerator() else EFFICIENCY[precision]) * product_speed(precision)
+    efficiency = ACCELERATOR_EFFICIENCY if on_accelerator() else EFFICIENCY[config.precision]
+    speed = efficiency * product_speed(config.precision)
     seconds = {}
     for stage, (plan, _) in plans.items():
         kind = stage.removesuffix("_backward")

@@ -31,6 +31,7 @@ from jaxft.models.transfer import transfer_vocabulary
 from jaxft.optim import averaging, unfreezing
 from jaxft.optim.groups import decay_mask, label_params
 from jaxft.optim.phases import Phase
+from jaxft.training.precision import chosen_precision
 from jaxft.training.run import Run, StageResult
 from jaxft.training.stage import Batches, Stage, run_stage
 from jaxft.training.train_step import make_eval_step
@@ -266,7 +267,9 @@ def _average(stage: LanguageModelStage, steps: int) -> averaging.Average | None:
 
 def encoder_config(texts: Texts, settings: LanguageModelSettings) -> AWDLSTMConfig:
     """Sizes and precision of the encoder over the vocabulary of `texts`."""
-    return AWDLSTMConfig(len(texts.store.vocabulary), **asdict(settings.model), precision=settings.precision)
+    return AWDLSTMConfig(
+        len(texts.store.vocabulary), **asdict(settings.model), precision=chosen_precision(settings.precision)
+    )
 
 
 def _window_stream(

@@ -25,6 +25,7 @@ from jaxft.models.tagger import TaggerConfig, TaggerFns
 from jaxft.ner.files import PARTS, choose_files
 from jaxft.ner.preview import preview_lines
 from jaxft.ner.settings import NO_ENCODER, Settings
+from jaxft.training.precision import chosen_precision
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,9 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
         tokenizer: Any = Vocabulary.build(counts, min_count=settings.model.min_count)
     else:
         folder = checkpoint_folder(settings.encoder, "--encoder", settings.revision)
-        encoder, tokenizer = open_encoder(folder, new_head=True, precision=settings.precision, seed=settings.seed)
+        encoder, tokenizer = open_encoder(
+            folder, new_head=True, precision=chosen_precision(settings.precision), seed=settings.seed
+        )
         lines = [*lines, *encoder.notes]
         if settings.max_length > encoder.config.longest:
             raise InputError(
@@ -198,7 +201,7 @@ def tagger_config(settings: Settings, names: tuple[str, ...], tokenizer: Any, en
         lstm_size=settings.model.lstm_size,
         crf=settings.model.head == "crf",
         dropout=settings.model.dropout,
-        precision=settings.precision,
+        precision=chosen_precision(settings.precision),
     )
 
 

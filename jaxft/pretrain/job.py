@@ -137,7 +137,7 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
             *lines,
         ],
         files={"vocabulary.json": texts.store.vocabulary.save},
-        estimate=lambda: stage_seconds(texts, settings.precision, stages, encoder_config(texts, settings)),
+        estimate=lambda: stage_seconds(texts, stages, encoder_config(texts, settings)),
         stages=lambda: (abstract_lm_stage(texts, settings, one) for one in directions(settings.direction)),
     )
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from jaxft.training import plots, summary
 from jaxft.training.comparison import comparison_table
 from jaxft.training.metrics_log import read_metrics
 from jaxft.training.model_card import write_cards
+from jaxft.training.precision import describe_precision, with_chosen_precision
 from jaxft.training.predictions import Row, errors_page, write_predictions
 from jaxft.training.preview import Plans, preview
 from jaxft.training.process import set_up
@@ -100,9 +101,10 @@ class Job:
             Stopped: the run was asked to stop; `settings.resume` goes on with it.
         """
         require_trackers(settings.track)
+        is_auto, settings = settings.precision == "auto", with_chosen_precision(settings)
         with new_run_folder(settings.out, settings.resume) as folder, locked(folder):
             started = time.monotonic()
-            prepared = self.prepare(settings, data)
+            prepared = _prepared(self.prepare(settings, data), is_auto)
             text_row = summary.stage_row("text", time.monotonic() - started, prepared.tokens)
             config = run_config(prepared.settings, prepared.fingerprints)
             trackers = open_trackers(settings.track, folder, config)
@@ -124,7 +126,7 @@ class Job:
                     **trained,
                     "stages": [text_row, *trained["stages"]],
                     "peak_memory_mb": summary.peak_memory_mb(),
-                    "environment": summary.environment(),
+                    "environment": {**summary.environment(), "precision": settings.precision},
                     "config": config,
                 }
                 on_predictions(predictions)
@@ -155,7 +157,8 @@ class Job:
         set_up()
         require_trackers(settings.track)
         if settings.dry_run:
-            prepared = self.prepare(settings, None)
+            chosen = with_chosen_precision(settings)
+            prepared = _prepared(self.prepare(chosen, None), settings.precision == "auto")
             for stage in prepared.stages():
                 check_stage(stage)
             seconds = None if prepared.estimate is None else prepared.estimate()
@@ -166,6 +169,13 @@ class Job:
             print(comparison_table(result["comparison"], self.repeat) + "\n")
         print(summary.summary_table(result))
         print(f"\n{self.hint(settings)}")
+
+
+def _prepared(prepared: Prepared, is_auto: bool) -> Prepared:
+    """With a line about the precision where the user has left it to the job."""
+    if not is_auto:
+        return prepared
+    return replace(prepared, lines=[*prepared.lines, describe_precision(prepared.settings.precision)])
 
 
 def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:

@@ -139,6 +139,19 @@ def without_folders(value: Any) -> Any:
     return Path(value).name if is_path else value
 
 
+def read_run_config(folder: Path) -> dict[str, Any]:
+    """The settings in the config.json of a run.
+
+    Raises:
+        InputError: there is no such file, or it holds something else.
+    """
+    path = folder / "config.json"
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise InputError(f"{path} holds no settings: put back an intact copy, or start the run again")
+    return config
+
+
 def record_config(folder: Path, resume: bool, config: Mapping[str, Any]) -> None:
     """Writes config.json, or on `resume` compares the one that is there.
 
@@ -149,10 +162,7 @@ def record_config(folder: Path, resume: bool, config: Mapping[str, Any]) -> None
     if not resume or not path.exists():
         write_json(path, config)
         return
-    stored = read_json(path)
-    if not isinstance(stored, dict):
-        raise InputError(f"{path} holds no settings: put back an intact copy, or start the run again")
-    before, now = flatten(stored), flatten(config)
+    before, now = flatten(read_run_config(folder)), flatten(config)
     for part, changed in (("corpus", "the texts have changed"), ("checkpoint", "the checkpoint has changed")):
         if before.get(part) != now.get(part):
             raise InputError(f"{changed} since the run in {folder} began: restore them, or start a new run")

@@ -11,6 +11,7 @@ Metric = Literal["accuracy", "macro-f1", "weighted-f1", "mcc", "roc-auc", "log-l
 """scores of predicted classes that can choose among weights"""
 
 
+Precision = Literal["auto", "f32", "bf16"]
 Tracker = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 
 
@@ -22,8 +23,9 @@ class RunSettings:
     """folder of the run; must be new or empty, unless --resume is given"""
     resume: bool = False
     """continue the run in --out where it stopped"""
-    precision: Literal["f32", "bf16"] = "f32"
-    """operands of matrix products: f32, or bf16 where the hardware multiplies it faster (weights and sums stay f32)"""
+    precision: Precision = "auto"
+    """operands of matrix products: f32, bf16 (weights and sums stay f32), or auto, which is bf16 where the hardware
+    multiplies it faster"""
     seed: int = 0
     """seed of splits, initial weights, batch order and dropout"""
     log_every: int = 20

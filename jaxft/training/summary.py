@@ -150,9 +150,9 @@ def _overview(summary: Mapping[str, Any]) -> str:
         rows.append(("peak memory", ", ".join(parts[name].format(peak[name]) for name in parts if peak.get(name))))
     if machine := summary.get("environment"):
         versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-        rows.append(
-            ("run on", f"{machine['device_count']} x {machine['device']}, {machine['cores']} cores; {versions}")
-        )
+        products = f", {machine['precision']} products" if "precision" in machine else ""
+        hardware = f"{machine['device_count']} x {machine['device']}, {machine['cores']} cores{products}"
+        rows.append(("run on", f"{hardware}; {versions}"))
     width = max(16, 2 + max((len(name) for name, _ in rows), default=0))
     return "\n".join(f"{name:<{width}}{text}" for name, text in rows)
 

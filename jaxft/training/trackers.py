@@ -6,6 +6,7 @@ needs a package of its own, which `pip install 'jaxft[tensorboard]'` and the lik
 
 import hashlib
 import html
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -155,7 +156,14 @@ class TensorBoard:
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         from tensorboardX import SummaryWriter
 
-        self._writer, self._settings = SummaryWriter(str(folder / "tensorboard")), settings
+        events = folder / "tensorboard"
+        is_new = not events.exists()
+        try:
+            self._writer, self._settings = SummaryWriter(str(events)), settings
+        except Exception:
+            if is_new:  # the folder of a run that has not begun stays empty
+                shutil.rmtree(events, ignore_errors=True)
+            raise
 
     def write(self, numbers: Mapping[str, float], step: int) -> None:
         """As `Sink.write`; the numbers are on the disk when this returns."""

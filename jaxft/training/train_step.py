@@ -128,7 +128,8 @@ def make_train_step(
             "grad": gradients,
             "value_fn": lambda params: loss_fn(params, state.carry, batch, key)[0],
         }
-        if isinstance(state.opt_state, DiscriminativeState):  # which would compile a new function at every step
+        computes_rates = isinstance(state.opt_state, DiscriminativeState)
+        if computes_rates:  # it would compile a new function at every step
             del extra["grad"], extra["value_fn"]
         extra = {name: argument for name, argument in extra.items() if takes(name)}
         updates, opt_state = tx.update(gradients, state.opt_state, state.params, **extra)

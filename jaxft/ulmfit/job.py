@@ -107,7 +107,7 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
         tokens=int(texts.store.lengths.sum()),
         lines=[*corpus.notes(), *_describe_inputs(corpus, texts, settings), *lines],
         files={"vocabulary.json": texts.store.vocabulary.save},
-        estimate=lambda: stage_seconds(texts, settings.precision, stages, encoder_config(texts, settings)),
+        estimate=lambda: stage_seconds(texts, stages, encoder_config(texts, settings)),
         stages=lambda: _stages(texts, settings),
     )
 

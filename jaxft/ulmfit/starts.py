@@ -13,12 +13,12 @@ from jaxft.data.document import Direction
 from jaxft.data.splits import Texts
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
-from jaxft.files import read_json
 from jaxft.inference.language_model import TextLanguageModel
 from jaxft.language_model.pretrained import is_one_direction, open_pretrained
 from jaxft.language_model.settings import Model
 from jaxft.language_model.stage import LANGUAGE_MODEL, directions, stage_name
 from jaxft.training.run import StageResult, read_stage
+from jaxft.training.run_folder import read_run_config
 from jaxft.training.settings import flag, flatten
 from jaxft.ulmfit.presets import PRESETS
 from jaxft.ulmfit.settings import Settings
@@ -83,7 +83,7 @@ def borrowed_language_models(
                 f"--language-model {folder} holds no trained {direction} language model: name the folder of a run"
             )
         results[direction] = replace(result, report={**result.report, "seconds": 0.0, "tokens": 0})
-    theirs, ours = flatten(read_json(folder / "config.json")), flatten(config)
+    theirs, ours = flatten(read_run_config(folder)), flatten(config)
     # With other splits the language model could have read this run's dev texts.
     same = ("corpus", "seed", "transductive", "classifier.dev_fraction")
     theirs.setdefault("text.tokens", "words")  # runs of versions that knew nothing else do not say it
@@ -109,7 +109,7 @@ def _refuse_leak(settings: Settings, config: Mapping[str, Any]) -> None:
     path = Path(settings.pretrained or "") / "config.json"
     if settings.pretrained is None or not path.is_file():
         return
-    theirs, ours = flatten(read_json(path)), flatten(config)
+    theirs, ours = flatten(read_run_config(path.parent)), flatten(config)
     if theirs.get("corpus") != ours["corpus"]:
         return
     for name in ("seed", "transductive", "classifier.dev_fraction"):

@@ -126,6 +126,19 @@ def test_a_tracker_on_a_full_disk_is_one_line(tmp_path):
     assert (ended.returncode, ended.stderr) == (0, told)
 
 
+def test_events_that_have_no_room_leave_the_folder_empty(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboardX")
+
+    def refuse(writer, logdir):
+        Path(logdir).mkdir()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tensorboardX.SummaryWriter.__init__", refuse)
+    with pytest.raises(InputError, match="No space left"):
+        open_trackers(["tensorboard"], tmp_path, {})
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_tracker_that_has_no_room_for_its_folder_names_it(tmp_path, monkeypatch):
     def refuse(folder, settings):
         raise OSError(errno.ENOSPC, "No space left on device", f"{folder}/tensorboard")
