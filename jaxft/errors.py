@@ -119,7 +119,8 @@ def run_job(job: Callable[[], None]) -> None:
         sys.unraisablehook = _stop_if_interrupted
     try:
         job()
-        sys.stdout.flush()
+        if (output := sys.stdout) is not None:  # else it was closed before the program began
+            output.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail again
     except InputError as error:

@@ -35,7 +35,7 @@ def replacing(path: str | os.PathLike[str], mode: str = "w", **options: Any) -> 
         options: of `open`, such as `newline`; text is UTF-8.
 
     Raises:
-        InputError: the disk is full or the folder is not writable.
+        InputError: the disk is full, the folder is not writable, or `path` is a folder.
 
     Examples:
         >>> import tempfile
@@ -46,6 +46,8 @@ def replacing(path: str | os.PathLike[str], mode: str = "w", **options: Any) -> 
         'whole'
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"cannot write {path}, which is a folder: name a file")
     if "b" not in mode:
         options["encoding"] = "utf-8"
     if not _is_replaceable(path):
@@ -77,7 +79,7 @@ def _is_replaceable(path: Path) -> bool:
     `/dev/stdout` is a device where it leads to a regular file too; `/dev/shm` is a folder of regular files in memory.
     """
     is_device = path.is_absolute() and path.parts[1:2] in (("dev",), ("proc",)) and path.parts[1:3] != ("dev", "shm")
-    return not is_device and (path.is_file() or path.is_dir() or not path.exists())
+    return not is_device and (path.is_file() or not path.exists())
 
 
 @contextmanager
@@ -98,8 +100,9 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     except BrokenPipeError:  # the reader has enough, which is no error
         raise
     except OSError as error:
-        remedy = "name a file" if isinstance(error, IsADirectoryError) else "free some space, or name another folder"
-        raise InputError(f"cannot write {path} ({reason_of(error)}): {remedy}") from error
+        raise InputError(
+            f"cannot write {path} ({reason_of(error)}): free some space, or name another folder"
+        ) from error
 
 
 @contextmanager

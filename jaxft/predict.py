@@ -316,11 +316,15 @@ def _answers_file(path: Path | None) -> Iterator[IO[Any]]:
         with replacing(path, newline="") as file:
             yield file
         return
+    if sys.stdout is None:
+        raise InputError("standard output is closed: open it, or name a file with --output")
     try:
         descriptor = os.dup(sys.stdout.fileno())
     except io.UnsupportedOperation:  # a program that runs the command reads what it writes
         yield sys.stdout
         return
+    except OSError as error:
+        raise InputError(f"cannot write to standard output ({error.strerror}): name a file with --output") from error
     try:
         with os.fdopen(descriptor, "w", newline="", encoding="utf-8") as file:
             yield file

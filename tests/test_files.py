@@ -72,5 +72,5 @@ def test_unreadable_json_is_refused_by_name(tmp_path):
 
 
 def test_a_folder_in_the_place_of_a_file_needs_another_name(tmp_path):
-    with pytest.raises(InputError, match=r"Is a directory\): name a file"), replacing(tmp_path):
+    with pytest.raises(InputError, match="which is a folder: name a file"), replacing(tmp_path):
         pass

@@ -1,4 +1,4 @@
-"""Every program that a job compiles is one for GPUs and TPUs too; to lower it takes no accelerator."""
+"""The programs of every job, with their first shapes, are lowered for GPUs and TPUs, which takes no accelerator."""
 
 import importlib
 from collections.abc import Callable, Iterator

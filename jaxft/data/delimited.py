@@ -153,10 +153,10 @@ def delimited_rows(path: Path, suffix: str, columns: Columns) -> Iterator[tuple[
     with decompressed(path) as stream:
         lines = text_lines(stream, path)
         if layout.separator_line:
-            next(lines)
+            next(filter(str.strip, lines))
         for where, values in _numbered(layout, lines, path):
             if not header and not any(map(str.strip, values)):
-                continue  # a line of white space alone above the header
+                continue  # blank lines above the header
             if not header:
                 header = _checked_header([name.strip() for name in values], columns, path)
                 continue

@@ -63,7 +63,7 @@ def fetch(url: str, known_hash: str, *, name: str, instead: str, size: int | Non
     try:
         if not _is_intact(path, known_hash, size):
             folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / f".{name}.lock"):  # which stays: whoever waits holds the same file
+            with FileLock(folder / f".{name}.lock", mode=0o666):  # it stays, because a waiting process holds it open
                 if not _is_intact(path, known_hash, size):  # another process may have downloaded it meanwhile
                     _download(url, part, known_hash, size, instead)
                     _record_of(path).unlink(missing_ok=True)

@@ -62,7 +62,7 @@ class LengthBatches:
         """Batch `step`, counted from the first epoch.
 
         It holds `tokens` (B, T), `lengths` (B,), `labels` (B, ...) and each of `columns` (B, T), all int32 but for
-        labels of another dtype. The longest document comes first.
+        labels of another dtype. With padding on the left, the longest document comes first.
 
         Documents are shuffled, sorted by width and, with padding on the left, which models need not read, also by
         approximate length; then the batches are shuffled. The widest batch comes first, so memory runs out at once or
@@ -82,7 +82,9 @@ class LengthBatches:
         chosen = chosen[np.lexsort((blurred_lengths, self._width_index(chosen)))].reshape(-1, size)
         order = np.append(rng.permutation(len(chosen) - 1), len(chosen) - 1)[::-1]
         documents = chosen[order[index]]
-        return self._assemble(documents[np.argsort(-self._lengths(documents), kind="stable")])
+        if self.padding == "left":
+            documents = documents[np.argsort(-self._lengths(documents), kind="stable")]
+        return self._assemble(documents)
 
     def evaluation_batches(self) -> list[np.ndarray]:
         """Positions in `documents`, batch by batch, longest first; together every position exactly once."""
@@ -182,9 +184,9 @@ def length_widths(longest: int, max_length: int, bptt: int, buckets: int = 1) ->
 
     The words before a document's last `max_length` are read in chunks of `bptt`, as many as hold words. The last width
     may therefore be far above the longest document and costs only memory for ids. It is `max_length` plus 16, 128, 256,
-    512 ... chunks, so corpora of different lengths share a few shapes. From 256 chunks on, the other documents have a
-    width of 16 chunks, so that a single long one does not set their memory. Up to `max_length` a training step keeps
-    states for the whole width.
+    512 ... chunks, so corpora of different lengths share a few shapes. From 256 chunks on, `max_length` plus 16 chunks
+    is a width too, so that a single long document does not set the memory of all. Up to `max_length` a training step
+    keeps states for the whole width.
 
     Examples:
         >>> length_widths(longest=1000, max_length=300, bptt=70, buckets=3)

@@ -173,7 +173,7 @@ def _alone(folder: Path) -> Iterator[Path]:
 
     From there the finished store moves to its place in one step. What a killed process leaves, the next one removes.
     """
-    temporary, lock = Path(f"{folder}.tmp"), FileLock(folder.with_name(f".{folder.name}.lock"))
+    temporary, lock = Path(f"{folder}.tmp"), FileLock(folder.with_name(f".{folder.name}.lock"), mode=0o666)
     with _writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -188,7 +188,7 @@ def _alone(folder: Path) -> Iterator[Path]:
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        lock.release()  # the file stays: whoever waits holds the same one
+        lock.release()  # the file stays, because a waiting process holds it open
 
 
 @dataclass(frozen=True)

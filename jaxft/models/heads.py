@@ -20,7 +20,7 @@ from jaxft.models.dropout import keep_masks
 from jaxft.models.options import Dropouts
 
 LONG_CHUNKS = 192
-"""chunks from which on a batch is read row by row where only a few of its documents have begun"""
+"""above so many chunks, only the rows of a batch that have begun are read"""
 EPSILON = 1e-5
 """what the batch norms add to a variance"""
 

@@ -11,7 +11,7 @@ from jaxft.training import plots, summary
 from jaxft.training.comparison import comparison_table
 from jaxft.training.metrics_log import read_metrics
 from jaxft.training.model_card import write_cards
-from jaxft.training.precision import describe_precision, with_chosen_precision
+from jaxft.training.precision import choose_precision
 from jaxft.training.predictions import Row, errors_page, write_predictions
 from jaxft.training.preview import Plans, preview
 from jaxft.training.process import set_up
@@ -101,10 +101,11 @@ class Job:
             Stopped: the run was asked to stop; `settings.resume` goes on with it.
         """
         require_trackers(settings.track)
-        is_auto, settings = settings.precision == "auto", with_chosen_precision(settings)
         with new_run_folder(settings.out, settings.resume) as folder, locked(folder):
+            settings, precision_lines = choose_precision(settings)
             started = time.monotonic()
-            prepared = _prepared(self.prepare(settings, data), is_auto)
+            prepared = self.prepare(settings, data)
+            prepared = replace(prepared, lines=[*prepared.lines, *precision_lines])
             text_row = summary.stage_row("text", time.monotonic() - started, prepared.tokens)
             config = run_config(prepared.settings, prepared.fingerprints)
             trackers = open_trackers(settings.track, folder, config)
@@ -157,8 +158,9 @@ class Job:
         set_up()
         require_trackers(settings.track)
         if settings.dry_run:
-            chosen = with_chosen_precision(settings)
-            prepared = _prepared(self.prepare(chosen, None), settings.precision == "auto")
+            settings, precision_lines = choose_precision(settings)
+            prepared = self.prepare(settings, None)
+            prepared = replace(prepared, lines=[*prepared.lines, *precision_lines])
             for stage in prepared.stages():
                 check_stage(stage)
             seconds = None if prepared.estimate is None else prepared.estimate()
@@ -169,13 +171,6 @@ class Job:
             print(comparison_table(result["comparison"], self.repeat) + "\n")
         print(summary.summary_table(result))
         print(f"\n{self.hint(settings)}")
-
-
-def _prepared(prepared: Prepared, is_auto: bool) -> Prepared:
-    """With a line about the precision where the user has left it to the job."""
-    if not is_auto:
-        return prepared
-    return replace(prepared, lines=[*prepared.lines, describe_precision(prepared.settings.precision)])
 
 
 def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:

@@ -24,8 +24,8 @@ class RunSettings:
     resume: bool = False
     """continue the run in --out where it stopped"""
     precision: Precision = "auto"
-    """operands of matrix products: f32, bf16 (weights and sums stay f32), or auto, which is bf16 where the hardware
-    multiplies it faster"""
+    """operands of matrix products: f32, bf16 (weights and sums stay f32), or auto: bf16 where the hardware multiplies
+    it faster, else f32; a resumed run keeps its own"""
     seed: int = 0
     """seed of splits, initial weights, batch order and dropout"""
     log_every: int = 20

@@ -150,7 +150,7 @@ def _overview(summary: Mapping[str, Any]) -> str:
         rows.append(("peak memory", ", ".join(parts[name].format(peak[name]) for name in parts if peak.get(name))))
     if machine := summary.get("environment"):
         versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-        products = f", {machine['precision']} products" if "precision" in machine else ""
+        products = f", matrix products in {machine['precision']}" if "precision" in machine else ""
         hardware = f"{machine['device_count']} x {machine['device']}, {machine['cores']} cores{products}"
         rows.append(("run on", f"{hardware}; {versions}"))
     width = max(16, 2 + max((len(name) for name, _ in rows), default=0))

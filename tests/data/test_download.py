@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -278,3 +279,18 @@ def test_a_full_disk_is_freed_and_named(server, empty_cache):
     assert "free 0.5 MB, or set JAXFT_CACHE" in str(caught.value)
     assert files(empty_cache) == []
     assert fetch(server.url, MD5, name="a.bin", instead=INSTEAD, size=len(CONTENT)).read_bytes() == CONTENT
+
+
+def test_an_answer_that_comes_too_late_is_closed(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXFT_CACHE", str(tmp_path))
+    monkeypatch.setattr(download, "ANSWER_SECONDS", 0.05)
+    given_up, closed = threading.Event(), threading.Event()
+
+    def get(*arguments, **named):
+        assert given_up.wait(10)
+        return SimpleNamespace(close=closed.set)
+
+    monkeypatch.setattr(requests, "get", get)
+    assert "the server does not answer" in refusal("http://127.0.0.1:9/a.bin")
+    given_up.set()
+    assert closed.wait(10)

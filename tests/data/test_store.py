@@ -1,6 +1,7 @@
 """The id store: what it holds, when it is opened, rebuilt or refused, its worker processes and its memory."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -205,6 +206,20 @@ def test_who_comes_while_a_store_is_built_waits_for_it(tmp_path, capsys):
         np.testing.assert_array_equal(waited.result().ids, built.ids)
     assert "waiting for another process that tokenizes the same texts" in capsys.readouterr().err
     assert [path.suffix for path in stores(tmp_path)] == [""]
+
+
+def test_the_lock_of_a_store_stays_for_all_users(tmp_path):
+    before = os.umask(0o077)
+    try:
+        build(DOCUMENTS, tmp_path)
+    finally:
+        os.umask(before)
+    (lock,) = tmp_path.glob(".*.lock")
+    inode = lock.stat().st_ino
+    assert lock.stat().st_mode & 0o777 == 0o666
+    shutil.rmtree(stores(tmp_path)[0])
+    build(DOCUMENTS, tmp_path)
+    assert lock.stat().st_ino == inode
 
 
 @pytest.mark.parametrize(

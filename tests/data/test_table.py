@@ -67,9 +67,9 @@ def test_byte_order_mark_blank_lines_and_spaced_cells_are_accepted(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv"])
-@pytest.mark.parametrize("above", ["\n", "  \n\n"])
+@pytest.mark.parametrize("above", ["\n", "  \n\n", "\nsep=;\n"])
 def test_blank_lines_above_the_header_are_left_out(tmp_path, suffix, above):
-    mark = {"csv": ",", "tsv": "\t"}[suffix]
+    mark = ";" if "sep" in above else {"csv": ",", "tsv": "\t"}[suffix]
     rows = "text,label,split\nFine.,pos,train\nHm.,neg,train\n".replace(",", mark)
     got = documents(write(tmp_path / f"a.{suffix}", above + rows))
     assert got == [Document("Fine.", "pos", "train"), Document("Hm.", "neg", "train")]

@@ -155,7 +155,7 @@ class Fuzzer:
         program, arguments = self.arguments(number)
         outcome = run(lambda: program.main(arguments))
         words = [*arguments, *program.arguments.split()]
-        given = [part[:200] for word in words for part in (word, *word.split("=", 1)) if part.strip("- \n")]
+        given = [part[:200] for word in words for part in (word, *word.split("=", 1)) if len(part.strip("- \n")) > 2]
         fault = fault_of(outcome, [name for name in given if name != "--dry-run"], usage=True)
         left = set(self.folder.rglob("*")) - self.before
         if fault is None and outcome.status and left:

@@ -102,7 +102,7 @@ def end_somehow(
         end = end_at_start if how == "start" else end_at
         ended = end(starter, place, result.job, arguments, moment, number)
         result.done.append(f"{number.name} after {moment:.2f} s{' of a new process' * (how == 'start')}")
-        # before training begins, the system's own way to end a process by a signal is as good
+        # before and after training, to die of the signal is fine too
         allowed = (
             {0, -number} if number == signal.SIGKILL else {0, 130} if number == signal.SIGINT else {0, 130, -number}
         )

@@ -89,6 +89,7 @@ class Starter:
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["tests.faults.preloaded"])
+        self._lock = threading.Lock()  # to start a process asks all others whether they have ended, and so does to join
 
     def run(
         self,
@@ -111,7 +112,8 @@ class Starter:
         log = folder.parent / f"{folder.name}.operations"
         process = self._context.Process(target=_run, args=(sender, folder, log, job, list(arguments), fault))
         started = time.monotonic()
-        process.start()
+        with self._lock:
+            process.start()
         sender.close()
         pid = process.pid
         assert pid is not None
@@ -121,7 +123,8 @@ class Starter:
             alarm.start()
         with os.fdopen(os.dup(receiver.fileno()), "rb") as stream:
             output = stream.read().decode(errors="replace")
-        process.join()
+        with self._lock:
+            process.join()
         for alarm in alarms:
             alarm.cancel()
         receiver.close()

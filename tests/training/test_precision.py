@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from jaxft.files import read_json, write_json
+from jaxft.errors import InputError
+from jaxft.files import write_json
 from jaxft.training import precision
-from jaxft.training.precision import chosen_precision, with_chosen_precision
+from jaxft.training.precision import choose_precision, chosen_precision
 from jaxft.training.settings import RunSettings
 
 detect = precision.multiplies_bfloat16  # the tests replace it
@@ -24,7 +25,9 @@ def test_a_processor_tells_by_its_flags(flags, multiplies, monkeypatch):
     assert detect() == multiplies
 
 
-@pytest.mark.parametrize(("capability", "multiplies"), [("7.5", False), ("8.0", True), ("12.0", True), (None, True)])
+@pytest.mark.parametrize(
+    ("capability", "multiplies"), [("7.5", False), ("8.0", True), ("12.0", True), ("gfx942", True), (None, True)]
+)
 def test_a_gpu_tells_by_its_compute_capability(capability, multiplies, monkeypatch):
     device = SimpleNamespace() if capability is None else SimpleNamespace(compute_capability=capability)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
@@ -51,7 +54,14 @@ def test_a_resumed_run_keeps_the_precision_that_it_began_with(tmp_path, monkeypa
     monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: False)
     write_json(tmp_path / "config.json", {"precision": "bf16"})
     resumed = RunSettings(out=tmp_path, resume=True)
-    assert with_chosen_precision(resumed).precision == "bf16"
-    assert with_chosen_precision(replace(resumed, resume=False)).precision == "f32"
-    assert with_chosen_precision(replace(resumed, precision="f32")).precision == "f32"
-    assert read_json(tmp_path / "config.json") == {"precision": "bf16"}
+    settings, lines = choose_precision(resumed)
+    assert (settings.precision, lines) == ("bf16", ["precision: bf16, as the run began"])
+    settings, lines = choose_precision(replace(resumed, resume=False))
+    assert (settings.precision, lines) == ("f32", ["precision: f32, because no instructions for bfloat16 were found"])
+    assert choose_precision(replace(resumed, precision="f32"))[1] == []
+
+
+def test_a_precision_that_is_none_is_refused_on_resume(tmp_path):
+    write_json(tmp_path / "config.json", {"precision": "f16"})
+    with pytest.raises(InputError, match=r"config\.json holds the precision 'f16': put back an intact copy"):
+        choose_precision(RunSettings(out=tmp_path, resume=True))
