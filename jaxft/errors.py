@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -106,6 +106,11 @@ def let_interrupts_raise() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def _flush(stream: TextIO | None) -> None:
+    if stream is not None:  # else it was closed before the program began
+        stream.flush()
+
+
 def run_job(job: Callable[[], None]) -> None:
     """Runs `job`; bad input ends it with one line on standard error and status 2, a stop with status 130.
 
@@ -119,8 +124,7 @@ def run_job(job: Callable[[], None]) -> None:
         sys.unraisablehook = _stop_if_interrupted
     try:
         job()
-        if (output := sys.stdout) is not None:  # else it was closed before the program began
-            output.flush()
+        _flush(sys.stdout)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail again
     except InputError as error:
