@@ -135,10 +135,13 @@ def _stacked_stage(
         value_and_grad=partial(stacked_value_and_grad, names=list(order), clip_norm=settings.lm.clip_norm),
         params=stack([stage.params for stage in stages.values()]),
         carry=stack([stage.carry for stage in stages.values()]),
+        carry_axis=1,
         batches=Batches(
             lambda step: stack([one.batch(step) for one in batches]),
             batches[0].steps_per_epoch,
             sum(one.tokens_per_epoch for one in batches),
+            rows=batches[0].rows,
+            axis=1,
         ),
         evaluate=evaluate,
     )

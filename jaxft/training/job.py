@@ -1,7 +1,8 @@
 """What every training job does: reads, records what the run is, trains in its folder, writes the result."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jaxft.files import write_json
 from jaxft.training import plots, summary
 from jaxft.training.comparison import comparison_table
+from jaxft.training.devices import check_batch_sizes, sharing_devices
 from jaxft.training.metrics_log import read_metrics
 from jaxft.training.model_card import write_cards
 from jaxft.training.predictions import Row, errors_page, write_predictions
@@ -16,7 +18,7 @@ from jaxft.training.preview import Plans, preview
 from jaxft.training.process import set_up
 from jaxft.training.run import Run
 from jaxft.training.run_folder import locked, new_run_folder, record_config, run_config
-from jaxft.training.stage import Stage, check_stage
+from jaxft.training.stage import Stage, check_stage, describe_shares
 from jaxft.training.trackers import Sink, open_trackers, require_trackers
 
 if TYPE_CHECKING:
@@ -72,6 +74,8 @@ class Job:
             to a file of their own.
         hint: says, given the settings, what the folder of the run holds and how to go on.
         repeat: what the repeats of a comparison are called.
+        batch_sizes: the rows of each batch by the name of its setting, and the number of microbatches that it is split
+            into, given the settings.
     """
 
     name: str
@@ -79,6 +83,7 @@ class Job:
     train: Callable[[Prepared, Run], dict[str, Any]]
     hint: Callable[[Any], str] = predict_hint
     repeat: str = "run"
+    batch_sizes: Callable[[Any], Mapping[str, tuple[int, int]]] = lambda settings: {}
 
     def run(
         self,
@@ -100,7 +105,11 @@ class Job:
             Stopped: the run was asked to stop; `settings.resume` goes on with it.
         """
         require_trackers(settings.track)
-        with new_run_folder(settings.out, settings.resume) as folder, locked(folder):
+        with (
+            self._sharing_devices(settings),
+            new_run_folder(settings.out, settings.resume) as folder,
+            locked(folder),
+        ):
             started = time.monotonic()
             prepared = self.prepare(settings, data)
             text_row = summary.stage_row("text", time.monotonic() - started, prepared.tokens)
@@ -131,6 +140,13 @@ class Job:
                 self._write_results(folder, prepared, result, predictions, trackers)
         return result
 
+    @contextmanager
+    def _sharing_devices(self, settings: Any) -> Iterator[None]:
+        """Divides batches among the devices that the settings ask for, which have to share them evenly."""
+        with sharing_devices(settings.devices) as count:
+            check_batch_sizes(self.batch_sizes(settings), count)
+            yield
+
     def _write_results(
         self,
         folder: Path,
@@ -155,17 +171,24 @@ class Job:
         set_up()
         require_trackers(settings.track)
         if settings.dry_run:
-            prepared = self.prepare(settings, None)
-            for stage in prepared.stages():
-                check_stage(stage)
-            seconds = None if prepared.estimate is None else prepared.estimate()
-            print(preview(prepared.settings, prepared.lines, prepared.plans, seconds))
+            with self._sharing_devices(settings):
+                print(self._preview(settings))
             return
         result = self.run(settings, on_prepared=lambda prepared: print("\n".join(prepared.lines), flush=True))
         if "comparison" in result:
             print(comparison_table(result["comparison"], self.repeat) + "\n")
         print(summary.summary_table(result))
         print(f"\n{self.hint(settings)}")
+
+    def _preview(self, settings: Any) -> str:
+        """What `--dry-run` prints, of stages that have been checked."""
+        prepared = self.prepare(settings, None)
+        lines = []
+        for stage in prepared.stages():
+            check_stage(stage)
+            lines += describe_shares(stage)
+        seconds = None if prepared.estimate is None else prepared.estimate()
+        return preview(prepared.settings, [*prepared.lines, *lines], prepared.plans, seconds)
 
 
 def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:

@@ -34,6 +34,8 @@ class RunSettings:
     """checkpoints to keep; where the newest is damaged, --resume goes on from the one before"""
     track: tuple[Tracker, ...] = ()
     """also log to these trackers: tensorboard (in the folder of the run), wandb, trackio, mlflow"""
+    devices: Literal["all"] | int = "all"
+    """number of devices that share every batch, or all that there are; batch sizes are those of the whole batch"""
     dry_run: bool = False
     """print the settings, the data and the plan, and train nothing"""
 
@@ -59,7 +61,7 @@ def dev_share(fraction: float | None, texts: int) -> float:
     return DEV_FRACTION if round(DEV_FRACTION * texts) >= MIN_DEV_TEXTS else 0.0
 
 
-NO_EFFECT_ON_RESULT = ("out", "resume", "dry_run", "checkpoint_minutes", "keep_checkpoints", "track")
+NO_EFFECT_ON_RESULT = ("out", "resume", "dry_run", "checkpoint_minutes", "keep_checkpoints", "track", "devices")
 """settings that do not change the result, so that a resumed run may have others"""
 
 FLOAT32_TINY, FLOAT32_MAX = 1.1754944e-38, 3.4028235e38
@@ -79,6 +81,7 @@ RUN_RANGES: dict[str, Range] = {
     "log_every": AT_LEAST_1,
     "checkpoint_minutes": AT_LEAST_0,
     "keep_checkpoints": AT_LEAST_1,
+    "devices": (lambda x: x == "all" or x >= 1, "at least 1, or all"),
 }
 """ranges of `RunSettings`"""
 

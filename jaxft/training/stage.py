@@ -14,13 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from jaxft.errors import InputError
-from jaxft.optim.accumulation import GradFn, LossFn
 from jaxft.optim.averaging import Average
 from jaxft.optim.discriminative import applied_metrics, discriminative, rescale
 from jaxft.optim.phases import Phase, Plan, migrate, phase_schedule
+from jaxft.optim.whole_batch import GradFn, LossFn, value_and_grad
+from jaxft.sharding import current_mesh, mesh_for, mesh_size, place
+from jaxft.training.devices import place_batch, sharded
 from jaxft.training.loop import take_steps
 from jaxft.training.progress import progress_bar, show
 from jaxft.training.run import Run, StageResult
@@ -39,11 +42,26 @@ class Batches:
         batch: makes the batch of step i, counted from the start of the stage.
         steps_per_epoch: batches in an epoch.
         tokens_per_epoch: tokens in an epoch, for reports.
+        rows: rows of a batch, which several devices may share; None for a batch that one device computes.
+        axis: along which the arrays of a batch have its rows; those with fewer axes have none.
+        microbatches: into how many a step splits the batch, in the order of its rows.
     """
 
     batch: Callable[[int], Any]
     steps_per_epoch: int
     tokens_per_epoch: int
+    rows: int | None = None
+    axis: int = 0
+    microbatches: int = 1
+
+    def mesh(self) -> Mesh | None:
+        """The devices that share a batch; None for a single one."""
+        return None if self.rows is None else mesh_for(self.rows, self.microbatches)
+
+    def shares(self) -> dict[str, int]:
+        """How many `devices` share a batch, and the `rows_per_device`; empty where that is not known."""
+        size = mesh_size(self.mesh())
+        return {} if self.rows is None else {"devices": size, "rows_per_device": self.rows // size}
 
 
 @dataclass(frozen=True)
@@ -60,6 +78,7 @@ class Stage:
         clip_norm: the largest norm of the trainable gradients; None for no clip.
         params: parameters to start from.
         carry: what else lives from step to step, to start from.
+        carry_axis: along which the arrays of the carry have the rows of the batch; None where rows share it.
         key: the PRNG key of the stage.
         batches: what to train on.
         evaluate: `evaluate(params, carry)` gives metrics of the held-out split, `loss` among them;
@@ -68,7 +87,8 @@ class Stage:
             every epoch.
         selection: what the evaluations decide.
         average: average of the parameters that is evaluated and returned in place of the raw ones; None for none.
-        value_and_grad: as in `make_train_step`.
+        value_and_grad: as in `make_train_step`; where devices share a batch, of the rows of all, as the functions of
+            `jaxft.optim` are.
         rate_multipliers: (steps,) float, multiplies the rate of each step of the stage besides its schedule; None for
             1 everywhere.
     """
@@ -88,6 +108,7 @@ class Stage:
     selection: Selection = field(default_factory=Selection)
     average: Average | None = None
     value_and_grad: Callable[[LossFn], GradFn] | None = None
+    carry_axis: int | None = None
     rate_multipliers: np.ndarray | None = None
 
     def __post_init__(self) -> None:
@@ -172,12 +193,21 @@ def check_stage(stage: Stage) -> None:
         jax.eval_shape(step, state, batch)
 
 
+def describe_shares(stage: Stage) -> list[str]:
+    """At most one line: how many rows of each batch a device computes, where there are several devices."""
+    shares = stage.batches.shares()
+    if current_mesh() is None or not shares:
+        return []
+    rows = f"{shares['rows_per_device']} of {stage.batches.rows} rows of each batch"
+    return [f"{stage.name}: {rows} on each of {shares['devices']} of {mesh_size(current_mesh())} devices"]
+
+
 class _StageRun:
     """A stage under way: what the checkpoint holds besides the train state, and the progress bar."""
 
     def __init__(self, run: Run, stage: Stage):
         position = run.position(stage.name)
-        self.run, self.stage = run, stage
+        self.run, self.stage, self.mesh = run, stage, stage.batches.mesh()
         self.first_phase: int = position.get("phase", 0)
         self.evaluations: list[dict[str, Any]] = position.get("evaluations", [])
         self.kept: dict[str, Any] = position.get("kept", {})
@@ -189,12 +219,16 @@ class _StageRun:
         tx = stage.transformation(self.first_phase)
         state = TrainState.create(params, tx, key=key, carry=carry, average=stage.average)
         best: Any = _on_host(params, carry) if stage.selection.is_best else ()
-        self.state, self.best = run.restore((state, best)) if position else (state, best)
+        state, self.best = run.restore((state, best)) if position else (state, best)
+        self.state: TrainState = self._placed(state)
 
     def train(self) -> StageResult:
         """Trains every phase that is left, and returns the result."""
         name, steps_done = self.stage.name, int(self.state.step)
         with self.run.deferring_signals(), progress_bar(name, self.total_steps, initial=steps_done) as self.bar:
+            if mesh_size(self.mesh) < mesh_size(current_mesh()):
+                for line in describe_shares(self.stage):
+                    self.bar.write(f"{line}, which cannot share more evenly", file=self.bar.fp)
             for index in range(self.first_phase, len(self.stage.plan)):
                 self._train_phase(index)
                 if self._is_over():
@@ -209,9 +243,8 @@ class _StageRun:
         if index > self.first_phase:
             opt_state: Any = tx.init(self.state.params)
             opt_state = migrate(self.state.opt_state, stage.plan[index - 1], opt_state)
-            self.state = replace(self.state, opt_state=opt_state)
-        train_step = make_train_step(stage.make_loss_fn(phase), tx, stage.average, stage.value_and_grad)
-        step = jax.jit(train_step, donate_argnums=0)
+            self.state = self._placed(replace(self.state, opt_state=opt_state))
+        step = self._step(stage.make_loss_fn(phase), tx)
 
         def on_metrics(number: int, metrics: dict[str, float]) -> None:
             self._report_step(number, metrics, phase, is_first=number == begin)
@@ -225,7 +258,7 @@ class _StageRun:
             self.state = take_steps(
                 self.state,
                 step,
-                stage.batches.batch,
+                self._batch,
                 until,
                 on_metrics=on_metrics,
                 pause=self.run.pausing,
@@ -234,6 +267,29 @@ class _StageRun:
             self._evaluate(until, phase)
             if until % stage.batches.steps_per_epoch == 0 or self._is_over() or self.run.pausing():
                 on_pause(self.state)
+
+    def _placed(self, state: TrainState) -> TrainState:
+        """The state on the devices: the rows of the carry divided among them, everything else whole on each."""
+        carry = place(state.carry, self.mesh, self.stage.carry_axis)
+        return replace(place(replace(state, carry=()), self.mesh), carry=carry)
+
+    def _step(self, loss_fn: LossFn, tx: optax.GradientTransformation) -> Callable[..., Any]:
+        """The jitted train step of a phase."""
+        stage, axis = self.stage, self.stage.batches.axis
+
+        def divided(loss_fn: LossFn) -> GradFn:
+            grad_fn = (stage.value_and_grad or value_and_grad)(loss_fn)
+            return sharded(grad_fn, self.mesh, axis, stage.carry_axis)
+
+        if self.mesh is None:
+            return jax.jit(make_train_step(loss_fn, tx, stage.average, stage.value_and_grad), donate_argnums=0)
+        shardings = jax.tree.map(lambda x: x.sharding, self.state)
+        step = make_train_step(loss_fn, tx, stage.average, divided)
+        return jax.jit(step, donate_argnums=0, out_shardings=(shardings, NamedSharding(self.mesh, PartitionSpec())))
+
+    def _batch(self, number: int) -> Any:
+        batches = self.stage.batches
+        return place_batch(batches.batch(number), self.mesh, batches.axis, batches.microbatches)
 
     def _report_step(self, number: int, metrics: dict[str, float], phase: Phase, is_first: bool) -> None:
         """Moves the bar, logs the metrics now and then, and gives up after too many steps that are not finite."""
@@ -272,7 +328,7 @@ class _StageRun:
         if stage.selection.is_best and (not self.kept or stage.selection.is_best(self.evaluations)):
             self.kept = self.evaluations[-1]
             self.best = _on_host(stage.weights(state), state.carry)
-        self.state = state
+        self.state = self._placed(state)
 
     def _steps_evaluated(self) -> int:
         return self.evaluations[-1]["step"] if self.evaluations else 0
@@ -299,13 +355,17 @@ class _StageRun:
             "tokens_per_s": tokens / seconds,
             "steps": steps,
             "steps_per_epoch": batches.steps_per_epoch,
+            **batches.shares(),
             "evaluations": self.evaluations,
         }
         if skipped := int(applied_metrics(self.state.opt_state)["skipped"]):
             report["skipped_steps"] = skipped
         if self.stage.selection.is_best:
             return StageResult(self.best["params"], self.best["carry"], {**report, "kept": self.kept})
-        return StageResult(self.stage.weights(self.state), self.state.carry, report)
+        params, carry = self.stage.weights(self.state), self.state.carry
+        if self.mesh is None:
+            return StageResult(params, carry, report)
+        return StageResult(**_on_host(params, carry), report=report)  # for whatever devices come next
 
 
 def _on_host(params: Any, carry: Any) -> Mapping[str, Any]:
