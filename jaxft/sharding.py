@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 AXIS = "rows"
 """the mesh axis along which the rows of a batch are divided"""
 
-_mesh: ContextVar[Mesh | None] = ContextVar("mesh", default=None)
+_mesh: "ContextVar[Mesh | None]" = ContextVar("mesh", default=None)
 
 
 @contextmanager

@@ -52,6 +52,7 @@ class LengthBatches:
     pad: int
     padding: Literal["left", "right"] = "left"
     columns: Mapping[str, tuple[np.ndarray, int]] = field(default_factory=dict)
+    _orders: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -67,9 +68,17 @@ class LengthBatches:
         Documents are shuffled, sorted by width and, with padding on the left, which models need not read, also by
         approximate length; then the batches are shuffled. The widest batch comes first, so memory runs out at once or
         never. Lengths are blurred by a tenth where there are few batches and by a fiftieth where there are many: few
-        batches sorted by exact length would hold the same documents in every epoch.
+        batches sorted by exact length would hold the same documents in every epoch. The last epoch's order is kept.
         """
         epoch, index = divmod(step, self.steps_per_epoch)
+        if (order := self._orders.get((seed, epoch))) is None:
+            order = self._order(seed, epoch)
+            self._orders.clear()
+            self._orders[seed, epoch] = order
+        return self._assemble(order[index])
+
+    def _order(self, seed: int, epoch: int) -> np.ndarray:
+        """The documents of every batch of an epoch, (steps_per_epoch, B)."""
         rng = np.random.default_rng([seed, epoch])
         size = min(self.batch_size, len(self.documents))
         chosen = rng.permutation(self.documents)[: size * self.steps_per_epoch]
@@ -80,8 +89,7 @@ class LengthBatches:
             else np.zeros(len(chosen))
         )
         chosen = chosen[np.lexsort((blurred_lengths, self._width_index(chosen)))].reshape(-1, size)
-        order = np.append(rng.permutation(len(chosen) - 1), len(chosen) - 1)[::-1]
-        return self._assemble(chosen[order[index]])
+        return chosen[np.append(rng.permutation(len(chosen) - 1), len(chosen) - 1)[::-1]]
 
     def evaluation_batches(self) -> list[np.ndarray]:
         """Positions in `documents`, batch by batch, longest first; together every position exactly once."""

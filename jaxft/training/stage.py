@@ -129,6 +129,15 @@ class Stage:
             schedule = _multiplied(schedule, jnp.asarray(self.rate_multipliers[begin:end], jnp.float32))
         return discriminative(self.optimizer, self.labels, phase.rates, schedule, self.clip_norm)
 
+    def train_step(self, index: int) -> Callable[[TrainState, Any], tuple[TrainState, Mapping[str, jax.Array]]]:
+        """The train step of a phase, whose devices each compute the gradient of their rows."""
+        mesh, axis = self.batches.mesh(), self.batches.axis
+
+        def shared(loss_fn: LossFn) -> GradFn:
+            return sharded((self.value_and_grad or value_and_grad)(loss_fn), mesh, axis, self.carry_axis)
+
+        return make_train_step(self.make_loss_fn(self.plan[index]), self.transformation(index), self.average, shared)
+
     def weights(self, state: TrainState) -> Any:
         """The parameters to evaluate and to return: the average where there is one."""
         return state.params if self.average is None else self.average.value(state.average)
@@ -180,7 +189,7 @@ def check_stage(stage: Stage) -> None:
         ValueError, TypeError, InputError: what the first step of a run would raise.
     """
     batch = stage.batches.batch(0)
-    for index, phase in enumerate(stage.plan):
+    for index in range(len(stage.plan)):
         tx = stage.transformation(index)
         create = partial(TrainState.create, tx=tx, average=stage.average)
         state = jax.eval_shape(
@@ -189,8 +198,7 @@ def check_stage(stage: Stage) -> None:
             stage.carry,
             stage.key,
         )
-        step = make_train_step(stage.make_loss_fn(phase), tx, stage.average, stage.value_and_grad)
-        jax.eval_shape(step, state, batch)
+        jax.eval_shape(stage.train_step(index), state, batch)
 
 
 def describe_shares(stage: Stage) -> list[str]:
@@ -244,7 +252,7 @@ class _StageRun:
             opt_state: Any = tx.init(self.state.params)
             opt_state = migrate(self.state.opt_state, stage.plan[index - 1], opt_state)
             self.state = self._placed(replace(self.state, opt_state=opt_state))
-        step = self._step(stage.make_loss_fn(phase), tx)
+        step = self._jitted(stage.train_step(index))
 
         def on_metrics(number: int, metrics: dict[str, float]) -> None:
             self._report_step(number, metrics, phase, is_first=number == begin)
@@ -273,18 +281,10 @@ class _StageRun:
         carry = place(state.carry, self.mesh, self.stage.carry_axis)
         return replace(place(replace(state, carry=()), self.mesh), carry=carry)
 
-    def _step(self, loss_fn: LossFn, tx: optax.GradientTransformation) -> Callable[..., Any]:
-        """The jitted train step of a phase."""
-        stage, axis = self.stage, self.stage.batches.axis
-
-        def divided(loss_fn: LossFn) -> GradFn:
-            grad_fn = (stage.value_and_grad or value_and_grad)(loss_fn)
-            return sharded(grad_fn, self.mesh, axis, stage.carry_axis)
-
+    def _jitted(self, step: Callable[..., Any]) -> Callable[..., Any]:
         if self.mesh is None:
-            return jax.jit(make_train_step(loss_fn, tx, stage.average, stage.value_and_grad), donate_argnums=0)
+            return jax.jit(step, donate_argnums=0)
         shardings = jax.tree.map(lambda x: x.sharding, self.state)
-        step = make_train_step(loss_fn, tx, stage.average, divided)
         return jax.jit(step, donate_argnums=0, out_shardings=(shardings, NamedSharding(self.mesh, PartitionSpec())))
 
     def _batch(self, number: int) -> Any:

@@ -66,6 +66,16 @@ def test_batches_hold_texts_of_like_length_and_other_texts_in_every_epoch(docume
     assert np.mean(again) < together
 
 
+def test_the_order_of_an_epoch_is_made_once(monkeypatch):
+    made = []
+    monkeypatch.setattr(np, "lexsort", lambda keys, sort=np.lexsort: made.append(1) or sort(keys))
+    batches = length_batches([1, 2, 3, 4, 5, 6, 7, 12])
+    epoch = [batches.training_batch(step, seed=0)["labels"].tolist() for step in range(4)]
+    assert len(made) == 2  # of two batches each
+    fresh = [length_batches([1, 2, 3, 4, 5, 6, 7, 12]).training_batch(step, seed=0) for step in range(4)]
+    assert epoch == [batch["labels"].tolist() for batch in fresh]
+
+
 def test_no_length_is_left_out_of_training_for_good():
     batches = length_batches([1, 2, 3, 4, 5, 6, 7, 12])
     seen = set()
