@@ -18,12 +18,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 AXIS = "rows"
 """the mesh axis along which the rows of a batch are divided"""
 
-_mesh: "ContextVar[Mesh | None]" = ContextVar("mesh", default=None)
+_mesh: ContextVar[Mesh | None] = ContextVar("mesh", default=None)
 
 
 @contextmanager
-def on_devices(devices: Sequence[jax.Device]) -> Iterator[None]:
-    """Divides batches among these devices in the `with` block; with a single one, nothing is divided.
+def on_devices(devices: Sequence[Any]) -> Iterator[None]:
+    """Divides batches among these devices of JAX in the `with` block; with a single one, nothing is divided.
 
     Examples:
         >>> with on_devices(jax.devices()[:1]):

@@ -23,8 +23,8 @@ from tests.finetune.toy import review, table
 from tests.ner.toy import write_parts
 
 BOUND = 1e-5
-"""largest difference of 999 in 1,000 parameters, most of which are around 0.1; that of the others is ten times as large:
-Adam divides a gradient by its size, which makes a part of a step of the rounding of one that is almost 0"""
+"""largest difference of 999 in 1,000 parameters, most of which are around 0.1, and a tenth of that of the others: Adam
+divides a gradient by its size, which makes a part of a step of the rounding of one that is almost 0"""
 LANGUAGE_MODEL = "--lm.epochs 1 --lm.batch-size 8 --lm.bptt 8 --model.num-layers 2".split()  # noqa: SIM905
 LANGUAGE_MODEL += ["--lm.drop-mult", "1"]
 CLASSIFIER = "--no-baseline --classifier.epochs 1 --classifier.phase-epochs 1 --classifier.phase-steps 0".split()  # noqa: SIM905
