@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxft.errors import InputError
+
 AXIS = "rows"
 """the mesh axis along which the rows of a batch are divided"""
 
@@ -51,14 +53,22 @@ def mesh_for(rows: int, microbatches: int = 1) -> Mesh | None:
     """The devices that share so many rows: as many of those of `current_mesh` as share every microbatch evenly.
 
     A batch has fewer rows than its setting says where there are few texts.
+
+    Raises:
+        InputError: there are more processes than share the rows evenly.
     """
     mesh = current_mesh()
     if mesh is None:
         return None
-    count = next(n for n in range(mesh.size, 0, -1) if rows % (n * microbatches) == 0 or n == 1)
+    processes = jax.process_count()  # each of which keeps a device at least
+    counts = range(mesh.size, 0, -processes)
+    count = next((n for n in counts if rows % (n * microbatches) == 0 or n == 1), 0)
+    if not count:
+        raise InputError(f"a batch of {rows} rows cannot be shared evenly by {processes} processes: start fewer")
     if count == mesh.size:
         return mesh
-    return None if count == 1 else Mesh(mesh.devices[:count], (AXIS,))
+    chosen = mesh.devices.reshape(processes, -1)[:, : count // processes].reshape(-1)
+    return None if count == 1 else Mesh(chosen, (AXIS,))
 
 
 def shards() -> int:
@@ -98,7 +108,24 @@ def place(tree: Any, mesh: Mesh | None, axis: int | None = None) -> Any:
     """The arrays on the devices of a mesh, divided along `axis`, or whole on each; without a mesh, as they are."""
     if mesh is None:
         return tree
-    return jax.tree.map(lambda x: jax.device_put(x, NamedSharding(mesh, row_spec(x, axis))), tree)
+    return jax.tree.map(lambda x: _placed(x, NamedSharding(mesh, row_spec(x, axis))), tree)
+
+
+def _placed(x: Any, sharding: NamedSharding) -> jax.Array:
+    if sharding.is_fully_addressable or (isinstance(x, jax.Array) and not x.is_fully_addressable):
+        return jax.device_put(x, sharding)
+    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_placed(jax.random.key_data(x), sharding), impl=jax.random.key_impl(x))
+    whole = np.asarray(x)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+
+def gathered(tree: Any) -> Any:
+    """The arrays whole in every process; all processes have to ask for them."""
+    meshes = {x.sharding.mesh for x in jax.tree.leaves(tree) if isinstance(x, jax.Array) and not x.is_fully_addressable}
+    if not meshes:
+        return tree
+    return jax.jit(lambda tree: tree, out_shardings=NamedSharding(meshes.pop(), PartitionSpec()))(tree)
 
 
 def replicated(tree: Any) -> Any:
@@ -124,7 +151,10 @@ def by_rows(function: Callable[..., Any], row_arguments: int = 1, rows: int | No
     if mesh is None:
         return jax.jit(function)
 
-    @jax.jit
+    # Every process needs the results of all rows.
+    shardings = {} if jax.process_count() == 1 else {"out_shardings": NamedSharding(mesh, PartitionSpec())}
+
+    @partial(jax.jit, **shardings)
     def on_shards(whole: tuple[Any, ...], rows: tuple[Any, ...]) -> Any:
         specs = jax.tree.map(partial(row_spec, axis=0), rows)
         mapped = jax.shard_map(

@@ -59,8 +59,8 @@ class LengthBatches:
         """The number of training batches in an epoch; it leaves out the rest of the documents, others in each epoch."""
         return max(1, len(self.documents) // self.batch_size)
 
-    def training_batch(self, step: int, seed: int) -> Batch:
-        """Batch `step`, counted from the first epoch.
+    def training_batch(self, step: int, seed: int, rows: np.ndarray | None = None) -> Batch:
+        """Batch `step`, counted from the first epoch, or some of its rows.
 
         It holds `tokens` (B, T), `lengths` (B,), `labels` (B, ...) and each of `columns` (B, T), all int32 but for
         labels of another dtype.
@@ -75,7 +75,7 @@ class LengthBatches:
             order = self._order(seed, epoch)
             self._orders.clear()
             self._orders[seed, epoch] = order
-        return self._assemble(order[index])
+        return self._assemble(order[index], rows)
 
     def _order(self, seed: int, epoch: int) -> np.ndarray:
         """The documents of every batch of an epoch, (steps_per_epoch, B)."""
@@ -149,9 +149,11 @@ class LengthBatches:
     def _width_index(self, documents: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.widths, self._lengths(documents))
 
-    def _assemble(self, documents: np.ndarray) -> Batch:
+    def _assemble(self, documents: np.ndarray, rows: np.ndarray | None = None) -> Batch:
         lengths = self._lengths(documents)
-        width = self.widths[int(np.searchsorted(self.widths, lengths.max()))]
+        width = self.widths[int(np.searchsorted(self.widths, lengths.max()))]  # that of all rows
+        if rows is not None:
+            documents, lengths = documents[rows], lengths[rows]
         batch = {"lengths": lengths.astype(np.int32), "labels": self.labels[documents]}
         for name, (flat, fill) in {"tokens": (self.ids, self.pad), **self.columns}.items():
             batch[name] = np.full((len(documents), width), fill, np.int32)

@@ -140,6 +140,7 @@ def _stacked_stage(
             lambda step: stack([one.batch(step) for one in batches]),
             batches[0].steps_per_epoch,
             sum(one.tokens_per_epoch for one in batches),
+            part=lambda step, rows: stack([one.part(step, rows) for one in batches if one.part]),
             rows=batches[0].rows,
             axis=1,
         ),

@@ -147,6 +147,7 @@ def lm_stage(texts: Texts, settings: LanguageModelSettings, params: Any, directi
             stream.batch,
             stream.steps_per_epoch,
             tokens_per_epoch=int(stream.window_lengths(0).sum()) * stage.batch_size,
+            part=stream.batch,
             rows=stage.batch_size,
         ),
         evaluate=lambda params, carry: evaluate(params),

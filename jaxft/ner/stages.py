@@ -95,6 +95,7 @@ def tagger_stage(inputs: Inputs, settings: Settings, name: str = "train", seed: 
             lambda step: batches.training_batch(step, seed),
             batches.steps_per_epoch,
             tokens_per_epoch=tokens_per_step * min(train.batch_size, count),
+            part=lambda step, rows: batches.training_batch(step, seed, rows),
             rows=min(train.batch_size, count),
         ),
         evaluate=_evaluation(inputs, train.eval_batch_size),

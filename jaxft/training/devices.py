@@ -10,12 +10,15 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxft.errors import InputError
 from jaxft.optim.whole_batch import GradFn
 from jaxft.sharding import on_devices, place, row_spec
 from jaxft.training.settings import flag
+
+WISHES = "wish/"
+"""what the names of the metrics begin with that tell the wishes of all processes"""
 
 
 @contextmanager
@@ -25,10 +28,16 @@ def sharing_devices(wanted: int | Literal["all"]) -> Iterator[int]:
     Raises:
         InputError: there are fewer devices.
     """
-    devices = jax.devices()
+    devices, processes = jax.devices(), jax.process_count()
     if wanted != "all" and wanted > len(devices):
         raise InputError(f"--devices {wanted} is more than there are: give at most {len(devices)}, or all")
-    chosen = devices if wanted == "all" else devices[:wanted]
+    if wanted != "all" and wanted % processes:
+        raise InputError(
+            f"--devices {wanted} cannot be shared evenly by {processes} processes: give a multiple, or all"
+        )
+    chosen = devices
+    if wanted != "all":  # as many of each process
+        chosen = np.array(devices).reshape(processes, -1)[:, : wanted // processes].reshape(-1).tolist()
     with on_devices(chosen):
         yield len(chosen)
 
@@ -99,12 +108,40 @@ def sharded(value_and_grad: GradFn, mesh: Mesh | None, batch_axis: int, carry_ax
 
 def place_batch(batch: Any, mesh: Mesh | None, axis: int = 0, microbatches: int = 1) -> Any:
     """The batch on the devices, each with its share of the rows of every microbatch; without a mesh, as it is."""
-    if mesh is None:
-        return batch
+    if mesh is None or microbatches == 1:
+        return place(batch, mesh, axis)
 
     def ordered(x: Any) -> Any:
-        if microbatches == 1 or np.ndim(x) <= axis:
-            return x
-        return np.take(x, row_order(np.shape(x)[axis], mesh.size, microbatches), axis)
+        rows = np.ndim(x) > axis
+        return np.take(x, row_order(np.shape(x)[axis], mesh.size, microbatches), axis) if rows else x
 
     return place(jax.tree.map(ordered, batch), mesh, axis)
+
+
+def rows_of_process(rows: int, mesh: Mesh, microbatches: int = 1) -> np.ndarray:
+    """The rows of a batch that the devices of this process get, in their order."""
+    own = [device.process_index == jax.process_index() for device in mesh.devices]
+    return row_order(rows, mesh.size, microbatches).reshape(mesh.size, -1)[own].reshape(-1)
+
+
+def place_part(part: Any, mesh: Mesh, axis: int = 0) -> Any:
+    """A batch on the devices of all processes, from the rows of each; what has no rows is the same in all of them."""
+
+    def placed(x: Any) -> jax.Array:
+        return jax.make_array_from_process_local_data(NamedSharding(mesh, row_spec(x, axis)), np.asarray(x))
+
+    return jax.tree.map(placed, part)
+
+
+def with_wishes(step: Callable[..., Any]) -> Callable[..., Any]:
+    """The step of several processes, each of which hands in its wishes, (devices, N) in all, with its batch.
+
+    The metrics have those of any process as `WISHES`, so that all of them do the same after the same step.
+    """
+
+    def step_with_wishes(state: Any, batch_and_wishes: tuple[Any, jax.Array]) -> Any:
+        batch, wishes = batch_and_wishes
+        state, metrics = step(state, batch)
+        return state, {**metrics, **{f"{WISHES}{i}": wishes[:, i].max() for i in range(wishes.shape[1])}}
+
+    return step_with_wishes

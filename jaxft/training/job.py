@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxft.files import write_json
+from jaxft.files import to_json, write_json
 from jaxft.training import plots, summary
 from jaxft.training.comparison import comparison_table
 from jaxft.training.devices import check_batch_sizes, sharing_devices
@@ -16,6 +16,15 @@ from jaxft.training.model_card import write_cards
 from jaxft.training.predictions import Row, errors_page, write_predictions
 from jaxft.training.preview import Plans, preview
 from jaxft.training.process import set_up
+from jaxft.training.processes import (
+    connect,
+    ending_together,
+    first_then_others,
+    is_first,
+    own_folder,
+    require_same,
+    share_files,
+)
 from jaxft.training.run import Run
 from jaxft.training.run_folder import locked, new_run_folder, record_config, run_config
 from jaxft.training.stage import Stage, check_stage, describe_shares
@@ -52,6 +61,16 @@ class Prepared:
     files: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
     estimate: Callable[[], Mapping[str, float]] | None = None
     stages: Callable[[], Iterable[Stage]] = tuple
+
+
+SHARED_FILES = ("*.safetensors", "*.json", "metrics.jsonl", "vocab*", "merges*", "*.model", "*.txt")
+"""what the processes of a resumed run need of its folder"""
+
+
+def say_lines(prepared: Prepared) -> None:
+    """Prints what a run says before training, in the first process."""
+    if is_first():
+        print("\n".join(prepared.lines), flush=True)
 
 
 def predict_hint(settings: Any) -> str:
@@ -110,11 +129,13 @@ class Job:
             new_run_folder(settings.out, settings.resume) as folder,
             locked(folder),
         ):
+            share_files(folder, SHARED_FILES)
             started = time.monotonic()
-            prepared = self.prepare(settings, data)
+            prepared = first_then_others(lambda: self.prepare(settings, data))
             text_row = summary.stage_row("text", time.monotonic() - started, prepared.tokens)
             config = run_config(prepared.settings, prepared.fingerprints)
-            trackers = open_trackers(settings.track, folder, config)
+            require_same(to_json(config))
+            trackers = open_trackers(settings.track, folder, config) if is_first() else ()
             record_config(folder, settings.resume, config)
             for name, write in prepared.files.items():  # also on resume, where one may be damaged
                 write(folder / name)
@@ -137,7 +158,8 @@ class Job:
                     "config": config,
                 }
                 on_predictions(predictions)
-                self._write_results(folder, prepared, result, predictions, trackers)
+                if is_first():
+                    self._write_results(folder, prepared, result, predictions, trackers)
         return result
 
     @contextmanager
@@ -170,11 +192,19 @@ class Job:
         """Trains and prints the summary, or with `--dry-run` prints what the job would do."""
         set_up()
         require_trackers(settings.track)
+        connect(settings)
+        with ending_together(), own_folder(settings.out) as folder:
+            self._run_command(replace(settings, out=folder, resume=settings.resume and is_first()))
+
+    def _run_command(self, settings: Any) -> None:
         if settings.dry_run:
             with self._sharing_devices(settings):
-                print(self._preview(settings))
+                text = first_then_others(lambda: self._preview(settings))
+            print(text if is_first() else "", end="\n" if is_first() else "")
             return
-        result = self.run(settings, on_prepared=lambda prepared: print("\n".join(prepared.lines), flush=True))
+        result = self.run(settings, on_prepared=say_lines)
+        if not is_first():
+            return
         if "comparison" in result:
             print(comparison_table(result["comparison"], self.repeat) + "\n")
         print(summary.summary_table(result))

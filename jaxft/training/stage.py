@@ -22,9 +22,10 @@ from jaxft.optim.averaging import Average
 from jaxft.optim.discriminative import applied_metrics, discriminative, rescale
 from jaxft.optim.phases import Phase, Plan, migrate, phase_schedule
 from jaxft.optim.whole_batch import GradFn, LossFn, value_and_grad
-from jaxft.sharding import current_mesh, mesh_for, mesh_size, place
-from jaxft.training.devices import place_batch, sharded
+from jaxft.sharding import current_mesh, gathered, mesh_for, mesh_size, place
+from jaxft.training.devices import WISHES, place_batch, place_part, rows_of_process, sharded, with_wishes
 from jaxft.training.loop import take_steps
+from jaxft.training.processes import from_first
 from jaxft.training.progress import progress_bar, show
 from jaxft.training.run import Run, StageResult
 from jaxft.training.selection import Selection
@@ -42,6 +43,8 @@ class Batches:
         batch: makes the batch of step i, counted from the start of the stage.
         steps_per_epoch: batches in an epoch.
         tokens_per_epoch: tokens in an epoch, for reports.
+        part: makes some rows of the batch of a step, given their numbers, for processes that share it; None takes
+            them from the whole batch.
         rows: rows of a batch, which several devices may share; None for a batch that one device computes.
         axis: along which the arrays of a batch have its rows; those with fewer axes have none.
         microbatches: into how many a step splits the batch, in the order of its rows.
@@ -50,6 +53,7 @@ class Batches:
     batch: Callable[[int], Any]
     steps_per_epoch: int
     tokens_per_epoch: int
+    part: Callable[[int, np.ndarray], Any] | None = None
     rows: int | None = None
     axis: int = 0
     microbatches: int = 1
@@ -57,6 +61,16 @@ class Batches:
     def mesh(self) -> Mesh | None:
         """The devices that share a batch; None for a single one."""
         return None if self.rows is None else mesh_for(self.rows, self.microbatches)
+
+    def placed(self, step: int, mesh: Mesh | None) -> Any:
+        """The batch of a step on the devices of a mesh; a process makes the rows of its own devices."""
+        if mesh is None or jax.process_count() == 1 or self.rows is None:
+            return place_batch(self.batch(step), mesh, self.axis, self.microbatches)
+        own = rows_of_process(self.rows, mesh, self.microbatches)
+        if self.part is not None:
+            return place_part(self.part(step, own), mesh, self.axis)
+        taken = jax.tree.map(lambda x: np.take(x, own, self.axis) if np.ndim(x) > self.axis else x, self.batch(step))
+        return place_part(taken, mesh, self.axis)
 
     def shares(self) -> dict[str, int]:
         """How many `devices` share a batch, and the `rows_per_device`; empty where that is not known."""
@@ -223,7 +237,8 @@ class _StageRun:
         self.total_steps = stage.phase_ends[-1]
         self.skipped_in_a_row = 0
         # copies: the first step is given this memory, and the caller may go on using its own
-        params, carry, key = jax.tree.map(lambda x: jnp.array(x, copy=True), (stage.params, stage.carry, stage.key))
+        params, carry = from_first((stage.params, stage.carry))
+        params, carry, key = jax.tree.map(lambda x: jnp.array(x, copy=True), (params, carry, stage.key))
         tx = stage.transformation(self.first_phase)
         state = TrainState.create(params, tx, key=key, carry=carry, average=stage.average)
         best: Any = _on_host(params, carry) if stage.selection.is_best else ()
@@ -284,15 +299,22 @@ class _StageRun:
     def _jitted(self, step: Callable[..., Any]) -> Callable[..., Any]:
         if self.mesh is None:
             return jax.jit(step, donate_argnums=0)
+        if jax.process_count() > 1:
+            step = with_wishes(step)
         shardings = jax.tree.map(lambda x: x.sharding, self.state)
         return jax.jit(step, donate_argnums=0, out_shardings=(shardings, NamedSharding(self.mesh, PartitionSpec())))
 
     def _batch(self, number: int) -> Any:
-        batches = self.stage.batches
-        return place_batch(batches.batch(number), self.mesh, batches.axis, batches.microbatches)
+        batch = self.stage.batches.placed(number, self.mesh)
+        if self.mesh is None or jax.process_count() == 1:
+            return batch
+        own = np.array([self.run.wishes()] * len(self.mesh.local_devices))
+        return batch, place_part(own, self.mesh)
 
     def _report_step(self, number: int, metrics: dict[str, float], phase: Phase, is_first: bool) -> None:
         """Moves the bar, logs the metrics now and then, and gives up after too many steps that are not finite."""
+        if wishes := [bool(metrics.pop(name)) for name in sorted(metrics) if name.startswith(WISHES)]:
+            self.run.agree(*wishes)
         self.bar.update()
         self.skipped_in_a_row = 0 if math.isfinite(metrics["loss"]) else self.skipped_in_a_row + 1
         most = min(MAX_SKIPPED_STEPS, self.total_steps)
@@ -344,7 +366,7 @@ class _StageRun:
 
     def _save(self, state: TrainState, index: int) -> None:
         progress = {"evaluations": self.evaluations, "kept": self.kept, "seconds": self._seconds()}
-        self.run.save((state, self.best), {"stage": self.stage.name, "phase": index, **progress})
+        self.run.save((gathered(state), self.best), {"stage": self.stage.name, "phase": index, **progress})
 
     def _result(self) -> StageResult:
         batches, seconds, steps = self.stage.batches, self._seconds(), self._steps_evaluated()
@@ -370,7 +392,7 @@ class _StageRun:
 
 def _on_host(params: Any, carry: Any) -> Mapping[str, Any]:
     """Copies in NumPy arrays: the next step is given the memory of the originals."""
-    return jax.tree.map(np.array, {"params": params, "carry": carry})
+    return jax.tree.map(np.array, gathered({"params": params, "carry": carry}))
 
 
 def _steps_per_second(bar: tqdm) -> float:

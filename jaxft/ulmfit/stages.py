@@ -174,6 +174,7 @@ def _classifier_stage(
             lambda step: batches.training_batch(step, settings.seed),
             batches.steps_per_epoch,
             tokens_per_epoch=words,
+            part=lambda step, rows: batches.training_batch(step, settings.seed, rows),
             rows=min(stage.batch_size, len(texts.train)),
         ),
         evaluate=_evaluation(read, settings, graphdef) if len(texts.dev) else None,
