@@ -21,14 +21,17 @@ import numpy as np
 from jax.errors import JaxRuntimeError
 from jax.experimental import multihost_utils
 
-from jaxft.errors import OUT_OF_MEMORY, InputError, Stopped, one_line, reason_of
+from jaxft.errors import InputError, Stopped, one_line, reason_of
 from jaxft.training.settings import RunSettings
 
 HEARTBEAT_SECONDS = 30
 """seconds without a sign of life after which JAX ends the other processes"""
 SHUTDOWN_SECONDS = 24 * 3600
 """how long a process that is done waits for the others, the first of which writes the results"""
+LOST = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "coordination")
+"""words in the errors of XLA where another process has gone"""
 ENDED = "jaxft/ended"
+"""the name under which a process that fails says why"""
 CHUNK = 1 << 26
 """bytes that are sent to the other processes at once"""
 _ending = threading.Event()
@@ -93,15 +96,19 @@ def ending_together() -> Iterator[None]:
     except Stopped:  # which they all are at once
         raise
     except BaseException as error:
-        if jax.distributed.is_initialized():
-            lost = isinstance(error, JaxRuntimeError) and OUT_OF_MEMORY not in str(error)
-            reason = reason_of(error) if isinstance(error, Exception) else ""
-            _tell_others(str(error) if isinstance(error, InputError) else reason or type(error).__name__)
-            if lost:
-                raise InputError(
-                    f"another process has ended, or cannot be reached ({reason}): look at what it says, and start all "
-                    "processes again with --resume"
-                ) from error
+        if not jax.distributed.is_initialized():
+            raise
+        lost = isinstance(error, JaxRuntimeError | ValueError) and any(word in str(error) for word in LOST)
+        reason = reason_of(error) if isinstance(error, Exception) else ""
+        sentence = str(error) if isinstance(error, InputError) else reason or type(error).__name__
+        if lost:
+            sentence = _said_by_another() or (
+                f"another process has ended, or cannot be reached ({reason}): look at what it says, and start all of "
+                "them again with --resume"
+            )
+        _tell_others(sentence, status=2 if lost or isinstance(error, InputError | OSError | MemoryError) else 1)
+        if lost:
+            raise InputError(sentence) from error
         raise
 
 
@@ -206,16 +213,23 @@ def _value(key: str) -> str | None:
         raise
 
 
-def _tell_others(sentence: str) -> None:
+def _said_by_another() -> str | None:
+    """The sentence with which another process has just ended, if it has said one."""
+    with suppress(JaxRuntimeError):
+        return _client().blocking_key_value_get(ENDED, 2_000)
+    return None
+
+
+def _tell_others(sentence: str, status: int) -> None:
     """Ends the other processes with a sentence, and this one without waiting for them once Python is done."""
     _ending.set()
-    status = 2 if isinstance(sys.exc_info()[1], InputError | JaxRuntimeError | OSError | MemoryError) else 1
     atexit.register(_leave, status)
-    with suppress(JaxRuntimeError):
+    with suppress(JaxRuntimeError):  # another process may have told it before
         _client().key_value_set(ENDED, f"process {jax.process_index()} has ended: {one_line(sentence)}")
-        if is_first():  # where the coordinator is, which the others have to hear before it goes
-            for number in range(1, jax.process_count()):
-                _client().blocking_key_value_get(f"jaxft/heard/{number}", 5_000)
+    if is_first():  # where the coordinator is, which the others have to hear before it goes
+        for number in range(1, jax.process_count()):
+            with suppress(JaxRuntimeError):
+                _client().blocking_key_value_get(f"jaxft/heard/{number}", 3_000)
 
 
 def _end_with_others() -> None:
