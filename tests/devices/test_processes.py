@@ -16,9 +16,9 @@ from safetensors.numpy import load_file
 
 from tests.devices.virtual import ROOT, command, environment
 
-pytestmark = pytest.mark.slow
 SIZES = "--lm.batch-size 8 --lm.bptt 20 --model.num-layers 2 --model.embedding-size 16 --model.hidden-size 24"
 FLAGS = [*SIZES.split(), "--lm.epochs", "1", "--log-every", "1"]
+MAIN = "from jaxft.errors import run_job\nfrom jaxft.pretrain.__main__ import main\nrun_job(main)"
 LIMIT = 120
 """seconds after which a process counts as hanging"""
 
@@ -38,7 +38,7 @@ def start(out: Path, *flags: Sequence[str], code: str = "") -> list[subprocess.P
         port = free.getsockname()[1]
     started = []
     for number, own in enumerate(flags):
-        program = f"{code if number else ''}\nfrom jaxft.errors import run_job\nfrom jaxft.pretrain.__main__ import main\nrun_job(main)"
+        program = f"{code if number else ''}\n{MAIN}"
         where = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(len(flags))}
         env = environment(1, optimized=True) | where | {"JAX_PROCESS_ID": str(number)}
         run = [sys.executable, "-c", program, *FLAGS, *own, "--out", str(out)]
@@ -84,11 +84,13 @@ def whole(text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_bits_of_two_devices(whole, text, tmp_path):
     command("pretrain", *FLAGS, "--text", text, "--out", str(tmp_path / "run"), devices=2, optimized=True)
     assert_same_bits(whole, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_both_and_they_go_on_together(whole, text, tmp_path):
     out, flags = tmp_path / "run", ["--text", text]
     processes = start(out, flags, flags)
@@ -110,8 +112,10 @@ def test_a_signal_to_one_process_stops_both_and_they_go_on_together(whole, text,
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--text", "no.txt"], "no.txt"),
-        (["--seed", "5"], "the processes differ in seed: start them with the same flags and data"),
+        pytest.param(["--text", "no.txt"], "no.txt", marks=pytest.mark.exhaustive),
+        pytest.param(
+            ["--seed", "5"], "the processes differ in seed: start them with the same flags", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_bad_input_of_one_process_ends_both_with_its_sentence(flags, sentence, text, tmp_path):
@@ -122,6 +126,7 @@ def test_bad_input_of_one_process_ends_both_with_its_sentence(flags, sentence, t
     assert f"process 1 has ended: {ended[1][1].splitlines()[-1].removeprefix('jaxft: ')}" in ended[0][1]
 
 
+@pytest.mark.exhaustive
 def test_a_fault_in_one_process_ends_both(text, tmp_path):
     code = "import jaxft.training.run as run\ndef fail(*_, **__): raise RuntimeError('broken')\nrun.Run.write = fail"
     ended = end(start(tmp_path / "run", ["--text", text], ["--text", text], code=code))
@@ -133,7 +138,9 @@ def kill(process: subprocess.Popen[str]) -> None:
     os.kill(process.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize(
+    "number", [pytest.param(0, marks=pytest.mark.exhaustive), pytest.param(1, marks=pytest.mark.slow)]
+)
 def test_a_process_that_is_killed_ends_the_other(number, text, tmp_path):
     out = tmp_path / "run"
     processes = start(out, ["--text", text], ["--text", text])
