@@ -122,10 +122,10 @@ def _placed(x: Any, sharding: NamedSharding) -> jax.Array:
 
 def gathered(tree: Any) -> Any:
     """The arrays whole in every process; all processes have to ask for them."""
-    meshes = {x.sharding.mesh for x in jax.tree.leaves(tree) if isinstance(x, jax.Array) and not x.is_fully_addressable}
-    if not meshes:
-        return tree
-    return jax.jit(lambda tree: tree, out_shardings=NamedSharding(meshes.pop(), PartitionSpec()))(tree)
+    for x in jax.tree.leaves(tree):
+        if isinstance(x, jax.Array) and not x.is_fully_addressable and isinstance(x.sharding, NamedSharding):
+            return jax.jit(lambda tree: tree, out_shardings=NamedSharding(x.sharding.mesh, PartitionSpec()))(tree)
+    return tree
 
 
 def replicated(tree: Any) -> Any:

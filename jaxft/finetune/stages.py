@@ -30,13 +30,14 @@ from jaxft.optim.groups import decay_mask, label_params
 from jaxft.optim.phases import Phase, Plan
 from jaxft.optim.whole_batch import LossFn
 from jaxft.sharding import by_rows, replicated
+from jaxft.training.batches import Batches
 from jaxft.training.class_weights import class_weights
 from jaxft.training.linear_head import FOLDS, PROBE_TEXTS, solve_head
 from jaxft.training.run import Run, StageResult
 from jaxft.training.scores import best_thresholds
 from jaxft.training.selection import Selection, best_score, evaluate_every, out_of_patience
 from jaxft.training.settings import MIN_DEV_TEXTS
-from jaxft.training.stage import Batches, Stage, run_stage
+from jaxft.training.stage import Stage, run_stage
 
 EMA_DECAY = 0.98
 """decay of the average that is kept where the dev texts are too few to choose weights by"""

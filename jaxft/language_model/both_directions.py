@@ -22,8 +22,9 @@ from jaxft.language_model.stage import (
     stage_name,
 )
 from jaxft.optim.stacked_models import stack, stacked_value_and_grad, unstack
+from jaxft.training.batches import Batches
 from jaxft.training.run import Run, StageResult
-from jaxft.training.stage import Batches, Stage, run_stage
+from jaxft.training.stage import Stage, run_stage
 
 BOTH = stage_name(LANGUAGE_MODEL, "both")
 """the stage of two language models in one program"""

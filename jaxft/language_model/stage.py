@@ -32,8 +32,9 @@ from jaxft.optim import averaging, unfreezing
 from jaxft.optim.groups import decay_mask, label_params
 from jaxft.optim.phases import Phase
 from jaxft.sharding import by_rows
+from jaxft.training.batches import Batches
 from jaxft.training.run import Run, StageResult
-from jaxft.training.stage import Batches, Stage, run_stage
+from jaxft.training.stage import Stage, run_stage
 from jaxft.training.train_step import make_eval_step
 
 LANGUAGE_MODEL = "language_model"

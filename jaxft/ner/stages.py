@@ -22,9 +22,10 @@ from jaxft.optim.monitors import plateau, replay
 from jaxft.optim.phases import Phase, Plan
 from jaxft.optim.whole_batch import value_and_grad
 from jaxft.sharding import by_rows
+from jaxft.training.batches import Batches
 from jaxft.training.run import Run, StageResult
 from jaxft.training.selection import Evaluations, Selection, best_score, evaluate_every, out_of_patience
-from jaxft.training.stage import Batches, Stage, run_stage
+from jaxft.training.stage import Stage, run_stage
 
 SCORE = "micro_f1"
 """the score that chooses an epoch and a run"""

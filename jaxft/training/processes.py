@@ -49,21 +49,19 @@ def connect(settings: RunSettings) -> None:
     """
     if jax.distributed.is_initialized():
         return
-    names = {"coordinator": "COORDINATOR_ADDRESS", "processes": "NUM_PROCESSES", "process_id": "PROCESS_ID"}
-    given = {name: getattr(settings, name) or os.environ.get(f"JAX_{variable}") for name, variable in names.items()}
-    if settings.process_id is not None:
-        given["process_id"] = settings.process_id
-    managed = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 or int(os.environ.get("OMPI_COMM_WORLD_SIZE", 1)) > 1
-    if given["coordinator"] is None and not managed:
-        if given["processes"] or given["process_id"]:
+    address = settings.coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
+    count = _given(settings.processes, "JAX_NUM_PROCESSES")
+    number = _given(settings.process_id, "JAX_PROCESS_ID")
+    managed = any(_given(None, name) not in (None, 1) for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
+    if address is None and not managed:
+        if (count, number) != (None, None):
             raise InputError("--processes and --process-id need the address of the first process: give --coordinator")
         return
-    if not managed and None in given.values():
+    if not managed and None in (count, number):
         raise InputError("--coordinator is given alone: give --processes and --process-id too")
     try:
-        count, number = (None if given[name] is None else int(given[name]) for name in ("processes", "process_id"))
         jax.distributed.initialize(
-            given["coordinator"],
+            address,
             count,
             number,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
@@ -71,12 +69,23 @@ def connect(settings: RunSettings) -> None:
         )
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"cannot join the other processes at {given['coordinator']} ({reason_of(error)}): check --coordinator, "
-            "--processes and --process-id"
+            f"cannot join the other processes at {address} ({reason_of(error)}): check --coordinator, --processes and "
+            "--process-id"
         ) from error
     watcher = threading.Thread(target=_end_with_others, daemon=True)
     watcher.start()
     atexit.register(_stop_watching, watcher)  # before JAX leaves the coordinator
+
+
+def _given(setting: int | None, variable: str) -> int | None:
+    """The setting or, where there is none, the number in a variable of the environment."""
+    text = os.environ.get(variable)
+    if setting is not None or not text:
+        return setting
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"{variable} is {text!r} in the environment: give it a whole number") from None
 
 
 def is_first() -> bool:

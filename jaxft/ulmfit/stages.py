@@ -43,13 +43,14 @@ from jaxft.optim import unfreezing
 from jaxft.optim.groups import label_params
 from jaxft.optim.phases import Phase
 from jaxft.sharding import by_rows, replicated
+from jaxft.training.batches import Batches
 from jaxft.training.class_weights import class_weights
 from jaxft.training.linear_head import FOLDS, PROBE_TEXTS, Head, solve_head
 from jaxft.training.run import Run, StageResult
 from jaxft.training.scores import default_metric, metric_mode, metric_score, score_name
 from jaxft.training.selection import Evaluations, Selection, best_score, within_standard_error
 from jaxft.training.settings import Metric, dev_share
-from jaxft.training.stage import Batches, Stage, run_stage
+from jaxft.training.stage import Stage, run_stage
 from jaxft.ulmfit.settings import SMALLEST_BATCH, Settings
 
 __all__ = ["fine_tune_lm", "lm_plan", "plans", "predict", "pretrain_lm", "read_texts", "test_probabilities"]

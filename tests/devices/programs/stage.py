@@ -16,8 +16,9 @@ from jaxft.optim.averaging import ema
 from jaxft.optim.unfreezing import gradual_unfreezing
 from jaxft.optim.whole_batch import value_and_grad
 from jaxft.sharding import on_devices
+from jaxft.training.batches import Batches
 from jaxft.training.run import Run, StageResult
-from jaxft.training.stage import Batches, Stage, run_stage
+from jaxft.training.stage import Stage, run_stage
 
 FEATURES = 3
 
