@@ -7,6 +7,7 @@ long it takes. A process that cannot go on tells the others why, through JAX's c
 import atexit
 import json
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -59,6 +60,8 @@ def connect(settings: RunSettings) -> None:
         return
     if not managed and None in (count, number):
         raise InputError("--coordinator is given alone: give --processes and --process-id too")
+    if address is not None and not re.fullmatch(r".+:\d{1,5}", address):
+        raise InputError(f"--coordinator {address} is no address with a port: give one such as 10.0.0.1:1234")
     try:
         jax.distributed.initialize(
             address,
@@ -125,12 +128,27 @@ def first_then_others(function: Callable[[], Any]) -> Any:
     """The result of `function`, which the first process calls before the others do."""
     if jax.process_count() == 1:
         return function()
+    key = _turn("first")
+    if not is_first():
+        _wait_for(key)
+    result = function()
     if is_first():
-        result = function()
-        _client().key_value_set(_turn("first"), "done")
-        return result
-    _wait_for(_turn("first"))
-    return function()
+        _client().key_value_set(key, "done")
+    meet()
+    return result
+
+
+def meet() -> None:
+    """Waits until all processes are here, however long it takes.
+
+    What they do together next has a time limit on a CPU: half a minute to begin.
+    """
+    if jax.process_count() == 1:
+        return
+    name = _turn("meet")
+    _client().key_value_set(f"{name}/{jax.process_index()}", "here")
+    for number in range(jax.process_count()):
+        _wait_for(f"{name}/{number}")
 
 
 def require_same(value: Any) -> None:

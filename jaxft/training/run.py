@@ -19,7 +19,7 @@ from jaxft.errors import Stopped
 from jaxft.tensor_files import load_params, read_meta, save_params
 from jaxft.training import checkpoint
 from jaxft.training.metrics_log import MetricsLog, lines_after, truncate_metrics
-from jaxft.training.processes import is_first
+from jaxft.training.processes import is_first, meet
 from jaxft.training.trackers import Sink, tracked_numbers
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -133,9 +133,9 @@ class Run:
 
     def finish(self, results: Mapping[str, StageResult]) -> None:
         """Stores the results of stages by their names, then drops the checkpoints that they came from."""
-        if self.folder is None or self._checkpoint is None or not is_first():
+        if self.folder is None or self._checkpoint is None:
             return
-        for stage, result in results.items():
+        for stage, result in results.items() if is_first() else ():
             meta = {"report": result.report, "log_bytes": self._log_bytes()}
             tree = {"params": result.params, "carry": result.carry} if result.carry else {"params": result.params}
             save_params(_stage_file(self.folder, stage), tree, meta)
@@ -157,6 +157,7 @@ class Run:
         if self._checkpoint is not None and is_first():
             checkpoint.rotate(self._checkpoint, self._keep)
             checkpoint.save(self._checkpoint, tree, {**position, "log_bytes": self._log_bytes()})
+        meet()
         self._saved_at = time.monotonic()
         self._agreed = (self._agreed[0], False)
 
@@ -203,7 +204,11 @@ class Run:
     def stop_if_asked(self) -> None:
         """Raises `Stopped` once Ctrl-C or SIGTERM has come; the checkpoint has just been written."""
         if self._decided()[0]:
-            kept = "" if self.folder is None else f": run the same command with --resume to continue in {self.folder}"
+            kept = (
+                ""
+                if self.folder is None or not is_first()
+                else f": run the same command with --resume to continue in {self.folder}"
+            )
             raise Stopped(f"stopped by {self._stop}{kept}")
 
     @contextmanager

@@ -26,7 +26,7 @@ from jaxft.sharding import current_mesh, gathered, mesh_size, place
 from jaxft.training.batches import Batches
 from jaxft.training.devices import WISHES, place_part, sharded, with_wishes
 from jaxft.training.loop import take_steps
-from jaxft.training.processes import from_first
+from jaxft.training.processes import from_first, meet
 from jaxft.training.progress import progress_bar, show
 from jaxft.training.run import Run, StageResult
 from jaxft.training.selection import Selection
@@ -195,6 +195,7 @@ class _StageRun:
         self.total_steps = stage.phase_ends[-1]
         self.skipped_in_a_row = 0
         # copies: the first step is given this memory, and the caller may go on using its own
+        meet()
         params, carry = from_first((stage.params, stage.carry))
         params, carry, key = jax.tree.map(lambda x: jnp.array(x, copy=True), (params, carry, stage.key))
         tx = stage.transformation(self.first_phase)
