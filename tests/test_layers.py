@@ -249,7 +249,7 @@ def test_the_optimisation_half_loads_no_model_tokenizer_or_plotting_code():
     names = [name for name in jaxft.__all__ if name != "load"]
     loaded = loaded_by("import jaxft\n" + "\n".join(f"jaxft.{name}" for name in names))
     ours = {name.removeprefix("jaxft.") for name in loaded if name.startswith("jaxft.")}
-    assert {room(name) for name in ours} <= {"optim", "training", "sharding"}
+    assert {room(name) for name in ours} <= {"optim", "training", "sharding", "errors"}
     assert {name for name in ours if room(name) == "training"} <= {"training", "training.train_step"}
     heavy = {"flax", "matplotlib", "orbax", "regex", "safetensors", "sklearn", "tokenizers", "torch", "tqdm"}
     assert not (heavy | {"transformers", "tyro"}) & loaded

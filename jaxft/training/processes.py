@@ -110,15 +110,16 @@ def ending_together() -> Iterator[None]:
     except BaseException as error:
         if not jax.distributed.is_initialized():
             raise
-        lost = isinstance(error, JaxRuntimeError | ValueError) and any(word in str(error) for word in LOST)
+        own = isinstance(error, InputError)
+        lost = isinstance(error, JaxRuntimeError | ValueError) and not own and any(word in str(error) for word in LOST)
         reason = reason_of(error) if isinstance(error, Exception) else ""
-        sentence = str(error) if isinstance(error, InputError) else reason or type(error).__name__
+        sentence = str(error) if own else reason or type(error).__name__
         if lost:
             sentence = _said_by_another() or (
                 f"another process has ended, or cannot be reached ({reason}): look at what it says, and start all of "
                 "them again with --resume"
             )
-        _tell_others(sentence, status=2 if lost or isinstance(error, InputError | OSError | MemoryError) else 1)
+        _tell_others(sentence, status=2 if own or lost or isinstance(error, OSError | MemoryError) else 1)
         if lost:
             raise InputError(sentence) from error
         raise

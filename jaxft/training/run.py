@@ -204,11 +204,8 @@ class Run:
     def stop_if_asked(self) -> None:
         """Raises `Stopped` once Ctrl-C or SIGTERM has come; the checkpoint has just been written."""
         if self._decided()[0]:
-            kept = (
-                ""
-                if self.folder is None or not is_first()
-                else f": run the same command with --resume to continue in {self.folder}"
-            )
+            keeps = self.folder is not None and is_first()
+            kept = f": run the same command with --resume to continue in {self.folder}" if keeps else ""
             raise Stopped(f"stopped by {self._stop}{kept}")
 
     @contextmanager
