@@ -163,6 +163,7 @@ def test_a_stage_does_not_depend_on_the_number_of_devices():
     assert results["devices"] == {"1": 1, "2": 2, "4": 4, "4 again": 4, "4 with 6 rows": 3}
     assert results["difference"]["4 again"] == 0
     assert max(results["difference"].values()) < 1e-6
+    assert results["doubled"][:5] == [0, 2, 4, 6, 8]  # of five rows on four devices, and copies of the last one
 
 
 def test_a_batch_that_the_devices_cannot_share_is_refused(tmp_path):

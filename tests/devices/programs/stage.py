@@ -15,7 +15,7 @@ from jaxft.models.dropout import dropout
 from jaxft.optim.averaging import ema
 from jaxft.optim.unfreezing import gradual_unfreezing
 from jaxft.optim.whole_batch import value_and_grad
-from jaxft.sharding import on_devices
+from jaxft.sharding import by_rows, on_devices
 from jaxft.training.batches import Batches
 from jaxft.training.run import Run, StageResult
 from jaxft.training.stage import Stage, run_stage
@@ -70,4 +70,7 @@ if __name__ == "__main__":
         return max(float(np.abs(np.asarray(x) - np.asarray(y)).max()) for x, y in pairs)
 
     devices = {name: result.report["devices"] for name, result in results.items()}
-    print(json.dumps({"devices": devices, "difference": {one: difference(one, two) for one, two in wanted.items()}}))
+    distances = {one: difference(one, two) for one, two in wanted.items()}
+    with on_devices(jax.devices()):
+        doubled = by_rows(lambda weight, rows: weight * rows)(2.0, np.arange(5, dtype=np.float32)).tolist()
+    print(json.dumps({"devices": devices, "difference": distances, "doubled": doubled}))
