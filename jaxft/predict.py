@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from queue import Queue
 from threading import Thread
-from typing import IO, Annotated, Any, BinaryIO
+from typing import IO, Annotated, Any, BinaryIO, Literal
 
 import tyro
 
@@ -66,6 +66,8 @@ class Request:
     backslash, or none, where they are characters; auto is doubled for .csv, and what fits the whole file for .tsv"""
     generate: str | None = None
     """beginning of a text that the run's language model continues; the end of it for a backward model"""
+    devices: Literal["all"] | int = "all"
+    """number of devices that share the texts of --input, or all that there are"""
     strict: bool = False
     """refuse an empty text of --input; by default it is answered as a text without words, and counted at the end"""
     words: int = 50
@@ -90,6 +92,8 @@ def check(request: Request) -> None:
         raise InputError("--pair-column is given without --input: give a table with --input")
     if request.json_lines and request.input is None:
         raise InputError("--json-lines is given without --input: leave it out, because --text prints JSON anyway")
+    if request.devices != "all" and request.devices < 1:
+        raise InputError(f"--devices {request.devices} is out of its range: give a number at least 1, or all")
     if request.output is None:
         return
     if request.input is None or not request.output.name:
@@ -338,12 +342,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     request = tyro.cli(Request, prog="python -m jaxft.predict", description=HELP, args=arguments)
     check(request)
+    from jaxft.training.devices import sharing_devices
     from jaxft.training.process import set_up
 
     set_up()
     if request.generate is not None:
         generate(request)
-    else:
+        return
+    with sharing_devices(1 if request.input is None else request.devices):
         predict(request)
 
 

@@ -17,7 +17,7 @@ import jaxft
 PACKAGE = Path(jaxft.__file__).parent
 TRAINING_JOBS = ("ulmfit", "finetune", "ner", "pretrain")
 JOBS = (*TRAINING_JOBS, "predict", "export", "push")
-FOR_ALL = {"errors", "files", "tensor_files"}
+FOR_ALL = {"errors", "files", "tensor_files", "sharding"}
 VOCABULARY = {"data.vocabulary", "data.text", "data.words"}
 """tokens and their ids, which come with other libraries' weights"""
 MAY_IMPORT = {
@@ -92,8 +92,12 @@ def test_every_module_has_a_room():
     assert {module for module in MODULES if "." not in module} - rooms - {"jaxft"} <= top
 
 
-def test_optim_imports_nothing_of_ours():
-    assert violations("optim", {room(module) for module in MODULES} - {"optim"}) == []
+def test_optim_imports_nothing_of_ours_but_the_shards_of_a_batch():
+    assert violations("optim", {room(module) for module in MODULES} - {"optim", "sharding"}) == []
+
+
+def test_the_shards_of_a_batch_know_nothing_of_ours():
+    assert MODULES["sharding"] == {"errors"}
 
 
 def test_models_know_no_optimizer_no_training_and_no_job():
@@ -245,7 +249,7 @@ def test_the_optimisation_half_loads_no_model_tokenizer_or_plotting_code():
     names = [name for name in jaxft.__all__ if name != "load"]
     loaded = loaded_by("import jaxft\n" + "\n".join(f"jaxft.{name}" for name in names))
     ours = {name.removeprefix("jaxft.") for name in loaded if name.startswith("jaxft.")}
-    assert {room(name) for name in ours} <= {"optim", "training"}
+    assert {room(name) for name in ours} <= {"optim", "training", "sharding", "errors"}
     assert {name for name in ours if room(name) == "training"} <= {"training", "training.train_step"}
     heavy = {"flax", "matplotlib", "orbax", "regex", "safetensors", "sklearn", "tokenizers", "torch", "tqdm"}
     assert not (heavy | {"transformers", "tyro"}) & loaded

@@ -52,14 +52,15 @@ class LengthBatches:
     pad: int
     padding: Literal["left", "right"] = "left"
     columns: Mapping[str, tuple[np.ndarray, int]] = field(default_factory=dict)
+    _orders: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def steps_per_epoch(self) -> int:
         """The number of training batches in an epoch; it leaves out the rest of the documents, others in each epoch."""
         return max(1, len(self.documents) // self.batch_size)
 
-    def training_batch(self, step: int, seed: int) -> Batch:
-        """Batch `step`, counted from the first epoch.
+    def training_batch(self, step: int, seed: int, rows: np.ndarray | None = None) -> Batch:
+        """Batch `step`, counted from the first epoch, or some of its rows.
 
         It holds `tokens` (B, T), `lengths` (B,), `labels` (B, ...) and each of `columns` (B, T), all int32 but for
         labels of another dtype. With padding on the left, the longest document comes first.
@@ -67,9 +68,17 @@ class LengthBatches:
         Documents are shuffled, sorted by width and, with padding on the left, which models need not read, also by
         approximate length; then the batches are shuffled. The widest batch comes first, so memory runs out at once or
         never. Lengths are blurred by a tenth where there are few batches and by a fiftieth where there are many: few
-        batches sorted by exact length would hold the same documents in every epoch.
+        batches sorted by exact length would hold the same documents in every epoch. The last epoch's order is kept.
         """
         epoch, index = divmod(step, self.steps_per_epoch)
+        if (order := self._orders.get((seed, epoch))) is None:
+            order = self._order(seed, epoch)
+            self._orders.clear()
+            self._orders[seed, epoch] = order
+        return self._assemble(order[index], rows)
+
+    def _order(self, seed: int, epoch: int) -> np.ndarray:
+        """The documents of every batch of an epoch, (steps_per_epoch, B)."""
         rng = np.random.default_rng([seed, epoch])
         size = min(self.batch_size, len(self.documents))
         chosen = rng.permutation(self.documents)[: size * self.steps_per_epoch]
@@ -80,11 +89,10 @@ class LengthBatches:
             else np.zeros(len(chosen))
         )
         chosen = chosen[np.lexsort((blurred_lengths, self._width_index(chosen)))].reshape(-1, size)
-        order = np.append(rng.permutation(len(chosen) - 1), len(chosen) - 1)[::-1]
-        documents = chosen[order[index]]
-        if self.padding == "left":
-            documents = documents[np.argsort(-self._lengths(documents), kind="stable")]
-        return self._assemble(documents)
+        order = chosen[np.append(rng.permutation(len(chosen) - 1), len(chosen) - 1)[::-1]]
+        if self.padding == "right":
+            return order
+        return np.take_along_axis(order, np.argsort(-self._lengths(order), axis=1, kind="stable"), axis=1)
 
     def evaluation_batches(self) -> list[np.ndarray]:
         """Positions in `documents`, batch by batch, longest first; together every position exactly once."""
@@ -144,9 +152,11 @@ class LengthBatches:
     def _width_index(self, documents: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.widths, self._lengths(documents))
 
-    def _assemble(self, documents: np.ndarray) -> Batch:
+    def _assemble(self, documents: np.ndarray, rows: np.ndarray | None = None) -> Batch:
         lengths = self._lengths(documents)
-        width = self.widths[int(np.searchsorted(self.widths, lengths.max()))]
+        width = self.widths[int(np.searchsorted(self.widths, lengths.max()))]  # that of all rows
+        if rows is not None:
+            documents, lengths = documents[rows], lengths[rows]
         batch = {"lengths": lengths.astype(np.int32), "labels": self.labels[documents]}
         for name, (flat, fill) in {"tokens": (self.ids, self.pad), **self.columns}.items():
             batch[name] = np.full((len(documents), width), fill, np.int32)

@@ -101,11 +101,11 @@ class WindowStream:
             self._epoch = (epoch, documents, np.cumsum(lengths) - lengths, windows)
         return self._epoch[1:]
 
-    def batch(self, step: int) -> Batch:
-        """Window `step`, counted from the start of the first epoch."""
+    def batch(self, step: int, rows: np.ndarray | None = None) -> Batch:
+        """Window `step`, counted from the start of the first epoch, or some of its rows."""
         epoch, window = divmod(step, self.steps_per_epoch)
         documents, starts, windows = self._order(epoch)
-        row_start = np.arange(self._batch_size)[:, None] * self._row
+        row_start = (np.arange(self._batch_size) if rows is None else rows)[:, None] * self._row
         within = np.arange(windows[window], windows[window + 1] + 1)[None, :]
         position = row_start + within  # (B, T + 1)
         # A position beyond its row or beyond the stream holds no token of its own and is no target.

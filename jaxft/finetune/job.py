@@ -341,7 +341,11 @@ def _hint(settings: Settings) -> str:
     return job.predict_hint(settings)
 
 
-JOB = job.Job("finetune", prepare, train_stages, _hint, repeat="fold")
+def _batch_sizes(settings: Settings) -> dict[str, tuple[int, int]]:
+    return {"train.batch_size": (settings.train.batch_size, settings.train.accumulation)}
+
+
+JOB = job.Job("finetune", prepare, train_stages, _hint, repeat="fold", batch_sizes=_batch_sizes)
 train = JOB.run
 
 

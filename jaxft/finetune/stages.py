@@ -24,17 +24,20 @@ from jaxft.inference.batches import piece_batches
 from jaxft.inference.encoder import EncoderModel, encoder_inputs, encoder_outputs_fn
 from jaxft.models.bert import Encoder, encoder_rules, reinitialized
 from jaxft.optim import averaging
-from jaxft.optim.accumulation import LossFn, accumulate_gradients
+from jaxft.optim.accumulation import accumulate_gradients
 from jaxft.optim.adam import adam_warmup, bert_adamw
 from jaxft.optim.groups import decay_mask, label_params
 from jaxft.optim.phases import Phase, Plan
+from jaxft.optim.whole_batch import LossFn
+from jaxft.sharding import by_rows, replicated
+from jaxft.training.batches import Batches
 from jaxft.training.class_weights import class_weights
 from jaxft.training.linear_head import FOLDS, PROBE_TEXTS, solve_head
 from jaxft.training.run import Run, StageResult
 from jaxft.training.scores import best_thresholds
 from jaxft.training.selection import Selection, best_score, evaluate_every, out_of_patience
 from jaxft.training.settings import MIN_DEV_TEXTS
-from jaxft.training.stage import Batches, Stage, run_stage
+from jaxft.training.stage import Stage, run_stage
 
 EMA_DECAY = 0.98
 """decay of the average that is kept where the dev texts are too few to choose weights by"""
@@ -92,7 +95,14 @@ def encoder_stage(inputs: Inputs, split: Split, settings: Settings, params: Any,
         params=params,
         carry=(),
         key=jax.random.fold_in(jax.random.key(settings.seed), 3),
-        batches=Batches(lambda step: batches.training_batch(step, settings.seed), steps_per_epoch, tokens_per_epoch),
+        batches=Batches(
+            lambda step: batches.training_batch(step, settings.seed),
+            steps_per_epoch,
+            tokens_per_epoch,
+            part=lambda step, rows: batches.training_batch(step, settings.seed, rows),
+            rows=min(train.batch_size, len(rows)),
+            microbatches=train.accumulation,
+        ),
         evaluate=_evaluation(inputs, split, settings) if len(split.dev) else None,
         evaluate_every=train.evaluate_every or evaluate_every(train.epochs, steps_per_epoch, train.min_steps),
         selection=Selection(
@@ -128,11 +138,11 @@ def with_probe(
     """The parameters with an output layer that is solved on the features of at most `PROBE_TEXTS` training texts."""
     chosen, folds = sample_with_folds(labels[train], PROBE_TEXTS, FOLDS, settings.seed, inputs.examples.keys[train])
     texts = train[chosen]
-    features_fn = jax.jit(
+    features_fn = by_rows(
         lambda params, batch: inputs.encoder.apply(params, *encoder_inputs(inputs.encoder, batch))["features"]
     )
     batches = _batches(inputs, texts, np.zeros(len(labels), np.int32), settings.train.eval_batch_size)
-    features = inputs.pieces.means(texts, batches.map(partial(features_fn, params)))
+    features = inputs.pieces.means(texts, batches.map(partial(features_fn, replicated(params))))
     outputs = max(1, len(inputs.examples.classes))
     kernel, bias = solve_head(settings.task, features, labels[texts], outputs, folds, class_weights)
     return {**params, "head": {**params["head"], "out": {"kernel": kernel, "bias": bias}}}
@@ -232,10 +242,10 @@ def _evaluation(inputs: Inputs, split: Split, settings: Settings) -> Any:
     task, examples = settings.task, inputs.examples
     labels, (mean, std) = _standardized(examples, split), _mean_and_std(examples, split)
     held_out = _batches(inputs, split.dev, labels, settings.train.eval_batch_size)
-    outputs_fn = jax.jit(encoder_outputs_fn(inputs.encoder))
+    outputs_fn = by_rows(encoder_outputs_fn(inputs.encoder))
 
     def evaluate(params: Any, carry: Any) -> dict[str, float]:
-        logits = inputs.pieces.means(split.dev, held_out.map(partial(outputs_fn, params)))
+        logits = inputs.pieces.means(split.dev, held_out.map(partial(outputs_fn, replicated(params))))
         loss = float(losses(task, jnp.asarray(logits), jnp.asarray(labels[split.dev])).mean())
         outputs = as_scores(task, logits * std + mean)
         scores = task_scores(task, examples.targets[split.dev], outputs, examples.classes, settings.metric)

@@ -27,6 +27,7 @@ from jaxft.models.bert import Encoder
 from jaxft.models.bert_config import ARCHITECTURES
 from jaxft.models.hugging_face import POOLING_FILE, POOLINGS, to_checkpoint
 from jaxft.models.options import Pooling, Precision
+from jaxft.sharding import by_rows, replicated
 from jaxft.tensor_files import save_params
 
 ENCODER_KIND = "encoder"
@@ -73,7 +74,7 @@ class EncoderModel:
 
     @cached_property
     def _outputs(self) -> OutputsFn:
-        return jax.jit(encoder_outputs_fn(self.encoder))
+        return by_rows(encoder_outputs_fn(self.encoder))
 
     def scores(self, texts: Sequence[str | Text]) -> np.ndarray:
         """Scores texts: probabilities (N, C) of classes or labels, or numbers (N, 1), all float32, in their order.
@@ -106,7 +107,7 @@ class EncoderModel:
     def scores_of_pieces(self, pieces: Pieces, texts: np.ndarray, batch_size: int, widths: Sequence[int]) -> np.ndarray:
         """The scores of some of the texts, in the order of `texts`; see `piece_batches`."""
         batches = piece_batches(pieces, texts, np.zeros(len(pieces.texts), np.int32), batch_size, widths)
-        outputs = batches.map(partial(self._outputs, self.encoder.params))
+        outputs = batches.map(partial(self._outputs, replicated(self.encoder.params)))
         return as_scores(self.task, pieces.means(texts, outputs))
 
     def answers(self, texts: Sequence[str | Text]) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from jaxft.inference.open_encoder import open_encoder
 from jaxft.inference.predictor import as_rows
 from jaxft.models.hugging_face import to_checkpoint
 from jaxft.models.tagger import TaggerConfig, TaggerFns
+from jaxft.sharding import by_rows, replicated
 from jaxft.tensor_files import load_params, save_params
 
 TAGGER_KIND = "tagger"
@@ -68,11 +69,11 @@ class EntityTagger:
 
     @cached_property
     def _decode(self) -> Any:
-        return jax.jit(self.fns.decode_scored)
+        return by_rows(self.fns.decode_scored)
 
     @cached_property
     def _decode_with_losses(self) -> Any:
-        return jax.jit(self.fns.decode_with_losses)
+        return by_rows(self.fns.decode_with_losses)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -238,7 +239,7 @@ def decode_tags(
     """Predicts the tags of every sentence of `pieces`, in BIO.
 
     Args:
-        decode_fn: the jitted `TaggerFns.decode`.
+        decode_fn: `TaggerFns.decode`, jitted by `jaxft.sharding.by_rows`.
         params: the tagger's parameters.
         names: names of the tags.
         pieces: the windows of the sentences.
@@ -254,4 +255,4 @@ def map_windows(
     """What a function `(params, batch) -> (B, T, ...)` gives for the T ids of each window."""
     count = len(pieces.lengths)
     batches = window_batches(pieces, np.arange(count), prediction_batch_size(count, batch_size), widths)
-    return batches.map_tokens(partial(function, params))
+    return batches.map_tokens(partial(function, replicated(params)))

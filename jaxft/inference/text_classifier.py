@@ -25,6 +25,7 @@ from jaxft.inference.batches import prediction_batch_size
 from jaxft.models.awd_lstm import AWDLSTMConfig
 from jaxft.models.heads import Classifier
 from jaxft.models.options import NO_DROPOUT
+from jaxft.sharding import by_rows, current_mesh, replicated
 from jaxft.tensor_files import load_params, save_params
 
 CLASSIFIER_KIND = "ulmfit-classifier"
@@ -68,7 +69,7 @@ class TextClassifier:
     @cached_property
     def logits(self) -> Any:
         """The jitted function `(params, statistics, batch) -> logits (B, C)`."""
-        return jax.jit(classifier_logits_fn(self.graphdef))
+        return by_rows(classifier_logits_fn(self.graphdef))
 
     @cached_property
     def graphdef(self) -> nnx.GraphDef:
@@ -179,4 +180,5 @@ def classifier_logits_fn(graphdef: nnx.GraphDef) -> Any:
 
 def predict_logits(logits_fn: Any, params: Any, statistics: Any, batches: LengthBatches) -> np.ndarray:
     """Logits (N, C) float32 of all texts of `batches`, in their order, by a jitted `classifier_logits_fn`."""
-    return batches.map(partial(logits_fn, params, statistics), at_once=2)
+    at_once = 2 if current_mesh() is None else 1  # several devices take their orders from one thread
+    return batches.map(partial(logits_fn, *replicated((params, statistics))), at_once)

@@ -22,8 +22,9 @@ from jaxft.language_model.stage import (
     stage_name,
 )
 from jaxft.optim.stacked_models import stack, stacked_value_and_grad, unstack
+from jaxft.training.batches import Batches
 from jaxft.training.run import Run, StageResult
-from jaxft.training.stage import Batches, Stage, run_stage
+from jaxft.training.stage import Stage, run_stage
 
 BOTH = stage_name(LANGUAGE_MODEL, "both")
 """the stage of two language models in one program"""
@@ -135,10 +136,14 @@ def _stacked_stage(
         value_and_grad=partial(stacked_value_and_grad, names=list(order), clip_norm=settings.lm.clip_norm),
         params=stack([stage.params for stage in stages.values()]),
         carry=stack([stage.carry for stage in stages.values()]),
+        carry_axis=1,
         batches=Batches(
             lambda step: stack([one.batch(step) for one in batches]),
             batches[0].steps_per_epoch,
             sum(one.tokens_per_epoch for one in batches),
+            part=lambda step, rows: stack([one.part(step, rows) for one in batches if one.part]),
+            rows=batches[0].rows,
+            axis=1,
         ),
         evaluate=evaluate,
     )

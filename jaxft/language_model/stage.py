@@ -31,9 +31,11 @@ from jaxft.models.transfer import transfer_vocabulary
 from jaxft.optim import averaging, unfreezing
 from jaxft.optim.groups import decay_mask, label_params
 from jaxft.optim.phases import Phase
+from jaxft.sharding import by_rows
+from jaxft.training.batches import Batches
 from jaxft.training.precision import chosen_precision
 from jaxft.training.run import Run, StageResult
-from jaxft.training.stage import Batches, Stage, run_stage
+from jaxft.training.stage import Stage, run_stage
 from jaxft.training.train_step import make_eval_step
 
 LANGUAGE_MODEL = "language_model"
@@ -142,7 +144,14 @@ def lm_stage(texts: Texts, settings: LanguageModelSettings, params: Any, directi
         params=params,
         carry=initial_carry(config, stage.batch_size),
         key=jax.random.fold_in(jax.random.key(settings.seed), 1),
-        batches=Batches(stream.batch, stream.steps_per_epoch, int(stream.window_lengths(0).sum()) * stage.batch_size),
+        carry_axis=0,
+        batches=Batches(
+            stream.batch,
+            stream.steps_per_epoch,
+            tokens_per_epoch=int(stream.window_lengths(0).sum()) * stage.batch_size,
+            part=stream.batch,
+            rows=stage.batch_size,
+        ),
         evaluate=lambda params, carry: evaluate(params),
         average=_average(stage, stage.epochs * stream.steps_per_epoch),
         rate_multipliers=_rate_multipliers(stream, stage),
@@ -179,16 +188,22 @@ def lm_evaluation(
     config, stage = encoder_config(texts, settings), settings.lm
     read = replace(texts, lm_valid=documents).in_direction(direction)
     windows = _window_stream(read, read.lm_valid, stage.batch_size, stage.bptt, None)
-    eval_step = jax.jit(make_eval_step(_lm_loss(config, stage)))
+    step = make_eval_step(_lm_loss(config, stage))
+
+    def losses_of_rows(params: Any, state: Any, window: Any) -> tuple[Any, jax.Array]:
+        state, metrics = step(params, state, window)
+        return state, metrics["cross_entropy"][None]  # of each device
+
+    losses_fn = by_rows(losses_of_rows, row_arguments=2, rows=stage.batch_size)
 
     def evaluate(params: Any) -> dict[str, float]:
         loss, tokens = 0.0, 0
         state: Any = initial_carry(config, stage.batch_size)
         for i in range(windows.steps_per_epoch):
             window = windows.batch(i)
-            state, metrics = eval_step(params, state, window)
-            count = int((window["targets"] >= 0).sum())
-            loss, tokens = loss + count * float(metrics["cross_entropy"]), tokens + count
+            state, losses = losses_fn(params, state, window)
+            counts = (window["targets"] >= 0).reshape(len(losses), -1).sum(axis=1)
+            loss, tokens = loss + float(np.asarray(losses, np.float64) @ counts), tokens + int(counts.sum())
         return {"loss": loss / tokens, "perplexity": float(np.exp(loss / tokens))}
 
     return evaluate

@@ -119,6 +119,7 @@ class Encoder(nnx.Module):
                 *((share, (1, batch, width)) for share, width in zip(between, widths, strict=True)),
                 *((p.weight, (width, 4 * width)) for width in widths[1:]),
             ],
+            row_axes=[None, *[1] * len(widths), *[None] * layers],
         )
         return _Masks(masks[0], masks[1 : layers + 2], masks[layers + 2 :])
 

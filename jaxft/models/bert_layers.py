@@ -17,6 +17,7 @@ from jaxft.models.bert_config import ACTIVATIONS, POSITIONS_AFTER_PADDING, BertC
 from jaxft.models.dropout import dropout
 from jaxft.models.options import Pooling, Precision
 from jaxft.models.products import matmul, on_accelerator
+from jaxft.sharding import own_rows, shards
 
 HEAD_ACTIVATIONS: dict[Kind, Callable[[jax.Array], jax.Array]] = {
     "roberta": jnp.tanh,
@@ -243,9 +244,9 @@ def _attend(
         scores = jnp.einsum("qnh,knh->nqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
         scores = scores if bias is None else scores + bias
         weights = jax.nn.softmax(jnp.where(valid[None, None, :], scores, jnp.finfo(scores.dtype).min))
-        return jnp.einsum("nqk,knh->qnh", dropout(weights, p, key).astype(v.dtype), v)
+        return jnp.einsum("nqk,knh->qnh", dropout(weights, p, key, has_rows=False).astype(v.dtype), v)
 
-    texts = (projected, valid, jax.random.split(key, len(projected)))
+    texts = (projected, valid, own_rows(jax.random.split(key, len(projected) * shards())))
     return jax.lax.platform_dependent(texts, cpu=partial(jax.lax.map, attend), default=jax.vmap(attend))
 
 

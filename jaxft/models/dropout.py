@@ -7,19 +7,26 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.models.hashing import mixed
+from jaxft.sharding import own_rows, rows_before, shards
 
 LEVELS = 1 << 16
 
 
-def keep_masks(key: jax.Array, probabilities_and_shapes: Sequence[tuple[float, tuple[int, ...]]]) -> list[jax.Array]:
+def keep_masks(
+    key: jax.Array,
+    probabilities_and_shapes: Sequence[tuple[float, tuple[int, ...]]],
+    row_axes: Sequence[int | None] | None = None,
+) -> list[jax.Array]:
     """Masks that keep an element with probability 1 - p, scaled by 1 / (1 - p) so that the mean stays.
 
-    All of them come from one draw, since each draw is one more loop to compile.
+    All of them come from one draw, since each draw is one more loop to compile. It is made for the rows of the whole
+    batch, so that the mask of a row does not depend on where the row is computed.
 
     Args:
         key: a PRNG key.
         probabilities_and_shapes: of each mask, the probability p of dropping, below 1 and rounded to 1 / 65,536, and
             the shape.
+        row_axes: of each mask, the axis along which it has the rows of a batch; None for a mask that all rows share.
 
     Returns:
         The masks, float32.
@@ -32,21 +39,25 @@ def keep_masks(key: jax.Array, probabilities_and_shapes: Sequence[tuple[float, t
     References:
         Srivastava et al., Dropout: A Simple Way to Prevent Neural Networks from Overfitting, JMLR 2014.
     """
-    sizes = [math.prod(shape) for _, shape in probabilities_and_shapes]
+    axes = row_axes or [None] * len(probabilities_and_shapes)
+    shapes = [_of_whole_batch(shape, axis) for (_, shape), axis in zip(probabilities_and_shapes, axes, strict=True)]
+    sizes = [math.prod(shape) for shape in shapes]
     bits = jax.random.bits(key, (sum(sizes),), jnp.uint16)
     masks, start = [], 0
-    for (p, shape), size in zip(probabilities_and_shapes, sizes, strict=True):
+    for (p, _), shape, size, axis in zip(probabilities_and_shapes, shapes, sizes, axes, strict=True):
         dropped = round(p * LEVELS)
         keep = bits[start : start + size].reshape(shape) >= jnp.uint16(dropped)
+        keep = keep if axis is None else own_rows(keep, axis)
         masks.append(keep.astype(jnp.float32) * (LEVELS / (LEVELS - dropped)))
         start += size
     return masks
 
 
-def dropout(x: jax.Array, p: float, key: jax.Array | None, together: bool = False) -> jax.Array:
+def dropout(x: jax.Array, p: float, key: jax.Array | None, together: bool = False, has_rows: bool = True) -> jax.Array:
     """`x` with each element dropped with probability p and the others scaled by 1 / (1 - p); without a key, `x`.
 
-    With `together`, all elements along the last axis are dropped or kept as one.
+    With `together`, all elements along the last axis are dropped or kept as one. The first axis is that of the batch's
+    rows, unless `has_rows` is False.
 
     Examples:
         >>> float(dropout(jnp.ones(100_000), 0.25, jax.random.key(0)).mean().round(2))
@@ -55,10 +66,10 @@ def dropout(x: jax.Array, p: float, key: jax.Array | None, together: bool = Fals
     if key is None or not p:
         return x
     shape = (*x.shape[:-1], 1) if together else x.shape
-    return jnp.where(kept(key, p, shape), x / (1 - p), jnp.zeros_like(x))
+    return jnp.where(kept(key, p, shape, has_rows), x / (1 - p), jnp.zeros_like(x))
 
 
-def kept(key: jax.Array, p: float, shape: tuple[int, ...]) -> jax.Array:
+def kept(key: jax.Array, p: float, shape: tuple[int, ...], has_rows: bool = False) -> jax.Array:
     """The elements of a large array that dropout keeps, bool, each with probability 1 - p.
 
     The mask is a hash of an element's index, mixed once with each half of the key. XLA computes it within the loop that
@@ -69,6 +80,7 @@ def kept(key: jax.Array, p: float, shape: tuple[int, ...]) -> jax.Array:
         key: a PRNG key.
         p: the probability of dropping, below 1.
         shape: of the array, below 2**32 elements.
+        has_rows: whether the first axis is that of the batch's rows; the index is then that in the whole batch.
 
     Examples:
         >>> float(kept(jax.random.key(0), 0.25, (100_000,)).mean().round(2))
@@ -76,4 +88,11 @@ def kept(key: jax.Array, p: float, shape: tuple[int, ...]) -> jax.Array:
     """
     words = jax.random.key_data(key)
     index = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+    if has_rows and shards() > 1:
+        index = index + jnp.uint32(rows_before(math.prod(shape)))
     return mixed(mixed(index ^ words[0]) + words[1]) >= jnp.uint32(min(round(p * 2**32), 2**32 - 1))
+
+
+def _of_whole_batch(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:
+    """The shape with the rows of all shards along an axis."""
+    return shape if axis is None else (*shape[:axis], shape[axis] * shards(), *shape[axis + 1 :])

@@ -7,6 +7,7 @@ References:
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from flax import nnx
 from jaxft.models.awd_lstm import AWDLSTMConfig, Encoder, initial_carry, layer_rules
 from jaxft.models.dropout import keep_masks
 from jaxft.models.options import Dropouts
+from jaxft.sharding import axis_name, shards, sum_over_shards
 
 LONG_CHUNKS = 192
 """above so many chunks, only the rows of a batch that have begun are read"""
@@ -59,16 +61,21 @@ class PoolingHead(nnx.Module):
 
     def __init__(self, features: int, hidden: int, classes: int, dropouts: tuple[float, float], rngs: nnx.Rngs):
         self.dropouts = dropouts
-        # A momentum of 0.9 here is PyTorch's default of 0.1, which weights the new statistics instead of the old.
-        self.norm_0 = nnx.BatchNorm(features, momentum=0.9, epsilon=EPSILON, rngs=rngs)
+        # A momentum of 0.9 here is PyTorch's default of 0.1, which weights the new statistics instead of the old. The
+        # fast variance, a difference of means of squares, would depend on how many devices compute it.
+        norm = partial(nnx.BatchNorm, momentum=0.9, epsilon=EPSILON, use_fast_variance=False, rngs=rngs)
+        self.norm_0 = norm(features)
         self.linear_0 = nnx.Linear(features, hidden, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
-        self.norm_1 = nnx.BatchNorm(hidden, momentum=0.9, epsilon=EPSILON, rngs=rngs)
+        self.norm_1 = norm(hidden)
         self.linear_1 = nnx.Linear(hidden, classes, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
 
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """(B, features) -> logits (B, C); a key turns dropout on, and normalizes by the statistics of the batch."""
         widths = zip(self.dropouts, (x.shape[1], self.linear_0.out_features), strict=True)
-        masks = None if key is None else keep_masks(key, [(p, (x.shape[0], width)) for p, width in widths])
+        masks = None if key is None else keep_masks(key, [(p, (x.shape[0], width)) for p, width in widths], [0, 0])
+        for norm in (self.norm_0, self.norm_1):
+            if norm.axis_name != axis_name():  # the statistics are those of the whole batch
+                norm.axis_name = axis_name()
         x = self.norm_0(x, use_running_average=key is None)
         x = jax.nn.relu(self.linear_0(x if masks is None else x * masks[0]))
         x = self.norm_1(x, use_running_average=key is None)
@@ -241,6 +248,8 @@ def classification_loss(
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
         weights = None if class_weights is None else jnp.asarray(class_weights)[batch["labels"]]
         loss = jnp.average(losses, weights=weights)
+        if weights is not None and shards() > 1:  # whose means of rows count alike
+            loss = loss * weights.sum() * shards() / sum_over_shards(weights.sum())
         accuracy = jnp.mean((jnp.argmax(logits, axis=1) == batch["labels"]).astype(loss.dtype))
         statistics = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
         return loss, (statistics, {"accuracy": accuracy})

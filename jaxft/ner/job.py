@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxft.data.duplicates import count_duplicates, describe_duplicates, text_key
@@ -21,6 +20,7 @@ from jaxft.ner.inputs import Inputs, describe_data, read_inputs
 from jaxft.ner.settings import COMMAND, Settings, comparison_settings
 from jaxft.ner.stages import SCORE, as_model, ner_plan, part_scores, tagger_stage, train_tagger
 from jaxft.optim.phases import Plan
+from jaxft.sharding import by_rows
 from jaxft.training import job
 from jaxft.training.comparison import comparison_row, stage_of, train_rows, write_comparison
 from jaxft.training.fitted import Fitted, fit_job
@@ -114,11 +114,11 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
 def _train_once(inputs: Inputs, settings: Settings, run: Run, stage: str, seed: int, best: float) -> StageResult:
     """Trains and scores one model, and saves it where its dev score is above `best`."""
     result = train_tagger(inputs, settings, run, stage, seed)
-    decode, batch_size = jax.jit(inputs.fns.decode), settings.train.eval_batch_size
+    decode, batch_size = by_rows(inputs.fns.decode), settings.train.eval_batch_size
     scores = {part: part_scores(inputs, part, decode, result.params, batch_size) for part in inputs.scored_parts}
     if scores["dev"][SCORE] > best:
         as_model(inputs, settings, result.params).save(settings.out / MODEL)
-    wanted = ("seconds", "tokens", "steps", "skipped_steps")
+    wanted = ("seconds", "tokens", "steps", "skipped_steps", "devices", "rows_per_device")
     report = {name: result.report[name] for name in wanted if name in result.report}
     return StageResult({}, {}, {**report, **scores})
 
@@ -157,7 +157,11 @@ def _describe_sentences(data: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-JOB = job.Job("ner", prepare, train_stages)
+def _batch_sizes(settings: Settings) -> dict[str, tuple[int, int]]:
+    return {"train.batch_size": (settings.train.batch_size, 1)}
+
+
+JOB = job.Job("ner", prepare, train_stages, batch_sizes=_batch_sizes)
 train = JOB.run
 
 

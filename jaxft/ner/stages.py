@@ -20,9 +20,12 @@ from jaxft.optim.adversarial import fast_gradient_method
 from jaxft.optim.groups import decay_mask, label_params
 from jaxft.optim.monitors import plateau, replay
 from jaxft.optim.phases import Phase, Plan
+from jaxft.optim.whole_batch import value_and_grad
+from jaxft.sharding import by_rows
+from jaxft.training.batches import Batches
 from jaxft.training.run import Run, StageResult
 from jaxft.training.selection import Evaluations, Selection, best_score, evaluate_every, out_of_patience
-from jaxft.training.stage import Batches, Stage, run_stage
+from jaxft.training.stage import Stage, run_stage
 
 SCORE = "micro_f1"
 """the score that chooses an epoch and a run"""
@@ -93,6 +96,8 @@ def tagger_stage(inputs: Inputs, settings: Settings, name: str = "train", seed: 
             lambda step: batches.training_batch(step, seed),
             batches.steps_per_epoch,
             tokens_per_epoch=tokens_per_step * min(train.batch_size, count),
+            part=lambda step, rows: batches.training_batch(step, seed, rows),
+            rows=min(train.batch_size, count),
         ),
         evaluate=_evaluation(inputs, train.eval_batch_size),
         evaluate_every=evaluate_every(train.epochs, batches.steps_per_epoch, train.min_steps),
@@ -102,14 +107,21 @@ def tagger_stage(inputs: Inputs, settings: Settings, name: str = "train", seed: 
             rate_scale=_plateau_scale(train) if settings.schedule == "plateau" else None,
         ),
         average=None if train.ema_decay is None else averaging.ema(train.ema_decay),
-        value_and_grad=_adversarial(inputs, train.fgm) if train.fgm else None,
+        value_and_grad=_adversarial(inputs, train.fgm) if train.fgm else partial(value_and_grad, weight="tokens"),
     )
 
 
 def _evaluation(inputs: Inputs, batch_size: int) -> Callable[[Any, Any], dict[str, float]]:
     """Makes the function that measures loss and scores on the dev sentences."""
     fns = inputs.fns
-    decode, loss = jax.jit(fns.decode), jax.jit(lambda params, batch: fns.loss(params, (), batch, None))
+    decode = by_rows(fns.decode)
+    rows = min(batch_size, len(inputs.pieces["dev"].lengths))
+
+    def loss_of_rows(params: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
+        value, (_, metrics) = fns.loss(params, (), batch, None)
+        return value[None], metrics["tokens"][None]  # of each device
+
+    loss = by_rows(loss_of_rows, rows=rows)
 
     def evaluate(params: Any, carry: Any) -> dict[str, float]:
         scores = part_scores(inputs, "dev", decode, params, batch_size)
@@ -121,7 +133,7 @@ def _evaluation(inputs: Inputs, batch_size: int) -> Callable[[Any, Any], dict[st
 
 def _adversarial(inputs: Inputs, epsilon: float) -> Any:
     embeddings = "^tagger/embedding" if inputs.fns.encoder is None else "^encoder/embeddings/word/"
-    return partial(fast_gradient_method, epsilon=epsilon, pattern=embeddings)
+    return partial(fast_gradient_method, epsilon=epsilon, pattern=embeddings, weight="tokens")
 
 
 def part_scores(inputs: Inputs, part: str, decode: Any, params: Any, batch_size: int) -> dict[str, Any]:
@@ -154,9 +166,9 @@ def _mean_loss(inputs: Inputs, loss: Any, params: Any, batch_size: int) -> float
     for positions in batches.evaluation_batches():
         batch = dict(batches.evaluation_batch(positions))
         batch["tags"][len(positions) :] = -1  # rows that only fill the batch up
-        value, (_, metrics) = loss(params, batch)
-        total += float(value) * float(metrics["tokens"])
-        tokens += float(metrics["tokens"])
+        for mean, count in zip(*map(np.asarray, loss(params, batch)), strict=True):
+            total += float(mean) * float(count) if count else 0.0
+            tokens += float(count)
     return total / tokens
 
 

@@ -4,19 +4,13 @@
 sees one gradient per step, so schedules, averages and logs count optimizer steps.
 """
 
-from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-PyTree = Any
-LossFn = Callable[[PyTree, PyTree, PyTree, jax.Array | None], tuple[jax.Array, tuple[PyTree, Mapping[str, jax.Array]]]]
-GradFn = Callable[
-    [PyTree, PyTree, PyTree, jax.Array | None],
-    tuple[tuple[jax.Array, tuple[PyTree, Mapping[str, jax.Array]]], PyTree],
-]
+from jaxft.optim.whole_batch import GradFn, LossFn, PyTree, of_whole_batch
 
 
 def accumulate_gradients(
@@ -74,7 +68,7 @@ def accumulate_gradients(
 
     value_and_grad = jax.value_and_grad(checked_loss_fn, has_aux=True)
     if num_microbatches == 1:
-        return value_and_grad
+        return lambda params, carry, batch, key: of_whole_batch(value_and_grad(params, carry, batch, key), weight)
 
     split_carry = carry_axis is not None
     axis = carry_axis or 0
@@ -108,7 +102,7 @@ def accumulate_gradients(
         }
         carry = jax.tree.map(partial(_joined, axis=axis), parts) if split_carry else shared
         grads = jax.tree.map(lambda t, p: (t / weights.astype(t.dtype)).astype(p.dtype), total, params)
-        return (mean(losses), (carry, metrics)), grads
+        return of_whole_batch(((mean(losses), (carry, metrics)), grads), weight)
 
     return accumulated
 

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxft.optim.accumulation import GradFn, LossFn
 from jaxft.optim.groups import path_names
+from jaxft.optim.whole_batch import GradFn, LossFn, PyTree, of_whole_batch, whole_gradients
 
-PyTree = Any
 
-
-def fast_gradient_method(loss_fn: LossFn, epsilon: float = 0.5, pattern: str = "embedding") -> GradFn:
+def fast_gradient_method(
+    loss_fn: LossFn, epsilon: float = 0.5, pattern: str = "embedding", weight: str | None = None
+) -> GradFn:
     r"""Adds the gradients at adversarial parameters to the gradients of the loss (FGM).
 
     With $g$ the gradient of the perturbed parameters $\theta$, those whose path matches `pattern`, the second gradients
@@ -31,6 +31,7 @@ def fast_gradient_method(loss_fn: LossFn, epsilon: float = 0.5, pattern: str = "
         loss_fn: `(params, carry, batch, key) -> (loss, (carry, metrics))`.
         epsilon: $\epsilon$, the norm of the perturbation, in the unit of the parameters.
         pattern: a regular expression that is searched for in `a/b/c` paths.
+        weight: as in `jaxft.optim.whole_batch.value_and_grad`.
 
     Returns:
         `(params, carry, batch, key) -> ((loss, (carry, metrics)), gradients)`; loss, carry and metrics are those of the
@@ -56,22 +57,27 @@ def fast_gradient_method(loss_fn: LossFn, epsilon: float = 0.5, pattern: str = "
 
     def adversarial_value_and_grad(params: PyTree, carry: PyTree, batch: PyTree, key: jax.Array | None) -> Any:
         result, grads = value_and_grad(params, carry, batch, key)
-        _, adversarial_grads = value_and_grad(_perturbed(params, grads, epsilon, pattern), carry, batch, key)
-        return result, jax.tree.map(jnp.add, grads, adversarial_grads)
+        matching = whole_gradients(_matching(params, grads, pattern), result[1][1], weight)
+        _, adversarial_grads = value_and_grad(_perturbed(params, matching, epsilon), carry, batch, key)
+        return of_whole_batch((result, jax.tree.map(jnp.add, grads, adversarial_grads)), weight)
 
     return adversarial_value_and_grad
 
 
-def _perturbed(params: PyTree, grads: PyTree, epsilon: float, pattern: str) -> PyTree:
-    """The parameters, those that match the pattern moved by `epsilon` along their gradient."""
-    matches = [re.search(pattern, path) is not None for path in path_names(params)]
-    if not any(matches):
+def _matching(params: PyTree, grads: PyTree, pattern: str) -> dict[int, jax.Array]:
+    """The gradients of the parameters whose path matches the pattern, by their number."""
+    paths = path_names(params)
+    matching = {i: grad for i, grad in enumerate(jax.tree.leaves(grads)) if re.search(pattern, paths[i])}
+    if not matching:
         raise ValueError(f"no parameter's path matches {pattern!r}: give a pattern that occurs in a path")
+    return matching
+
+
+def _perturbed(params: PyTree, grads: dict[int, jax.Array], epsilon: float) -> PyTree:
+    """The parameters, those with a gradient moved by `epsilon` along it."""
     leaves, structure = jax.tree.flatten(params)
-    grad_leaves = jax.tree.leaves(grads)
-    norm = optax.tree.norm([grad for grad, match in zip(grad_leaves, matches, strict=True) if match])
+    norm = optax.tree.norm(list(grads.values()))
     step = epsilon / jnp.where(norm > 0, norm, jnp.ones_like(norm))
     return structure.unflatten(
-        leaf + (step * grad).astype(leaf.dtype) if match else leaf
-        for leaf, grad, match in zip(leaves, grad_leaves, matches, strict=True)
+        leaf + (step * grads[i]).astype(leaf.dtype) if i in grads else leaf for i, leaf in enumerate(leaves)
     )

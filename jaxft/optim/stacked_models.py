@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxft.optim.accumulation import GradFn, LossFn
-
-PyTree = Any
+from jaxft.optim.whole_batch import GradFn, LossFn, PyTree
+from jaxft.optim.whole_batch import value_and_grad as whole_value_and_grad
 
 
 def stack(trees: Sequence[PyTree]) -> PyTree:
@@ -79,7 +78,7 @@ def stacked_value_and_grad(loss_fn: LossFn, names: Sequence[str], clip_norm: flo
         >>> float(loss), float(metrics["loss_b"]), grads.tolist()
         (2.5, 4.0, [[1.0], [2.0]])
     """
-    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+    value_and_grad = whole_value_and_grad(loss_fn)
 
     def of_one_model(params: PyTree, carry: PyTree, batch: PyTree, key: jax.Array | None) -> Any:
         (loss, (carry, metrics)), grads = value_and_grad(params, carry, batch, key)

@@ -173,7 +173,11 @@ def _hint(settings: Settings) -> str:
     )
 
 
-JOB = job.Job("pretrain", prepare, train_stages, _hint)
+def _batch_sizes(settings: Settings) -> dict[str, tuple[int, int]]:
+    return {"lm.batch_size": (settings.lm.batch_size, 1)}
+
+
+JOB = job.Job("pretrain", prepare, train_stages, _hint, batch_sizes=_batch_sizes)
 train = JOB.run
 
 

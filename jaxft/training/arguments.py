@@ -123,7 +123,9 @@ def _converted(value: Any, hint: Any, name: str) -> Any:
     if get_origin(hint) in (Union, UnionType):
         if value is None and type(None) in get_args(hint):
             return None
-        (hint,) = (kind for kind in get_args(hint) if kind is not type(None))
+        *choices, hint = (kind for kind in get_args(hint) if kind is not type(None))
+        if any(get_origin(choice) is Literal and value in get_args(choice) for choice in choices):
+            return value
     if get_origin(hint) is Literal:
         if value in get_args(hint):
             return value

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,12 @@ from jaxft.errors import InputError
 from jaxft.training import plots
 from jaxft.training.arguments import settings_from, speaking_of_arguments
 from jaxft.training.command_line import Command
-from jaxft.training.job import Job, Prepared
+from jaxft.training.job import Job, Prepared, say_lines
 from jaxft.training.metrics_log import read_metrics
 from jaxft.training.predictions import Row, top_losses
 from jaxft.training.preview import Plans
 from jaxft.training.process import set_up
+from jaxft.training.processes import connect, ending_together, is_first, own_folder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -127,7 +128,7 @@ def fit_job(
 
     def report(ready: Prepared) -> None:
         prepared.append(ready)
-        print("\n".join(ready.lines), flush=True)
+        say_lines(ready)
 
     with speaking_of_arguments(), _folder(out) as folder:
         if resume and out is None:
@@ -139,10 +140,13 @@ def fit_job(
         if getattr(chosen, "ladder", False):
             raise InputError("--ladder compares and keeps no model to return: leave it out, or use the command line")
         set_up()
+        connect(chosen)
         rows: list[Row] = []
-        summary = job.run(chosen, report, None if isinstance(source, str) else source, rows.extend)
-        metrics = read_metrics(folder / "metrics.jsonl")
-        return Fitted(load(folder), summary, None if out is None else folder, metrics, prepared[0].plans, rows)
+        with ending_together(), own_folder(folder) as own:
+            chosen = replace(chosen, out=own, resume=chosen.resume and is_first())
+            summary = job.run(chosen, report, None if isinstance(source, str) else source, rows.extend)
+            metrics = read_metrics(own / "metrics.jsonl")
+            return Fitted(load(own), summary, None if out is None else folder, metrics, prepared[0].plans, rows)
 
 
 @contextmanager

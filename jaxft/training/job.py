@@ -1,23 +1,35 @@
 """What every training job does: reads, records what the run is, trains in its folder, writes the result."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxft.files import write_json
+from jaxft.errors import InputError
+from jaxft.files import to_json, write_json
 from jaxft.training import plots, summary
 from jaxft.training.comparison import comparison_table
+from jaxft.training.devices import check_batch_sizes, sharing_devices
 from jaxft.training.metrics_log import read_metrics
 from jaxft.training.model_card import write_cards
 from jaxft.training.precision import choose_precision
 from jaxft.training.predictions import Row, errors_page, write_predictions
 from jaxft.training.preview import Plans, preview
 from jaxft.training.process import set_up
+from jaxft.training.processes import (
+    connect,
+    ending_together,
+    first_then_others,
+    is_first,
+    own_folder,
+    require_same,
+    share_files,
+)
 from jaxft.training.run import Run
 from jaxft.training.run_folder import locked, new_run_folder, record_config, run_config
-from jaxft.training.stage import Stage, check_stage
+from jaxft.training.stage import Stage, check_stage, describe_shares
 from jaxft.training.trackers import Sink, open_trackers, require_trackers
 
 if TYPE_CHECKING:
@@ -53,6 +65,16 @@ class Prepared:
     stages: Callable[[], Iterable[Stage]] = tuple
 
 
+SHARED_FILES = ("*.safetensors", "*.json", "metrics.jsonl", "vocab*", "merges*", "*.model", "*.txt")
+"""what the processes of a resumed run need of its folder"""
+
+
+def say_lines(prepared: Prepared) -> None:
+    """Prints what a run says before training, in the first process."""
+    if is_first():
+        print("\n".join(prepared.lines), flush=True)
+
+
 def predict_hint(settings: Any) -> str:
     """What the folder of a run holds, and how to use its model."""
     return (
@@ -73,6 +95,8 @@ class Job:
             to a file of their own.
         hint: says, given the settings, what the folder of the run holds and how to go on.
         repeat: what the repeats of a comparison are called.
+        batch_sizes: the rows of each batch by the name of its setting, and the number of microbatches that it is split
+            into, given the settings.
     """
 
     name: str
@@ -80,6 +104,7 @@ class Job:
     train: Callable[[Prepared, Run], dict[str, Any]]
     hint: Callable[[Any], str] = predict_hint
     repeat: str = "run"
+    batch_sizes: Callable[[Any], Mapping[str, tuple[int, int]]] = lambda settings: {}
 
     def run(
         self,
@@ -101,18 +126,26 @@ class Job:
             Stopped: the run was asked to stop; `settings.resume` goes on with it.
         """
         require_trackers(settings.track)
-        with new_run_folder(settings.out, settings.resume) as folder, locked(folder):
-            settings, precision_lines = choose_precision(settings)
+        with (
+            self._sharing_devices(settings),
+            new_run_folder(settings.out, settings.resume) as folder,
+            locked(folder),
+        ):
+            share_files(folder, SHARED_FILES)
+            settings, precision_lines = choose_precision(settings, has_begun=(folder / "config.json").exists())
             started = time.monotonic()
-            prepared = self.prepare(settings, data)
+            prepared = first_then_others(lambda: self.prepare(settings, data))
             prepared = replace(prepared, lines=[*prepared.lines, *precision_lines])
             text_row = summary.stage_row("text", time.monotonic() - started, prepared.tokens)
             config = run_config(prepared.settings, prepared.fingerprints)
-            trackers = open_trackers(settings.track, folder, config)
+            require_same(to_json(config))
             record_config(folder, settings.resume, config)
-            for name, write in prepared.files.items():  # also on resume, where one may be damaged
-                write(folder / name)
-            on_prepared(prepared)
+            try:
+                trackers = open_trackers(settings.track, folder, config) if is_first() else ()
+            except InputError:
+                if not settings.resume:
+                    (folder / "config.json").unlink()  # the run has not begun
+                raise
             with Run(
                 folder,
                 log_every=settings.log_every,
@@ -120,6 +153,9 @@ class Job:
                 keep_checkpoints=settings.keep_checkpoints,
                 trackers=trackers,
             ) as run:
+                for name, write in prepared.files.items():  # also on resume, where one may be damaged
+                    write(folder / name)
+                on_prepared(prepared)
                 trained = self.train(prepared, run)
                 predictions = trained.pop("predictions", [])
                 result = {
@@ -131,8 +167,16 @@ class Job:
                     "config": config,
                 }
                 on_predictions(predictions)
-                self._write_results(folder, prepared, result, predictions, trackers)
+                if is_first():
+                    self._write_results(folder, prepared, result, predictions, trackers)
         return result
+
+    @contextmanager
+    def _sharing_devices(self, settings: Any) -> Iterator[None]:
+        """Divides batches among the devices that the settings ask for, which have to share them evenly."""
+        with sharing_devices(settings.devices) as count:
+            check_batch_sizes(self.batch_sizes(settings), count)
+            yield
 
     def _write_results(
         self,
@@ -157,20 +201,34 @@ class Job:
         """Trains and prints the summary, or with `--dry-run` prints what the job would do."""
         set_up()
         require_trackers(settings.track)
+        connect(settings)
+        with ending_together(), own_folder(settings.out) as folder:
+            self._run_command(replace(settings, out=folder, resume=settings.resume and is_first()))
+
+    def _run_command(self, settings: Any) -> None:
         if settings.dry_run:
-            settings, precision_lines = choose_precision(settings)
-            prepared = self.prepare(settings, None)
-            prepared = replace(prepared, lines=[*prepared.lines, *precision_lines])
-            for stage in prepared.stages():
-                check_stage(stage)
-            seconds = None if prepared.estimate is None else prepared.estimate()
-            print(preview(prepared.settings, prepared.lines, prepared.plans, seconds))
+            with self._sharing_devices(settings):
+                text = first_then_others(lambda: self._preview(settings))
+            print(text if is_first() else "", end="\n" if is_first() else "")
             return
-        result = self.run(settings, on_prepared=lambda prepared: print("\n".join(prepared.lines), flush=True))
+        result = self.run(settings, on_prepared=say_lines)
+        if not is_first():
+            return
         if "comparison" in result:
             print(comparison_table(result["comparison"], self.repeat) + "\n")
         print(summary.summary_table(result))
         print(f"\n{self.hint(settings)}")
+
+    def _preview(self, settings: Any) -> str:
+        """What `--dry-run` prints, of stages that have been checked."""
+        has_begun = settings.resume and (settings.out / "config.json").exists()
+        settings, lines = choose_precision(settings, has_begun)
+        prepared = self.prepare(settings, None)
+        for stage in prepared.stages():
+            check_stage(stage)
+            lines += describe_shares(stage)
+        seconds = None if prepared.estimate is None else prepared.estimate()
+        return preview(prepared.settings, [*prepared.lines, *lines], prepared.plans, seconds)
 
 
 def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:

@@ -30,7 +30,7 @@ def take_steps(
         until: number of the step to stop before.
         on_metrics: called with the number of each step and its metrics as floats; except on a CPU one step late, so
             that an accelerator never waits for the host. An exception that it raises ends the loop.
-        pause: asked after each step whether to call `on_pause`.
+        pause: asked after each step whether to call `on_pause`; it may decide by the metrics that `on_metrics` has got.
         on_pause: called with the state between two steps, all metrics reported; the state must not be kept.
 
     Returns:
@@ -68,10 +68,10 @@ def take_steps(
             state, metrics = step(state, ready)
             report()
             late.append((number, metrics))
-            paused = pause()
-            if at_once or paused:
+            if at_once:
                 report()
-            if paused:
+            if pause():
+                report()
                 on_pause(state)
         report()
     return state

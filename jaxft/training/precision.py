@@ -50,17 +50,19 @@ def chosen_precision(precision: Precision) -> Any:
     return "bf16" if multiplies_bfloat16() else "f32"
 
 
-def choose_precision(settings: Any) -> tuple[Any, list[str]]:
+def choose_precision(settings: Any, has_begun: bool) -> tuple[Any, list[str]]:
     """The settings of a job with a precision in place of "auto", and a line that says which and why, if it was "auto".
 
-    A run that is resumed keeps its own.
+    Args:
+        settings: of the job.
+        has_begun: whether the folder of the run holds its config.json, whose precision the run keeps.
 
     Raises:
         InputError: the config.json of the run holds no settings, or another precision.
     """
     if settings.precision != "auto":
         return settings, []
-    if settings.resume and (settings.out / "config.json").exists():
+    if has_begun:
         precision = read_run_config(settings.out).get("precision")
         if precision not in REASONS:
             raise InputError(

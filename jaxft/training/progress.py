@@ -2,6 +2,7 @@
 
 import sys
 
+import jax
 from tqdm import tqdm
 from tqdm.auto import tqdm as automatic_tqdm
 
@@ -28,12 +29,13 @@ def progress_bar(stage: str, total: int, initial: int = 0, unit: str = "step") -
         widget.layout.min_width = "10em"  # the numbers at its right would leave it no room
         return bar
     terminal = sys.stderr.isatty()
+    shown = sys.stderr if terminal else _Lines()
     return tqdm(
         total=total,
         initial=initial,
         desc=stage,
         unit=unit,
-        file=sys.stderr if terminal else _Lines(),
+        file=shown if jax.process_index() == 0 else _Nothing(),
         dynamic_ncols=terminal,
         mininterval=0.2 if terminal else 15.0,
         maxinterval=10.0 if terminal else 60.0,
@@ -62,6 +64,16 @@ def format_number(value: float) -> str:
         0.1235 51,235 2,500
     """
     return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1e4 else f"{value:.4g}"
+
+
+class _Nothing:
+    """The bar of a process that is not the first."""
+
+    def write(self, text: str) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
 
 
 class _Lines:

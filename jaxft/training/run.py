@@ -13,10 +13,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
+import jax
+
 from jaxft.errors import Stopped
 from jaxft.tensor_files import load_params, read_meta, save_params
 from jaxft.training import checkpoint
 from jaxft.training.metrics_log import MetricsLog, lines_after, truncate_metrics
+from jaxft.training.processes import is_first, meet
 from jaxft.training.trackers import Sink, tracked_numbers
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -91,6 +94,7 @@ class Run:
         self._keep = keep_checkpoints
         self._trackers, self._tracked = trackers, 0
         self._stop: str | None = None
+        self._agreed = (False, False)
         self._saved_at = time.monotonic()
         self._log: MetricsLog | None = None
         if folder is not None:
@@ -136,7 +140,7 @@ class Run:
         """Stores the results of stages by their names, then drops the checkpoints that they came from."""
         if self.folder is None or self._checkpoint is None:
             return
-        for stage, result in results.items():
+        for stage, result in results.items() if is_first() else ():
             meta = {"report": result.report, "log_bytes": self._log_bytes()}
             tree = {"params": result.params, "carry": result.carry} if result.carry else {"params": result.params}
             save_params(_stage_file(self.folder, stage), tree, meta)
@@ -158,11 +162,13 @@ class Run:
         return checkpoint.restore(self._checkpoint, template)[0]
 
     def save(self, tree: Any, position: Mapping[str, Any]) -> None:
-        """Writes the checkpoint."""
-        if self._checkpoint is not None:
+        """Writes the checkpoint; of several processes the first does."""
+        if self._checkpoint is not None and is_first():
             checkpoint.rotate(self._checkpoint, self._keep)
             checkpoint.save(self._checkpoint, tree, {**position, "log_bytes": self._log_bytes()})
+        meet()
         self._saved_at = time.monotonic()
+        self._agreed = (self._agreed[0], False)
 
     def write(self, stage: str, step: int, **values: Any) -> None:
         """Adds a line to the metrics log."""
@@ -187,14 +193,28 @@ class Run:
     def _log_bytes(self) -> int:
         return 0 if self._log is None else self._log.size()
 
+    def wishes(self) -> tuple[bool, bool]:
+        """Whether this process is asked to stop, and whether it is time for a checkpoint."""
+        return self._stop is not None, time.monotonic() - self._saved_at > self.checkpoint_seconds
+
+    def agree(self, stop: bool, save: bool) -> None:
+        """Takes the wishes of all processes, where there are several, in place of its own."""
+        self._agreed = (stop, save)
+        if stop and self._stop is None:
+            self._stop = "a signal to another process"
+
     def pausing(self) -> bool:
         """Whether it is time for a checkpoint, because time has passed or the run is asked to stop."""
-        return self._stop is not None or time.monotonic() - self._saved_at > self.checkpoint_seconds
+        return any(self._decided())
+
+    def _decided(self) -> tuple[bool, bool]:
+        return self.wishes() if jax.process_count() == 1 else self._agreed
 
     def stop_if_asked(self) -> None:
         """Raises `Stopped` once Ctrl-C or SIGTERM has come; the checkpoint has just been written."""
-        if self._stop is not None:
-            kept = "" if self.folder is None else f": run the same command with --resume to continue in {self.folder}"
+        if self._decided()[0]:
+            keeps = self.folder is not None and is_first()
+            kept = f": run the same command with --resume to continue in {self.folder}" if keeps else ""
             raise Stopped(f"stopped by {self._stop}{kept}")
 
     @contextmanager

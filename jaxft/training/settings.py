@@ -36,6 +36,15 @@ class RunSettings:
     """checkpoints to keep; where the newest is damaged, --resume goes on from the one before"""
     track: tuple[Tracker, ...] = ()
     """also log to these trackers: tensorboard (in the folder of the run), wandb, trackio, mlflow"""
+    devices: Literal["all"] | int = "all"
+    """number of devices that share every batch, or all that there are; batch sizes are those of the whole batch"""
+    coordinator: str | None = None
+    """address and port of the first of several processes that share the job, such as 10.0.0.1:1234; by default that of
+    JAX_COORDINATOR_ADDRESS, or of Slurm or MPI, if any"""
+    processes: int | None = None
+    """number of the processes, with --coordinator; by default that of JAX_NUM_PROCESSES"""
+    process_id: int | None = None
+    """number of this process, from 0, with --coordinator; by default that of JAX_PROCESS_ID"""
     dry_run: bool = False
     """print the settings, the data and the plan, and train nothing"""
 
@@ -61,7 +70,10 @@ def dev_share(fraction: float | None, texts: int) -> float:
     return DEV_FRACTION if round(DEV_FRACTION * texts) >= MIN_DEV_TEXTS else 0.0
 
 
-NO_EFFECT_ON_RESULT = ("out", "resume", "dry_run", "checkpoint_minutes", "keep_checkpoints", "track")
+NO_EFFECT_ON_RESULT = (
+    *("out", "resume", "dry_run", "checkpoint_minutes", "keep_checkpoints", "track"),
+    *("devices", "coordinator", "processes", "process_id"),
+)
 """settings that do not change the result, so that a resumed run may have others"""
 
 FLOAT32_TINY, FLOAT32_MAX = 1.1754944e-38, 3.4028235e38
@@ -81,6 +93,9 @@ RUN_RANGES: dict[str, Range] = {
     "log_every": AT_LEAST_1,
     "checkpoint_minutes": AT_LEAST_0,
     "keep_checkpoints": AT_LEAST_1,
+    "devices": (lambda x: x == "all" or x >= 1, "at least 1, or all"),
+    "processes": AT_LEAST_1,
+    "process_id": AT_LEAST_0,
 }
 """ranges of `RunSettings`"""
 

@@ -14,14 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from jaxft.errors import InputError
-from jaxft.optim.accumulation import GradFn, LossFn
 from jaxft.optim.averaging import Average
 from jaxft.optim.discriminative import applied_metrics, discriminative, rescale
 from jaxft.optim.phases import Phase, Plan, migrate, phase_schedule
+from jaxft.optim.whole_batch import GradFn, LossFn, value_and_grad
+from jaxft.sharding import current_mesh, gathered, mesh_size, place
+from jaxft.training.batches import Batches
+from jaxft.training.devices import WISHES, place_part, sharded, with_wishes
 from jaxft.training.loop import take_steps
+from jaxft.training.processes import from_first, meet
 from jaxft.training.progress import progress_bar, show
 from jaxft.training.run import Run, StageResult
 from jaxft.training.selection import Selection
@@ -29,21 +34,6 @@ from jaxft.training.train_step import TrainState, make_train_step
 
 MAX_SKIPPED_STEPS = 10
 """steps in a row with a loss or gradient that is not finite, after which a run gives up"""
-
-
-@dataclass(frozen=True)
-class Batches:
-    """The batches of a stage.
-
-    Attributes:
-        batch: makes the batch of step i, counted from the start of the stage.
-        steps_per_epoch: batches in an epoch.
-        tokens_per_epoch: tokens in an epoch, for reports.
-    """
-
-    batch: Callable[[int], Any]
-    steps_per_epoch: int
-    tokens_per_epoch: int
 
 
 @dataclass(frozen=True)
@@ -60,6 +50,7 @@ class Stage:
         clip_norm: the largest norm of the trainable gradients; None for no clip.
         params: parameters to start from.
         carry: what else lives from step to step, to start from.
+        carry_axis: along which the arrays of the carry have the rows of the batch; None where rows share it.
         key: the PRNG key of the stage.
         batches: what to train on.
         evaluate: `evaluate(params, carry)` gives metrics of the held-out split, `loss` among them;
@@ -68,7 +59,8 @@ class Stage:
             every epoch.
         selection: what the evaluations decide.
         average: average of the parameters that is evaluated and returned in place of the raw ones; None for none.
-        value_and_grad: as in `make_train_step`.
+        value_and_grad: as in `make_train_step`; where devices share a batch, of the rows of all, as the functions of
+            `jaxft.optim` are.
         rate_multipliers: (steps,) float, multiplies the rate of each step of the stage besides its schedule; None for
             1 everywhere.
     """
@@ -88,6 +80,7 @@ class Stage:
     selection: Selection = field(default_factory=Selection)
     average: Average | None = None
     value_and_grad: Callable[[LossFn], GradFn] | None = None
+    carry_axis: int | None = None
     rate_multipliers: np.ndarray | None = None
 
     def __post_init__(self) -> None:
@@ -107,6 +100,15 @@ class Stage:
             begin = end - phase.epochs * self.batches.steps_per_epoch
             schedule = _multiplied(schedule, jnp.asarray(self.rate_multipliers[begin:end], jnp.float32))
         return discriminative(self.optimizer, self.labels, phase.rates, schedule, self.clip_norm)
+
+    def train_step(self, index: int) -> Callable[[TrainState, Any], tuple[TrainState, Mapping[str, jax.Array]]]:
+        """The train step of a phase, whose devices each compute the gradient of their rows."""
+        mesh, axis = self.batches.mesh(), self.batches.axis
+
+        def shared(loss_fn: LossFn) -> GradFn:
+            return sharded((self.value_and_grad or value_and_grad)(loss_fn), mesh, axis, self.carry_axis)
+
+        return make_train_step(self.make_loss_fn(self.plan[index]), self.transformation(index), self.average, shared)
 
     def weights(self, state: TrainState) -> Any:
         """The parameters to evaluate and to return: the average where there is one."""
@@ -159,7 +161,7 @@ def check_stage(stage: Stage) -> None:
         ValueError, TypeError, InputError: what the first step of a run would raise.
     """
     batch = stage.batches.batch(0)
-    for index, phase in enumerate(stage.plan):
+    for index in range(len(stage.plan)):
         tx = stage.transformation(index)
         create = partial(TrainState.create, tx=tx, average=stage.average)
         state = jax.eval_shape(
@@ -168,8 +170,16 @@ def check_stage(stage: Stage) -> None:
             stage.carry,
             stage.key,
         )
-        step = make_train_step(stage.make_loss_fn(phase), tx, stage.average, stage.value_and_grad)
-        jax.eval_shape(step, state, batch)
+        jax.eval_shape(stage.train_step(index), state, batch)
+
+
+def describe_shares(stage: Stage) -> list[str]:
+    """At most one line: how many rows of each batch a device computes, where there are several devices."""
+    shares = stage.batches.shares()
+    if current_mesh() is None or not shares:
+        return []
+    rows = f"{shares['rows_per_device']} of {stage.batches.rows} rows of each batch"
+    return [f"{stage.name}: {rows} on each of {shares['devices']} of {mesh_size(current_mesh())} devices"]
 
 
 class _StageRun:
@@ -177,7 +187,7 @@ class _StageRun:
 
     def __init__(self, run: Run, stage: Stage):
         position = run.position(stage.name)
-        self.run, self.stage = run, stage
+        self.run, self.stage, self.mesh = run, stage, stage.batches.mesh()
         self.first_phase: int = position.get("phase", 0)
         self.evaluations: list[dict[str, Any]] = position.get("evaluations", [])
         self.kept: dict[str, Any] = position.get("kept", {})
@@ -185,16 +195,22 @@ class _StageRun:
         self.total_steps = stage.phase_ends[-1]
         self.skipped_in_a_row = 0
         # copies: the first step is given this memory, and the caller may go on using its own
-        params, carry, key = jax.tree.map(lambda x: jnp.array(x, copy=True), (stage.params, stage.carry, stage.key))
+        meet()
+        params, carry = from_first((stage.params, stage.carry))
+        params, carry, key = jax.tree.map(lambda x: jnp.array(x, copy=True), (params, carry, stage.key))
         tx = stage.transformation(self.first_phase)
         state = TrainState.create(params, tx, key=key, carry=carry, average=stage.average)
         best: Any = _on_host(params, carry) if stage.selection.is_best else ()
-        self.state, self.best = run.restore((state, best)) if position else (state, best)
+        state, self.best = run.restore((state, best)) if position else (state, best)
+        self.state: TrainState = self._placed(state)
 
     def train(self) -> StageResult:
         """Trains every phase that is left, and returns the result."""
         name, steps_done = self.stage.name, int(self.state.step)
         with self.run.deferring_signals(), progress_bar(name, self.total_steps, initial=steps_done) as self.bar:
+            if mesh_size(self.mesh) < mesh_size(current_mesh()):
+                for line in describe_shares(self.stage):
+                    self.bar.write(f"{line}, which cannot share more evenly", file=self.bar.fp)
             for index in range(self.first_phase, len(self.stage.plan)):
                 self._train_phase(index)
                 if self._is_over():
@@ -209,9 +225,8 @@ class _StageRun:
         if index > self.first_phase:
             opt_state: Any = tx.init(self.state.params)
             opt_state = migrate(self.state.opt_state, stage.plan[index - 1], opt_state)
-            self.state = replace(self.state, opt_state=opt_state)
-        train_step = make_train_step(stage.make_loss_fn(phase), tx, stage.average, stage.value_and_grad)
-        step = jax.jit(train_step, donate_argnums=0)
+            self.state = self._placed(replace(self.state, opt_state=opt_state))
+        step = self._jitted(stage.train_step(index))
 
         def on_metrics(number: int, metrics: dict[str, float]) -> None:
             self._report_step(number, metrics, phase, is_first=number == begin)
@@ -225,7 +240,7 @@ class _StageRun:
             self.state = take_steps(
                 self.state,
                 step,
-                stage.batches.batch,
+                self._batch,
                 until,
                 on_metrics=on_metrics,
                 pause=self.run.pausing,
@@ -235,8 +250,30 @@ class _StageRun:
             if until % stage.batches.steps_per_epoch == 0 or self._is_over() or self.run.pausing():
                 on_pause(self.state)
 
+    def _placed(self, state: TrainState) -> TrainState:
+        """The state on the devices: the rows of the carry divided among them, everything else whole on each."""
+        carry = place(state.carry, self.mesh, self.stage.carry_axis)
+        return replace(place(replace(state, carry=()), self.mesh), carry=carry)
+
+    def _jitted(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        if self.mesh is None:
+            return jax.jit(step, donate_argnums=0)
+        if jax.process_count() > 1:
+            step = with_wishes(step)
+        shardings = jax.tree.map(lambda x: x.sharding, self.state)
+        return jax.jit(step, donate_argnums=0, out_shardings=(shardings, NamedSharding(self.mesh, PartitionSpec())))
+
+    def _batch(self, number: int) -> Any:
+        batch = self.stage.batches.placed(number, self.mesh)
+        if self.mesh is None or jax.process_count() == 1:
+            return batch
+        own = np.array([self.run.wishes()] * len(self.mesh.local_devices))
+        return batch, place_part(own, self.mesh)
+
     def _report_step(self, number: int, metrics: dict[str, float], phase: Phase, is_first: bool) -> None:
         """Moves the bar, logs the metrics now and then, and gives up after too many steps that are not finite."""
+        if wishes := [bool(metrics.pop(name)) for name in sorted(metrics) if name.startswith(WISHES)]:
+            self.run.agree(*wishes)
         self.bar.update()
         self.skipped_in_a_row = 0 if math.isfinite(metrics["loss"]) else self.skipped_in_a_row + 1
         most = min(MAX_SKIPPED_STEPS, self.total_steps)
@@ -272,7 +309,7 @@ class _StageRun:
         if stage.selection.is_best and (not self.kept or stage.selection.is_best(self.evaluations)):
             self.kept = self.evaluations[-1]
             self.best = _on_host(stage.weights(state), state.carry)
-        self.state = state
+        self.state = self._placed(state)
 
     def _steps_evaluated(self) -> int:
         return self.evaluations[-1]["step"] if self.evaluations else 0
@@ -288,7 +325,7 @@ class _StageRun:
 
     def _save(self, state: TrainState, index: int) -> None:
         progress = {"evaluations": self.evaluations, "kept": self.kept, "seconds": self._seconds()}
-        self.run.save((state, self.best), {"stage": self.stage.name, "phase": index, **progress})
+        self.run.save((gathered(state), self.best), {"stage": self.stage.name, "phase": index, **progress})
 
     def _result(self) -> StageResult:
         batches, seconds, steps = self.stage.batches, self._seconds(), self._steps_evaluated()
@@ -299,18 +336,22 @@ class _StageRun:
             "tokens_per_s": tokens / seconds,
             "steps": steps,
             "steps_per_epoch": batches.steps_per_epoch,
+            **batches.shares(),
             "evaluations": self.evaluations,
         }
         if skipped := int(applied_metrics(self.state.opt_state)["skipped"]):
             report["skipped_steps"] = skipped
         if self.stage.selection.is_best:
             return StageResult(self.best["params"], self.best["carry"], {**report, "kept": self.kept})
-        return StageResult(self.stage.weights(self.state), self.state.carry, report)
+        params, carry = self.stage.weights(self.state), self.state.carry
+        if self.mesh is None:
+            return StageResult(params, carry, report)
+        return StageResult(**_on_host(params, carry), report=report)  # for whatever devices come next
 
 
 def _on_host(params: Any, carry: Any) -> Mapping[str, Any]:
     """Copies in NumPy arrays: the next step is given the memory of the originals."""
-    return jax.tree.map(np.array, {"params": params, "carry": carry})
+    return jax.tree.map(np.array, gathered({"params": params, "carry": carry}))
 
 
 def _steps_per_second(bar: tqdm) -> float:

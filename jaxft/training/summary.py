@@ -11,12 +11,13 @@ from typing import Any
 
 import jax
 
+from jaxft.sharding import current_mesh, mesh_size
 from jaxft.training.progress import format_number
 from jaxft.training.scores import PERCENT_SCORES
 
 
 def environment() -> dict[str, Any]:
-    """Versions, device and processor cores, as a summary records them; the first call starts JAX's backend.
+    """Versions, devices that are used and processor cores, for a summary; the first call starts JAX's backend.
 
     Examples:
         >>> sorted(environment())
@@ -33,7 +34,7 @@ def environment() -> dict[str, Any]:
         "versions": versions,
         "platform": device.platform,
         "device": device.device_kind,
-        "device_count": jax.device_count(),
+        "device_count": mesh_size(current_mesh()),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
     }
@@ -71,9 +72,13 @@ def stage_row(name: str, seconds: float, tokens: int) -> dict[str, Any]:
 
 
 def trained_row(name: str, report: Mapping[str, Any]) -> dict[str, Any]:
-    """The row of a stage of training, from the report of its result; `skipped_steps` are in it if there were any."""
+    """The row of a stage of training, from the report of its result.
+
+    It has `devices` and `rows_per_device` where the report has them, and `skipped_steps` if there were any.
+    """
+    shared = {key: report[key] for key in ("devices", "rows_per_device") if key in report}
     skipped = {"skipped_steps": report["skipped_steps"]} if report.get("skipped_steps") else {}
-    return {**stage_row(name, report["seconds"], report["tokens"]), **skipped}
+    return {**stage_row(name, report["seconds"], report["tokens"]), **shared, **skipped}
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:

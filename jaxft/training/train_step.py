@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import optax
 from jax.core import Tracer
 
-from jaxft.optim.accumulation import GradFn, LossFn
 from jaxft.optim.averaging import Average
 from jaxft.optim.discriminative import DiscriminativeState, applied_metrics
 from jaxft.optim.flax_serialization import register
+from jaxft.optim.whole_batch import GradFn, LossFn
+from jaxft.optim.whole_batch import value_and_grad as whole_value_and_grad
 
 
 @jax.tree_util.register_dataclass
@@ -117,7 +118,7 @@ def make_train_step(
         >>> float(state.params["w"]), float(metrics["loss"])
         (2.0, 4.0)
     """
-    grad_fn: GradFn = (value_and_grad or partial(jax.value_and_grad, has_aux=True))(loss_fn)
+    grad_fn: GradFn = (value_and_grad or whole_value_and_grad)(loss_fn)
     takes = _extra_arguments(tx)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:

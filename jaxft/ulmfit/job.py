@@ -273,7 +273,13 @@ def _stage_rows(
     ]
 
 
-JOB = job.Job("ulmfit", prepare, train_stages)
+def _batch_sizes(settings: Settings) -> dict[str, tuple[int, int]]:
+    sizes = {"classifier.batch_size": (settings.classifier.batch_size, 1)}
+    trains_language_model = settings.lm.epochs and settings.language_model is None
+    return {"lm.batch_size": (settings.lm.batch_size, 1), **sizes} if trains_language_model else sizes
+
+
+JOB = job.Job("ulmfit", prepare, train_stages, batch_sizes=_batch_sizes)
 train = JOB.run
 
 

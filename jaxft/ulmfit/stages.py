@@ -42,13 +42,15 @@ from jaxft.models.heads import Classifier, classification_loss, classifier_rules
 from jaxft.optim import unfreezing
 from jaxft.optim.groups import label_params
 from jaxft.optim.phases import Phase
+from jaxft.sharding import by_rows, replicated
+from jaxft.training.batches import Batches
 from jaxft.training.class_weights import class_weights
 from jaxft.training.linear_head import FOLDS, PROBE_TEXTS, Head, solve_head
 from jaxft.training.run import Run, StageResult
 from jaxft.training.scores import default_metric, metric_mode, metric_score, score_name
 from jaxft.training.selection import Evaluations, Selection, best_score, within_standard_error
 from jaxft.training.settings import Metric, dev_share
-from jaxft.training.stage import Batches, Stage, run_stage
+from jaxft.training.stage import Stage, run_stage
 from jaxft.ulmfit.settings import SMALLEST_BATCH, Settings
 
 __all__ = ["fine_tune_lm", "lm_plan", "plans", "predict", "pretrain_lm", "read_texts", "test_probabilities"]
@@ -173,6 +175,8 @@ def _classifier_stage(
             lambda step: batches.training_batch(step, settings.seed),
             batches.steps_per_epoch,
             tokens_per_epoch=words,
+            part=lambda step, rows: batches.training_batch(step, settings.seed, rows),
+            rows=min(stage.batch_size, len(texts.train)),
         ),
         evaluate=_evaluation(read, settings, graphdef) if len(texts.dev) else None,
         selection=Selection(is_best=_is_best(metric, len(texts.dev))),
@@ -182,7 +186,7 @@ def _classifier_stage(
 def _evaluation(texts: Texts, settings: Settings, graphdef: nnx.GraphDef) -> Callable[[Any, Any], dict[str, float]]:
     """Makes the function that measures loss and scores on the dev texts."""
     dev = _evaluation_batches(texts, texts.dev, settings, settings.classifier.eval_batch_size)
-    logits_fn = jax.jit(classifier_logits_fn(graphdef))
+    logits_fn = by_rows(classifier_logits_fn(graphdef))
     labels, metric = texts.store.labels, _metric(texts, settings)
     score = score_name(metric)
 
@@ -220,12 +224,12 @@ def with_probe(
     keys = texts.store.keys[texts.train]
     chosen, folds = sample_with_folds(labels, PROBE_TEXTS, FOLDS, settings.seed, keys)
 
-    @jax.jit
-    def pool(params: Any, batch: Any) -> jax.Array:
+    @by_rows
+    def pool(params: Any, statistics: Any, batch: Any) -> jax.Array:
         return nnx.merge(graphdef, params, statistics).pool(batch["tokens"], batch["lengths"])
 
     batches = _evaluation_batches(texts, texts.train[chosen], settings, settings.classifier.eval_batch_size)
-    features = batches.map(partial(pool, params))
+    features = batches.map(partial(pool, *replicated((params, statistics))))
 
     def solve(features: np.ndarray) -> Head:
         outputs = len(texts.store.classes)

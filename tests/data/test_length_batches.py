@@ -73,6 +73,24 @@ def test_the_longest_document_of_a_training_batch_comes_first():
         assert lengths == sorted(lengths, reverse=True)
 
 
+def test_the_order_of_an_epoch_is_made_once(monkeypatch):
+    made = []
+    monkeypatch.setattr(np, "lexsort", lambda keys, sort=np.lexsort: made.append(1) or sort(keys))
+    batches = length_batches([1, 2, 3, 4, 5, 6, 7, 12])
+    epoch = [batches.training_batch(step, seed=0)["labels"].tolist() for step in range(4)]
+    assert len(made) == 2  # of two batches each
+    fresh = [length_batches([1, 2, 3, 4, 5, 6, 7, 12]).training_batch(step, seed=0) for step in range(4)]
+    assert epoch == [batch["labels"].tolist() for batch in fresh]
+
+
+@given(st.lists(st.integers(1, 12), min_size=4, max_size=12), st.permutations(range(4)))
+def test_some_rows_of_a_batch_are_those_of_the_whole_batch(lengths, rows):
+    batches, rows = length_batches(lengths, batch_size=4), np.array(rows[:2])
+    whole, part = batches.training_batch(0, seed=1), batches.training_batch(0, seed=1, rows=rows)
+    for name in whole:
+        np.testing.assert_array_equal(part[name], whole[name][rows])
+
+
 def test_no_length_is_left_out_of_training_for_good():
     batches = length_batches([1, 2, 3, 4, 5, 6, 7, 12])
     seen = set()

@@ -104,3 +104,11 @@ def test_lengths_of_windows_follow_the_published_distribution():
     assert abs((lengths <= 50).mean() - 0.05) < 0.01
     assert abs(lengths[lengths > 50].mean() - 70) < 0.5
     assert lengths.sum() > 0.98 * tokens / 20
+
+
+def test_some_rows_of_a_window_are_those_of_the_whole_window():
+    stream, rows = WindowStream(np.arange(60), np.array([0, 25, 60]), [0, 1], batch_size=4, bptt=5, seed=0), [2, 0]
+    whole, part = stream.batch(1), stream.batch(1, np.array(rows))
+    for name in ("inputs", "targets"):
+        np.testing.assert_array_equal(part[name], whole[name][rows])
+    assert part["reset"] == whole["reset"]

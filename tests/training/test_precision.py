@@ -53,15 +53,15 @@ def test_auto_is_what_the_hardware_multiplies_and_what_is_given_stays(multiplies
 def test_a_resumed_run_keeps_the_precision_that_it_began_with(tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: False)
     write_json(tmp_path / "config.json", {"precision": "bf16"})
-    resumed = RunSettings(out=tmp_path, resume=True)
-    settings, lines = choose_precision(resumed)
+    resumed = RunSettings(out=tmp_path)
+    settings, lines = choose_precision(resumed, has_begun=True)
     assert (settings.precision, lines) == ("bf16", ["precision: bf16, as the run began"])
-    settings, lines = choose_precision(replace(resumed, resume=False))
+    settings, lines = choose_precision(resumed, has_begun=False)
     assert (settings.precision, lines) == ("f32", ["precision: f32, because no instructions for bfloat16 were found"])
-    assert choose_precision(replace(resumed, precision="f32"))[1] == []
+    assert choose_precision(replace(resumed, precision="f32"), has_begun=True)[1] == []
 
 
 def test_a_precision_that_is_none_is_refused_on_resume(tmp_path):
     write_json(tmp_path / "config.json", {"precision": "f16"})
     with pytest.raises(InputError, match=r"config\.json holds the precision 'f16': put back an intact copy"):
-        choose_precision(RunSettings(out=tmp_path, resume=True))
+        choose_precision(RunSettings(out=tmp_path), has_begun=True)

@@ -14,10 +14,11 @@ import pytest
 from jaxft.errors import InputError, Stopped
 from jaxft.optim import averaging
 from jaxft.optim.unfreezing import full, gradual_unfreezing
+from jaxft.training.batches import Batches
 from jaxft.training.metrics_log import read_metrics
 from jaxft.training.run import Run, StageResult
 from jaxft.training.selection import Selection, best_score
-from jaxft.training.stage import Batches, Stage, check_stage, run_stage
+from jaxft.training.stage import Stage, check_stage, run_stage
 
 STEPS = 4  # per epoch
 PARAMS = {"body": jnp.array([1.0, -2.0, 0.5]), "head": jnp.array([0.3, 0.1, -0.2])}

@@ -1,0 +1,288 @@
+"""The processes that share a job, joined by `jax.distributed`: all compute, the first writes, and they end together.
+
+Each process runs the same program. What the first does alone, such as reading the texts, the others wait for, however
+long it takes. A process that cannot go on tells the others why, through JAX's coordinator, and all of them end.
+"""
+
+import atexit
+import json
+import os
+import re
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.errors import JaxRuntimeError
+from jax.experimental import multihost_utils
+
+from jaxft.errors import InputError, Stopped, one_line, reason_of
+from jaxft.training.settings import RunSettings
+
+HEARTBEAT_SECONDS = 30
+"""seconds without a sign of life after which JAX ends the other processes"""
+SHUTDOWN_SECONDS = 24 * 3600
+"""how long a process that is done waits for the others, the first of which writes the results"""
+LOST = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "coordination")
+"""words in the errors of XLA where another process has gone"""
+ENDED = "jaxft/ended"
+"""the name under which a process that fails says why"""
+CHUNK = 1 << 26
+"""bytes that are sent to the other processes at once"""
+_ending = threading.Event()
+_turns: dict[str, int] = {}
+
+
+def connect(settings: RunSettings) -> None:
+    """Joins the other processes, where there are any; call it before anything is computed.
+
+    They are those of `settings`, of the variables `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`,
+    or of a step of Slurm or Open MPI, which JAX knows itself.
+
+    Raises:
+        InputError: some of the settings are missing, or the others cannot be reached.
+    """
+    if jax.distributed.is_initialized():
+        return
+    address = settings.coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
+    count = _given(settings.processes, "JAX_NUM_PROCESSES")
+    number = _given(settings.process_id, "JAX_PROCESS_ID")
+    managed = any(_given(None, name) not in (None, 1) for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
+    if address is None and not managed:
+        if (count, number) != (None, None):
+            raise InputError("--processes and --process-id need the address of the first process: give --coordinator")
+        return
+    if not managed and None in (count, number):
+        raise InputError("--coordinator is given alone: give --processes and --process-id too")
+    if address is not None and not re.fullmatch(r".+:\d{1,5}", address):
+        raise InputError(f"--coordinator {address} is no address with a port: give one such as 10.0.0.1:1234")
+    try:
+        jax.distributed.initialize(
+            address,
+            count,
+            number,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=SHUTDOWN_SECONDS,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"cannot join the other processes at {address} ({reason_of(error)}): check --coordinator, --processes and "
+            "--process-id"
+        ) from error
+    watcher = threading.Thread(target=_end_with_others, daemon=True)
+    watcher.start()
+    atexit.register(_stop_watching, watcher)  # before JAX leaves the coordinator
+
+
+def _given(setting: int | None, variable: str) -> int | None:
+    """The setting or, where there is none, the number in a variable of the environment."""
+    text = os.environ.get(variable)
+    if setting is not None or not text:
+        return setting
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"{variable} is {text!r} in the environment: give it a whole number") from None
+
+
+def is_first() -> bool:
+    """Whether this process writes files and shows progress: the first one, or the only one."""
+    return jax.process_index() == 0
+
+
+@contextmanager
+def ending_together() -> Iterator[None]:
+    """Ends the other processes, with the same sentence, where the `with` block fails in this one.
+
+    Raises:
+        InputError: in place of JAX's error, where another process has ended without a word.
+    """
+    try:
+        yield
+    except Stopped:  # which they all are at once
+        raise
+    except BaseException as error:
+        if not jax.distributed.is_initialized():
+            raise
+        own = isinstance(error, InputError)
+        lost = isinstance(error, JaxRuntimeError | ValueError) and not own and any(word in str(error) for word in LOST)
+        reason = reason_of(error) if isinstance(error, Exception) else ""
+        sentence = str(error) if own else reason or type(error).__name__
+        if lost:
+            sentence = _said_by_another() or (
+                f"another process has ended, or cannot be reached ({reason}): look at what it says, and start all of "
+                "them again with --resume"
+            )
+        _tell_others(sentence, status=2 if own or lost or isinstance(error, OSError | MemoryError) else 1)
+        if lost:
+            raise InputError(sentence) from error
+        raise
+
+
+def first_then_others(function: Callable[[], Any]) -> Any:
+    """The result of `function`, which the first process calls before the others do."""
+    if jax.process_count() == 1:
+        return function()
+    key = _turn("first")
+    if not is_first():
+        _wait_for(key)
+    result = function()
+    if is_first():
+        _client().key_value_set(key, "done")
+    meet()
+    return result
+
+
+def meet() -> None:
+    """Waits until all processes are here, however long it takes.
+
+    What they do together next has a time limit on a CPU: half a minute to begin.
+    """
+    if jax.process_count() == 1:
+        return
+    name = _turn("meet")
+    _client().key_value_set(f"{name}/{jax.process_index()}", "here")
+    for number in range(jax.process_count()):
+        _wait_for(f"{name}/{number}")
+
+
+def require_same(value: Any) -> None:
+    """Refuses a value, as JSON, that differs between the processes.
+
+    Raises:
+        InputError: naming what differs.
+    """
+    if jax.process_count() == 1:
+        return
+    text, key = json.dumps(value, sort_keys=True), _turn("same")
+    if is_first():
+        _client().key_value_set(key, text)
+    elif (first := _wait_for(key)) != text:
+        theirs = json.loads(first)
+        names = ", ".join(name for name in value if value[name] != theirs.get(name))
+        raise InputError(f"the processes differ in {names}: start them with the same flags and data")
+
+
+@contextmanager
+def own_folder(out: Path) -> Iterator[Path]:
+    """The folder of a run in the first process, and in the others a temporary one that is removed at the end."""
+    if is_first():
+        yield out
+        return
+    with tempfile.TemporaryDirectory(prefix="jaxft-") as folder:
+        yield Path(folder) / out.name
+
+
+def share_files(folder: Path, patterns: tuple[str, ...]) -> None:
+    """Copies files from the folder of the first process into those of the others, which may be on other machines."""
+    if jax.process_count() == 1:
+        return
+    names: list[tuple[str, int]] = []
+    if is_first():
+        found = sorted({path for pattern in patterns for path in folder.rglob(pattern) if path.is_file()})
+        names = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in found]
+        _client().key_value_set(_turn("files"), json.dumps(names))
+    else:
+        names = json.loads(_wait_for(_turn("files")))
+    for name, size in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "rb" if is_first() else "wb") as file:
+            for start in range(0, size, CHUNK):
+                count = min(CHUNK, size - start)
+                own = np.frombuffer(file.read(count), np.uint8) if is_first() else np.zeros(count, np.uint8)
+                sent = multihost_utils.broadcast_one_to_all(own)
+                if not is_first():
+                    file.write(np.asarray(sent).tobytes())
+
+
+def from_first(tree: Any) -> Any:
+    """The arrays of the first process, in all of them."""
+    return tree if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(tree)
+
+
+def _client() -> Any:
+    """The connection to JAX's coordinator, which keeps values by name for all processes."""
+    from jax._src.distributed import global_state
+
+    return global_state.client
+
+
+def _turn(kind: str) -> str:
+    """The name of the next value of a kind; the processes ask for them in the same order."""
+    _turns[kind] = _turns.get(kind, 0) + 1
+    return f"jaxft/{kind}/{_turns[kind]}"
+
+
+def _wait_for(key: str) -> str:
+    """The value of another process, as soon as there is one."""
+    while (value := _value(key)) is None:
+        time.sleep(0.2)
+    return value
+
+
+def _value(key: str) -> str | None:
+    """The value of another process, None where there is none yet.
+
+    Raises:
+        JaxRuntimeError: the coordinator has gone.
+    """
+    try:
+        return _client().key_value_try_get(key)
+    except JaxRuntimeError as error:
+        if "NOT_FOUND" in str(error):
+            return None
+        raise
+
+
+def _said_by_another() -> str | None:
+    """The sentence with which another process has just ended, if it has said one."""
+    with suppress(JaxRuntimeError):
+        return _client().blocking_key_value_get(ENDED, 2_000)
+    return None
+
+
+def _tell_others(sentence: str, status: int) -> None:
+    """Ends the other processes with a sentence, and this one without waiting for them once Python is done."""
+    _ending.set()
+    atexit.register(_leave, status)
+    with suppress(JaxRuntimeError):  # another process may have told it before
+        _client().key_value_set(ENDED, f"process {jax.process_index()} has ended: {one_line(sentence)}")
+    if is_first():  # where the coordinator is, which the others have to hear before it goes
+        for number in range(1, jax.process_count()):
+            with suppress(JaxRuntimeError):
+                _client().blocking_key_value_get(f"jaxft/heard/{number}", 3_000)
+
+
+def _end_with_others() -> None:
+    """Ends this process as soon as another one tells why it has ended."""
+    sentence = None
+    while sentence is None:
+        if _ending.wait(0.5):
+            return
+        try:
+            sentence = _value(ENDED)
+        except JaxRuntimeError:  # the coordinator has gone, with the first process
+            sentence = "the first process has ended without a word: look at what it says"
+    if not _ending.is_set():
+        os.write(2, f"jaxft: {sentence}\n".encode())
+        with suppress(JaxRuntimeError):
+            _client().key_value_set(f"jaxft/heard/{jax.process_index()}", "heard")
+        os._exit(2)
+
+
+def _stop_watching(watcher: threading.Thread) -> None:
+    _ending.set()
+    watcher.join()
+
+
+def _leave(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,212 @@
+"""A job gives the same result on any number of devices, with dropout on, and takes its gradients together once a step.
+
+The devices are threads of one CPU.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import load_file
+
+from jaxft.models.bert import Bert
+from jaxft.models.bert_config import bert_config
+from jaxft.models.hugging_face import to_checkpoint
+from jaxft.tensor_files import save_params
+from jaxft.training.metrics_log import read_metrics
+from tests.checkpoints import config_of, write_json, write_tokenizer
+from tests.devices.virtual import command, result_of
+from tests.finetune.toy import review, table
+from tests.ner.toy import write_parts
+
+BOUND = 1e-5
+"""largest difference of 999 in 1,000 parameters, most of which are around 0.1, and a tenth of that of the others: Adam
+divides a gradient by its size, which makes a part of a step of the rounding of one that is almost 0"""
+LANGUAGE_MODEL = "--lm.epochs 1 --lm.batch-size 8 --lm.bptt 8 --model.num-layers 2".split()  # noqa: SIM905
+LANGUAGE_MODEL += ["--lm.drop-mult", "1"]
+CLASSIFIER = "--no-baseline --classifier.epochs 1 --classifier.phase-epochs 1 --classifier.phase-steps 0".split()  # noqa: SIM905
+CLASSIFIER += ["--classifier.batch-size", "16", "--classifier.drop-mult", "1"]
+FINETUNE = "--max-length 20 --train.min-steps 0 --train.epochs 2 --train.head random --no-baseline".split()  # noqa: SIM905
+TAGGER = "--train.min-steps 0 --train.epochs 2 --train.batch-size 16 --model.min-count 1".split()  # noqa: SIM905
+SMALL, LARGE = ("16", "24"), ("64", "256")
+"""sizes of embedding and layers; the gradients of the large ones are above a megabyte"""
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """The flags of each job for some made-up data."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    words = "the a film was is good bad fine dull".split()  # noqa: SIM905
+    (folder / "text.txt").write_text("\n".join(" ".join(rng.choice(words, 30)) for _ in range(400)))
+    reviews = table(folder / "reviews.csv", 120, review)
+    return {
+        "pretrain": ["--text", str(folder / "text.txt"), *LANGUAGE_MODEL],
+        "ulmfit": ["--data", reviews, "--preset", "small", "--text.min-count", "1", *CLASSIFIER, *LANGUAGE_MODEL],
+        "finetune": ["--data", reviews, *FINETUNE],
+        "ner": ["--data", write_parts(folder), *TAGGER],
+    }
+
+
+def encoder(folder: Path, hidden: int, vocabulary: int) -> str:
+    """A BERT of one layer with random weights."""
+    folder.mkdir()
+    sizes = {"hidden_size": hidden, "intermediate_size": 2 * hidden, "vocab_size": vocabulary, "num_hidden_layers": 1}
+    settings = config_of("bert", **sizes)
+    write_json(folder / "config.json", settings)
+    write_tokenizer(folder, "vocab.txt")
+    params = nnx.to_pure_dict(nnx.state(Bert(bert_config(settings, "bert", "bert", True, None, "f32"), nnx.Rngs(0))))
+    save_params(folder / "model.safetensors", to_checkpoint(params, "bert"), {})
+    return str(folder)
+
+
+def flags_of(job: str, inputs: dict[str, list[str]], folder: Path, sizes: tuple[str, str]) -> list[str]:
+    if job == "finetune":
+        vocabulary = 400 if sizes == SMALL else 4000
+        return [*inputs[job], "--model", encoder(folder / "encoder", int(sizes[0]), vocabulary)]
+    features, units = sizes
+    names = ("embedding-size", "lstm-size") if job == "ner" else ("embedding-size", "hidden-size")
+    return [*inputs[job], f"--model.{names[0]}", features, f"--model.{names[1]}", units]
+
+
+def weights(run: Path) -> dict[str, np.ndarray]:
+    """The weights of the models in the folder of a run.
+
+    The bias of an attention's keys is left out: its gradient is rounding alone, which Adam divides by its size.
+    """
+    files = [path for path in sorted(run.rglob("model.safetensors")) if "stage-" not in path.name]
+    assert files
+    arrays = {f"{path.relative_to(run)} {name}": x for path in files for name, x in load_file(path).items()}
+    return {name: x for name, x in arrays.items() if not name.endswith("key.bias")}
+
+
+def differences(one: Path, many: Path) -> np.ndarray:
+    """The absolute difference of every parameter."""
+    first, second = weights(one), weights(many)
+    assert first.keys() == second.keys()
+    return np.abs(np.concatenate([(x.astype(np.float64) - second[name]).ravel() for name, x in first.items()]))
+
+
+def assert_close(one: Path, many: Path) -> None:
+    assert np.quantile(differences(one, many), 0.999) < BOUND
+    assert differences(one, many).max() < 10 * BOUND
+
+
+def assert_equal_on(counts: list[int], job: str, flags: list[str], folder: Path) -> None:
+    summaries = result_of("jobs", str(folder), ",".join(map(str, counts)), job, *flags, devices=max(counts))
+    for count in counts:
+        trained = [stage for stage in summaries[str(count)] if "devices" in stage]
+        assert trained
+        assert {stage["devices"] for stage in trained} == {count}
+        assert_close(folder / "1", folder / str(count))
+        losses = [[line["loss"] for line in read_metrics(folder / str(n) / "metrics.jsonl")] for n in (1, count)]
+        np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("job", "more"),
+    [
+        ("ulmfit", ["--class-weights", '{"pos": 3}']),
+        ("finetune", ["--train.accumulation", "2", "--train.peak-rate", "0.001"]),
+    ],
+)
+def test_a_job_gives_the_same_model_on_four_devices(job, more, inputs, tmp_path):
+    assert_equal_on([1, 4], job, [*flags_of(job, inputs, tmp_path, SMALL), *more], tmp_path / "runs")
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    ("job", "more"),
+    [
+        ("ulmfit", ["--direction", "both"]),
+        ("pretrain", ["--direction", "both"]),
+        ("pretrain", ["--lm.average", "ema"]),
+        ("finetune", ["--folds", "3", "--train.ema-decay", "0.9"]),
+        ("finetune", ["--train.unfreeze", "gradual"]),
+        ("ner", ["--train.fgm", "0.5", "--model.bigrams", "50"]),
+        ("ner", ["--train.ema-decay", "0.9", "--schedule", "plateau"]),
+    ],
+)
+def test_a_job_gives_the_same_model_on_any_number_of_devices(job, more, inputs, tmp_path):
+    assert_equal_on([1, 2, 4, 8], job, [*flags_of(job, inputs, tmp_path, SMALL), *more], tmp_path / "runs")
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_four_devices_resumes_on_any_number(inputs, tmp_path):
+    def run(names: str) -> None:
+        result_of("jobs", str(tmp_path), names, "pretrain", *flags, devices=4)
+
+    flags = flags_of("pretrain", inputs, tmp_path, SMALL)
+    run("4:whole,4:stopped=5")
+    assert not list((tmp_path / "4:stopped").rglob("model.safetensors"))
+    for name in ("1:resumed", "2:resumed", "4:resumed"):
+        shutil.copytree(tmp_path / "4:stopped", tmp_path / name)
+    run("1:resumed,2:resumed,4:resumed")
+    assert not differences(tmp_path / "4:whole", tmp_path / "4:resumed").any()
+    for name in ("1:resumed", "2:resumed"):
+        assert_close(tmp_path / "4:whole", tmp_path / name)
+
+
+@pytest.mark.slow
+def test_loss_and_gradients_do_not_depend_on_the_number_of_devices():
+    differences = result_of("gradients", "language_models", "classifiers", "encoders", "taggers", devices=4)
+    assert len(differences) == 8
+    assert max(differences.values()) < 1e-6
+
+
+def test_a_stage_does_not_depend_on_the_number_of_devices():
+    results = result_of("stage", devices=4)
+    assert results["devices"] == {"1": 1, "2": 2, "4": 4, "4 again": 4, "4 with 6 rows": 3}
+    assert results["difference"]["4 again"] == 0
+    assert max(results["difference"].values()) < 1e-6
+    assert results["doubled"][:5] == [0, 2, 4, 6, 8]  # of five rows on four devices, and copies of the last one
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(tmp_path):
+    ended = command("ner", "--data", "small", "--out", str(tmp_path / "run"), "--train.batch-size", "18", devices=4)
+    assert ended.stderr == (
+        "jaxft: --train.batch-size 18 cannot be shared evenly by 4 devices: give 20, or fewer --devices\n"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_dry_run_says_how_many_rows_a_device_computes(inputs, tmp_path):
+    flags = ["--out", str(tmp_path / "run"), "--dry-run"]
+    ended = command("ner", *inputs["ner"], *flags, "--devices", "2", devices=4)
+    assert "train: 8 of 16 rows of each batch on each of 2 of 2 devices" in ended.stdout
+    ended = command("ner", *inputs["ner"], *flags, "--devices", "5", devices=4)
+    assert ended.stderr == "jaxft: --devices 5 is more than there are: give at most 4, or all\n"
+
+
+@pytest.mark.slow
+def test_few_texts_are_shared_by_fewer_devices(inputs, tmp_path):
+    run = tmp_path / "run"
+    flags = ["--out", str(run), "--limit-labels", "22", "--train.batch-size", "32", "--dev-fraction", "0.2"]
+    ended = command("finetune", *flags_of("finetune", inputs, tmp_path, SMALL), *flags, devices=4)
+    assert "train: 6 of 18 rows of each batch on each of 3 of 4 devices, which cannot share more evenly" in ended.stderr
+    stages = json.loads((run / "summary.json").read_text())["stages"]
+    assert [(stage["devices"], stage["rows_per_device"]) for stage in stages if "devices" in stage] == [(3, 6)]
+
+
+@pytest.mark.parametrize(
+    ("job", "more"),
+    [
+        pytest.param("ulmfit", [], marks=pytest.mark.slow),
+        pytest.param("pretrain", ["--direction", "both"], marks=pytest.mark.exhaustive),
+        pytest.param("finetune", [], marks=pytest.mark.exhaustive),
+        pytest.param("finetune", ["--train.accumulation", "2"], marks=pytest.mark.slow),
+        pytest.param("ner", [], marks=pytest.mark.exhaustive),
+        # whose perturbation needs the gradient of the embedding first
+        pytest.param("ner", ["--train.fgm", "0.5", "--model.bigrams", "0"], marks=pytest.mark.exhaustive),
+    ],
+)
+def test_a_step_sums_the_gradients_once_and_in_no_loop(job, more, inputs, tmp_path):
+    flags = [*flags_of(job, inputs, tmp_path, LARGE), *more]
+    for reduces in result_of("collectives", job, *flags, devices=2, optimized=True).values():
+        assert [one["bytes"] > 1e6 for one in reduces].count(True) == 1
+        assert not any(one["in_loop"] for one in reduces)
