@@ -17,7 +17,7 @@ from jaxft.data.pieces import Pieces, encode
 from jaxft.errors import InputError
 from jaxft.finetune.settings import Settings, Training
 from jaxft.inference.open_encoder import open_encoder
-from jaxft.models.bert import Encoder
+from jaxft.models.encoders import Encoder
 from jaxft.training.settings import dev_share
 
 

@@ -23,8 +23,8 @@ from jaxft.inference import predictor
 from jaxft.inference.answers import as_answers, as_scores, describe_classes
 from jaxft.inference.batches import piece_batches, prediction_batch_size
 from jaxft.inference.open_encoder import open_encoder
-from jaxft.models.bert import Encoder
-from jaxft.models.bert_config import ARCHITECTURES
+from jaxft.models.encoder_kinds import ARCHITECTURES
+from jaxft.models.encoders import Encoder
 from jaxft.models.hugging_face import POOLING_FILE, POOLINGS, to_checkpoint
 from jaxft.models.options import Pooling, Precision
 from jaxft.tensor_files import save_params

@@ -20,7 +20,7 @@ from jaxft.data.tagged_files import TaggedSentences, read_sentences
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
 from jaxft.inference.open_encoder import open_encoder
-from jaxft.models.bert import Encoder
+from jaxft.models.encoders import Encoder
 from jaxft.models.tagger import TaggerConfig, TaggerFns
 from jaxft.ner.files import PARTS, choose_files
 from jaxft.ner.preview import preview_lines

@@ -15,9 +15,9 @@ from jaxft.data.checksums import CHECKSUMS
 from jaxft.data.pieces import load_tokenizer
 from jaxft.errors import InputError
 from jaxft.inference.encoder import EncoderModel
-from jaxft.models.bert import open_checkpoint
+from jaxft.models.encoders import open_checkpoint
 
-OTHERS = ("roberta", "electra", "distilbert")
+OTHERS = ("roberta", "electra", "distilbert", "deberta")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_the_model_is_a_checkpoint_of_transformers(folder):
     assert "classifier.weight" in load_file(folder / "model.safetensors")
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert"])
+@pytest.mark.parametrize("kind", ["bert", *OTHERS, "deberta-own-keys"])
 def test_saving_gives_back_the_names_and_numbers_of_transformers(kind, tiny_checkpoint, tmp_path):
     golden = Path(__file__).parents[1] / "golden/bert" / kind
     encoder = open_checkpoint(golden)
