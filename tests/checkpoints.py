@@ -15,11 +15,12 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 ARCHITECTURES = (
     *("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "mpnet"),
-    "deberta-v2",
+    *("deberta-v2", "modernbert"),
 )
-WITHOUT_POOLER = ("distilbert", "electra", "deberta-v2")
+WITHOUT_POOLER = ("distilbert", "electra", "deberta-v2", "modernbert")
 """architectures without a pooler but that of their heads"""
 CLASSES = {"xlm-roberta": "XLMRoberta", "distilbert": "DistilBert", "mpnet": "MPNet", "deberta-v2": "DebertaV2"}
+CLASSES |= {"modernbert": "ModernBert"}
 """what the names of classes begin with where that is not the architecture's name, capitalized"""
 HEADS = ("none", "sequence", "masked", "token", "question", "pretraining")
 TOKENIZERS = ("wordpiece", "vocab.txt", "bytes", "unigram", "no cls", "slow")
@@ -36,7 +37,13 @@ State = dict[str, np.ndarray]
 
 def prefix_of(architecture: str) -> str:
     """What the names of the encoder's weights begin with below a head."""
-    return {"xlm-roberta": "roberta", "camembert": "roberta", "deberta-v2": "deberta"}.get(architecture, architecture)
+    names = {"xlm-roberta": "roberta", "camembert": "roberta", "deberta-v2": "deberta", "modernbert": "model"}
+    return names.get(architecture, architecture)
+
+
+def class_of(architecture: str, task: str) -> str:
+    """The class of transformers for a task, such as BertForMaskedLM."""
+    return f"{CLASSES.get(architecture, architecture.capitalize())}For{task}"
 
 
 def config_of(architecture: str, **changes: Any) -> dict[str, Any]:
@@ -48,6 +55,9 @@ def config_of(architecture: str, **changes: Any) -> dict[str, Any]:
     sizes = {"hidden_size": SIZE, "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": 2}
     small = {"embedding_size": 4} if architecture in SMALL_EMBEDDINGS else {}
     pad = 1 if prefix_of(architecture) in ("roberta", "mpnet") else 0
+    if architecture == "modernbert":
+        kinds = {"global_attn_every_n_layers": 2, "local_attention": 4, "classifier_pooling": "mean", "pad_token_id": 0}
+        return {**shared, **sizes, **kinds, **changes}
     if architecture == "deberta-v2":
         parts = {"relative_attention": True, "pos_att_type": "p2c|c2p", "share_att_key": True, "position_buckets": 4}
         kinds = {"norm_rel_ebd": "layer_norm", "position_biased_input": False, "type_vocab_size": 0, "pad_token_id": 0}
@@ -70,6 +80,9 @@ def weights_of(architecture: str, head: str = "none", pooler: bool = False) -> S
 
     prefix = prefix_of(architecture)
     start = "" if head == "none" else f"{prefix}."
+    if architecture == "modernbert":
+        _add_modernbert(start, head, normal, state)
+        return state
     _add_embeddings(architecture, start, dense, norm, normal, state)
     match architecture:
         case "distilbert":
@@ -136,6 +149,25 @@ def _add_albert_layer(layer: str, dense: Any, norm: Any) -> None:
     dense(f"{layer}.ffn", SIZE, INNER)
     dense(f"{layer}.ffn_output", INNER, SIZE)
     norm(f"{layer}.full_layer_layer_norm")
+
+
+def _add_modernbert(start: str, head: str, normal: Any, state: State) -> None:
+    shapes = {"embeddings.tok_embeddings": (ROWS, SIZE)}
+    for layer in (f"layers.{i}" for i in range(LAYERS)):
+        shapes |= {f"{layer}.attn.Wqkv": (3 * SIZE, SIZE), f"{layer}.attn.Wo": (SIZE, SIZE)}
+        shapes |= {f"{layer}.mlp.Wi": (2 * INNER, SIZE), f"{layer}.mlp.Wo": (SIZE, INNER)}
+    state |= {f"{start}{name}.weight": normal(*shape) for name, shape in shapes.items()}
+    norms = ["embeddings.norm", "layers.1.attn_norm", *(f"layers.{i}.mlp_norm" for i in range(LAYERS)), "final_norm"]
+    state |= {f"{start}{name}.weight": np.ones(SIZE, np.float32) for name in norms}
+    if head == "none":
+        return
+    state |= {"head.dense.weight": normal(SIZE, SIZE), "head.norm.weight": np.ones(SIZE, np.float32)}
+    if head in ("masked", "pretraining"):
+        state["decoder.weight"] = normal(ROWS, SIZE)
+        state["decoder.bias"] = normal(ROWS)
+    else:
+        outputs = {"sequence": 3, "token": 9, "question": 2}[head]
+        state |= {"classifier.weight": normal(outputs, SIZE), "classifier.bias": normal(outputs)}
 
 
 def _add_head(prefix: str, head: str, dense: Any, norm: Any, normal: Any, state: State) -> None:

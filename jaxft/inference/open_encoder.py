@@ -5,8 +5,9 @@ from typing import Any
 
 from jaxft.data.pieces import check_vocabulary, load_tokenizer
 from jaxft.models.checkpoint_files import read_config
+from jaxft.models.encoder_config import encoder_config
 from jaxft.models.encoder_kinds import model_type_of
-from jaxft.models.encoders import Encoder, encoder_config, open_checkpoint
+from jaxft.models.encoders import Encoder, open_checkpoint
 
 
 def open_encoder(folder: Path, num_labels: int | None = None, **options: Any) -> tuple[Encoder, Any]:

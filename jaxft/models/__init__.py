@@ -8,7 +8,8 @@ from typing import Any
 def load_encoder(folder: str | Path, num_labels: int | None = None) -> tuple[Callable[..., dict[str, Any]], dict]:
     """Reads a checkpoint of any encoder that jaxft knows, as a pure function and its parameters.
 
-    They are BERT, RoBERTa and XLM-R, DistilBERT, ELECTRA, ALBERT, MPNet and DeBERTa of versions 2 and 3.
+    They are BERT, RoBERTa and XLM-R, DistilBERT, ELECTRA, ALBERT, MPNet, DeBERTa of versions 2 and 3, and
+    ModernBERT.
 
     Args:
         folder: of a Hugging Face checkpoint.

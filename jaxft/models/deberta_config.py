@@ -45,7 +45,7 @@ class Disentangled:
 
         Examples:
             >>> Disentangled(PARTS, True, span=4, buckets=4, longest=16, normalizes=False).rows(7).tolist()
-            [0, 1, 1, 1, 2, 3, 4, 5, 6, 7, 7, 7, 7]
+            [1, 1, 1, 1, 2, 3, 4, 5, 6, 7, 7, 7, 7]
         """
         distances = np.arange(1 - length, length)
         groups = _log_buckets(distances, self.buckets, self.longest) if self.buckets else distances

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from jaxft.errors import InputError
 from jaxft.models.options import Pooling
 
-Kind = Literal["bert", "roberta", "distilbert", "electra", "albert", "mpnet", "deberta"]
+Kind = Literal["bert", "roberta", "distilbert", "electra", "albert", "mpnet", "deberta", "modernbert"]
 KINDS: dict[str, Kind] = {
     "bert": "bert",
     "roberta": "roberta",
@@ -17,6 +17,7 @@ KINDS: dict[str, Kind] = {
     "albert": "albert",
     "mpnet": "mpnet",
     "deberta-v2": "deberta",
+    "modernbert": "modernbert",
 }
 """the architecture, and the names of weights, for each `model_type` that a checkpoint may have"""
 ARCHITECTURES = {
@@ -29,9 +30,15 @@ ARCHITECTURES = {
     "albert": "Albert",
     "mpnet": "MPNet",
     "deberta-v2": "DebertaV2",
+    "modernbert": "ModernBert",
 }
 """what the names of the classes of `transformers` begin with"""
-POOLERS: dict[Kind, tuple[Pooling, ...]] = {"bert": ("cls",), "albert": ("cls",), "deberta": ("cls",)}
+POOLERS: dict[Kind, tuple[Pooling, ...]] = {
+    "bert": ("cls",),
+    "albert": ("cls",),
+    "deberta": ("cls",),
+    "modernbert": ("cls", "mean"),
+}
 """architectures whose head for texts reads a pooler, and what the pooler may read"""
 
 

@@ -15,6 +15,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxft.models.activations import ACTIVATIONS
 from jaxft.models.bert_config import BertConfig
 from jaxft.models.dropout import dropout
+from jaxft.models.encoder_config import EncoderConfig
 from jaxft.models.encoder_kinds import Kind
 from jaxft.models.options import Pooling, Precision
 from jaxft.models.products import matmul, on_accelerator
@@ -43,7 +44,7 @@ class Pooler(nnx.Module):
 class Head(nnx.Module):
     """The head for whole texts: a linear layer; some kinds read the first token through a dense layer."""
 
-    def __init__(self, config: BertConfig, num_labels: int, rngs: nnx.Rngs):
+    def __init__(self, config: EncoderConfig, num_labels: int, rngs: nnx.Rngs):
         self.config = config
         self.has_dense = config.pooling == "cls" and not config.head_reads_pooler
         if self.has_dense:
@@ -77,15 +78,15 @@ def pool(x: jax.Array, valid: jax.Array, pooling: Pooling) -> jax.Array:
             return jnp.where(mask, x, jnp.full_like(x, jnp.finfo(x.dtype).min)).max(axis=1)
 
 
-def dense(config: BertConfig, inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Linear:
+def dense(config: EncoderConfig, inputs: int, outputs: int, rngs: nnx.Rngs, bias: bool = True) -> nnx.Linear:
     """A linear layer with a normal kernel, whose standard deviation is the configuration's."""
     init = nnx.initializers.normal(config.initializer_range)
-    return nnx.Linear(inputs, outputs, kernel_init=init, rngs=rngs)
+    return nnx.Linear(inputs, outputs, use_bias=bias, kernel_init=init, rngs=rngs)
 
 
-def norm(config: BertConfig, size: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
+def norm(config: EncoderConfig, size: int, rngs: nnx.Rngs, bias: bool = True) -> nnx.LayerNorm:
     """A layer norm with the configuration's epsilon."""
-    return nnx.LayerNorm(size, epsilon=config.layer_norm_eps, use_fast_variance=False, rngs=rngs)
+    return nnx.LayerNorm(size, epsilon=config.layer_norm_eps, use_bias=bias, use_fast_variance=False, rngs=rngs)
 
 
 def saved(x: jax.Array) -> jax.Array:
@@ -103,12 +104,13 @@ def recomputed(layer: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def linear(
-    config: BertConfig, x: jax.Array, *layers: nnx.Linear, dtype: jax.typing.DTypeLike = jnp.float32
+    config: EncoderConfig, x: jax.Array, *layers: nnx.Linear, dtype: jax.typing.DTypeLike = jnp.float32
 ) -> jax.Array:
     """The outputs of linear layers side by side, in `dtype`, by one product in the configuration's precision."""
     kernel = jnp.concatenate([layer.kernel[...] for layer in layers], axis=1)
-    bias = jnp.concatenate([layer.bias[...] for layer in layers if layer.bias is not None])
-    return _add_bias(matmul(x, kernel, config.precision, dtype), bias)
+    product = matmul(x, kernel, config.precision, dtype)
+    biases = [layer.bias[...] for layer in layers if layer.bias is not None]
+    return _add_bias(product, jnp.concatenate(biases)) if biases else product
 
 
 @jax.custom_vjp

@@ -1,11 +1,11 @@
 """Checkpoints of every encoder that jaxft knows, as pure functions and their parameters: the door for all jobs.
 
-They are BERT, RoBERTa and XLM-R, DistilBERT, ELECTRA, ALBERT, MPNet and DeBERTa of versions 2 and 3.
+They are BERT, RoBERTa and XLM-R, DistilBERT, ELECTRA, ALBERT, MPNet, DeBERTa of versions 2 and 3, and ModernBERT.
 
 References:
     Devlin et al., BERT: Pre-training of Deep Bidirectional Transformers, NAACL 2019; Liu et al., RoBERTa, 2019; Sanh et
     al., DistilBERT, 2019; Clark et al., ELECTRA, ICLR 2020; Lan et al., ALBERT, ICLR 2020; Song et al., MPNet,
-    NeurIPS 2020; He et al., DeBERTa, ICLR 2021.
+    NeurIPS 2020; He et al., DeBERTa, ICLR 2021; Warner et al., ModernBERT, 2024.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,8 +18,9 @@ import jax
 from flax import nnx
 
 from jaxft.errors import InputError
-from jaxft.models.bert_config import BertConfig, bert_config
+from jaxft.models.bert_config import BertConfig
 from jaxft.models.checkpoint_files import read_checkpoint, read_config
+from jaxft.models.encoder_config import EncoderConfig, encoder_config, named_pooling
 from jaxft.models.encoder_kinds import POOLERS, architecture_of, kind_of, model_type_of
 from jaxft.models.hugging_face import (
     fill_encoder,
@@ -45,7 +46,7 @@ class Encoder:
         notes: what the user should know of how it was read.
     """
 
-    config: BertConfig
+    config: EncoderConfig
     settings: Mapping[str, Any]
     params: Any
     notes: tuple[str, ...] = ()
@@ -66,7 +67,7 @@ class Encoder:
 
 
 @lru_cache(maxsize=8)  # a job opens the same encoder several times
-def _skeleton(config: BertConfig) -> tuple[nnx.GraphDef, nnx.State]:
+def _skeleton(config: EncoderConfig) -> tuple[nnx.GraphDef, nnx.State]:
     """What an encoder is made of, without its parameters, and their shapes."""
     return nnx.split(nnx.eval_shape(lambda: Transformer(config, nnx.Rngs(0))))
 
@@ -80,7 +81,8 @@ def load(
         `apply(params, input_ids, attention_mask, token_type_ids=None, key=None, *, frozen_layers=0)`, which returns
         what `Transformer.__call__` does, and the parameters, a nested dict.
     """
-    encoder = open_checkpoint(folder, num_labels, precision=precision, seed=seed)
+    pooling = named_pooling(read_config(Path(folder)), str(folder)) or "cls"
+    encoder = open_checkpoint(folder, num_labels, precision=precision, seed=seed, pooling=pooling)
     return encoder.apply, encoder.params
 
 
@@ -119,7 +121,7 @@ def open_checkpoint(
     settings = read_config(folder)
     kind, pooling = kind_of(settings, name), pooling or read_pooling(folder)
     state, left_out = without_other_heads(read_checkpoint(folder), kind, architecture_of(settings), pooling)
-    pooling = pooling or ("cls" if reads_first_token(state, kind) else "mean")
+    pooling = pooling or named_pooling(settings, name) or ("cls" if reads_first_token(state, kind) else "mean")
     if new_head:
         state, own = without_head(state)
         left_out = sorted({*left_out, *own})
@@ -135,7 +137,7 @@ def open_checkpoint(
         arrays = {path: array for path, array in arrays.items() if pooler or not path.startswith("pooler/")}
     labels = stored_labels if num_labels is None else num_labels
     config = encoder_config(settings, name, pooler, labels, precision, pooling)
-    if not config.embeds_positions:  # some files have them nevertheless
+    if isinstance(config, BertConfig) and not config.embeds_positions:  # some files have them nevertheless
         arrays.pop("embeddings/position/embedding", None)
     if dropout is not None:
         config = config.with_dropout(dropout)
@@ -155,27 +157,6 @@ def open_checkpoint(
     return Encoder(config, {**settings, "model_type": model_type_of(settings, name)}, params, tuple(notes))
 
 
-def encoder_config(
-    settings: Mapping[str, Any],
-    name: str,
-    pooler: bool = False,
-    num_labels: int | None = None,
-    precision: Precision = "f32",
-    pooling: Pooling = "cls",
-) -> BertConfig:
-    """The configuration that config.json of any encoder describes.
-
-    Args:
-        settings: content of config.json.
-        name: of the checkpoint, for errors.
-        pooler, num_labels, precision, pooling: as in `BertConfig`.
-
-    Raises:
-        InputError: the model is none of ours, or a value is missing, of the wrong type, or out of range.
-    """
-    return replace(bert_config(settings, kind_of(settings, name), name, pooler, num_labels, precision), pooling=pooling)
-
-
 def reinitialized(encoder: Encoder, top_layers: int, seed: int) -> Any:
     """The parameters with the top layers and the pooler drawn at random: normal weights, biases 0, norms 1.
 
@@ -193,12 +174,12 @@ def reinitialized(encoder: Encoder, top_layers: int, seed: int) -> Any:
     layers = encoder.config.layer_groups
     if not 0 <= top_layers <= layers:
         raise ValueError(f"top_layers is {top_layers}: give 0 to {layers}")
-    names = [f"layer_{i}" for i in range(layers - top_layers, layers)] + ["pooler"] * bool(top_layers)
+    names = [f"layer_{i}" for i in range(layers - top_layers, layers)] + ["final_norm", "pooler"] * bool(top_layers)
     drawn = _drawn(encoder.config, seed)
     return {**encoder.params, **{name: drawn[name] for name in names if name in encoder.params}}
 
 
-def _drawn(config: BertConfig, seed: int) -> dict[str, Any]:
+def _drawn(config: EncoderConfig, seed: int) -> dict[str, Any]:
     """Random parameters of everything above the embeddings."""
     small = replace(config, vocab_size=1, max_positions=1)
     return nnx.to_pure_dict(nnx.state(Transformer(small, nnx.Rngs(seed)), nnx.Param))
@@ -211,5 +192,5 @@ def encoder_rules(num_layers: int) -> list[tuple[str, str]]:
         >>> [group for _, group in encoder_rules(2)]
         ['embeddings', 'layer_0', 'layer_1', 'head']
     """
-    layers = [f"layer_{i}" for i in range(num_layers)]
-    return [(f"{part}/.*", part) for part in ("embeddings", *layers)] + [("(pooler|head)/.*", "head")]
+    *below, top = ("embeddings", *(f"layer_{i}" for i in range(num_layers)))
+    return [*((f"{part}/.*", part) for part in below), (f"({top}|final_norm)/.*", top), ("(pooler|head)/.*", "head")]

@@ -1,7 +1,8 @@
 """Weights of Hugging Face checkpoints by a table of their names, and what the head and the pooling of a checkpoint are.
 
 References:
-    `transformers/models/{bert,roberta,distilbert,electra,albert,mpnet,deberta_v2}/modeling_*.py`, for the names.
+    `transformers/models/{bert,roberta,distilbert,electra,albert,mpnet,deberta_v2,modernbert}/modeling_*.py`, for the
+    names.
 """
 
 import re
@@ -125,6 +126,17 @@ _DEBERTA_ENCODER = (
     *_norm("encoder.layer.{}.attention.output.LayerNorm", "layer_{}/attention_norm"),
     *_FEED_FORWARD,
 )
+_MODERNBERT_ENCODER = (
+    ParameterName("embeddings.tok_embeddings.weight", "embeddings/word/embedding"),
+    *_norm("embeddings.norm", "embeddings/norm"),
+    *_norm("layers.{}.attn_norm", "layer_{}/attention_norm"),
+    *_dense("layers.{}.attn.Wqkv", "layer_{}/attention/qkv"),
+    *_dense("layers.{}.attn.Wo", "layer_{}/attention/output"),
+    *_norm("layers.{}.mlp_norm", "layer_{}/mlp_norm"),
+    *_dense("layers.{}.mlp.Wi", "layer_{}/intermediate"),
+    *_dense("layers.{}.mlp.Wo", "layer_{}/output"),
+    *_norm("final_norm", "final_norm"),
+)
 _TWO_LAYER_HEAD = (*_dense("classifier.dense", "head/dense"), *_dense("classifier.out_proj", "head/out"))
 ENCODERS: Mapping[str, Sequence[ParameterName]] = {
     "bert": _BERT_ENCODER,
@@ -134,8 +146,11 @@ ENCODERS: Mapping[str, Sequence[ParameterName]] = {
     "albert": _ALBERT_ENCODER,
     "mpnet": _MPNET_ENCODER,
     "deberta": _DEBERTA_ENCODER,
+    "modernbert": _MODERNBERT_ENCODER,
 }
 """names within the base model; a checkpoint with a head prefixes them with the architecture and a dot"""
+_PREFIXES = {"modernbert": "model"}
+"""what a checkpoint with a head prefixes names with in place of the architecture"""
 HEADS: Mapping[str, Sequence[ParameterName]] = {
     "bert": _dense("classifier", "head/out"),
     "roberta": _TWO_LAYER_HEAD,
@@ -144,18 +159,22 @@ HEADS: Mapping[str, Sequence[ParameterName]] = {
     "albert": _dense("classifier", "head/out"),
     "mpnet": _TWO_LAYER_HEAD,
     "deberta": _dense("classifier", "head/out"),
+    "modernbert": _dense("classifier", "head/out"),
 }
-POOLERS_OUTSIDE: Mapping[str, Sequence[ParameterName]] = {"deberta": _POOLER}
+POOLERS_OUTSIDE: Mapping[str, Sequence[ParameterName]] = {
+    "deberta": _POOLER,
+    "modernbert": (*_dense("head.dense", "pooler/dense"), *_norm("head.norm", "pooler/norm")),
+}
 """poolers that do not belong to the base model, so that their names have no prefix"""
 POOLED_HEAD = _dense("classifier", "head/out")
 """the head that reads the mean or the maximum of the last layer, which transformers does not have"""
 _BASE = rf"(?:{'|'.join(ENCODERS)}|xlm_roberta|camembert)\."
 _PREFIX = rf"(?:{_BASE})?"
-_ENCODER = re.compile(rf"{_BASE}|(?:embeddings|embeddings_project|encoder|transformer|pooler)\.")
+_ENCODER = re.compile(rf"{_BASE}|(?:embeddings|embeddings_project|encoder|transformer|pooler|layers|final_norm)\.")
 _UNUSED = (Row(rf"{_PREFIX}embeddings\.(?:position|token_type)_ids", how="ignore"),)
 _HEADS = re.compile(
     r"(?:cls|lm_head|predictions|generator_predictions|generator_lm_head|discriminator_predictions|vocab_transform"
-    r"|vocab_layer_norm|vocab_projector|lm_predictions|mask_predictions|qa_outputs|sequence_summary|sop_classifier|classifier|pre_classifier)\."
+    r"|vocab_layer_norm|vocab_projector|lm_predictions|mask_predictions|decoder|qa_outputs|sequence_summary|sop_classifier|classifier|pre_classifier)\."
 )
 """heads of any task; where the names of the encoder begin with that of its kind, all the others are of heads"""
 
@@ -184,7 +203,7 @@ def to_checkpoint(params: Any, kind: str, pooling: Pooling = "cls") -> dict[str,
     # Reversed, so that the first of two names for a parameter is written.
     table = {
         name.ours: (prefix + name.theirs, name.how)
-        for prefix, names in ((f"{kind}.", ENCODERS[kind]), ("", _outside(kind, pooling)))
+        for prefix, names in ((f"{_PREFIXES.get(kind, kind)}.", ENCODERS[kind]), ("", _outside(kind, pooling)))
         for name in reversed(names)
     }
     state = {}

@@ -12,22 +12,30 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxft.models.bert_config import BertConfig
-from jaxft.models.bert_layers import Embeddings, Layer
-from jaxft.models.encoder_layers import Head, Pooler, pool, split_key
+from jaxft.models import bert_layers, encoder_layers, modernbert
+from jaxft.models.encoder_config import EncoderConfig
+from jaxft.models.encoder_layers import Head, norm, pool, split_key
 from jaxft.models.layer_loops import run_layers
+from jaxft.models.modernbert_config import ModernBertConfig
 
 
 class Transformer(nnx.Module):
     """The encoder with its pooler and its head, each of which may be absent."""
 
-    def __init__(self, config: BertConfig, rngs: nnx.Rngs):
+    def __init__(self, config: EncoderConfig, rngs: nnx.Rngs):
         self.config = config
-        self.embeddings = Embeddings(config, rngs)
-        for i in range(config.layer_groups):
-            setattr(self, f"layer_{i}", Layer(config, rngs))
+        if isinstance(config, ModernBertConfig):
+            self.embeddings: Any = modernbert.Embeddings(config, rngs)
+            layers: list[Any] = [modernbert.Layer(config, i, rngs) for i in range(config.num_layers)]
+            self.final_norm = norm(config, config.hidden_size, rngs, bias=config.norm_bias)
+        else:
+            self.embeddings = bert_layers.Embeddings(config, rngs)
+            layers = [bert_layers.Layer(config, rngs) for _ in range(config.layer_groups)]
+        for i, layer in enumerate(layers):
+            setattr(self, f"layer_{i}", layer)
         if config.pooler:
-            self.pooler = Pooler(config, rngs)
+            pooler = modernbert.Pooler if isinstance(config, ModernBertConfig) else encoder_layers.Pooler
+            self.pooler: Any = pooler(config, rngs)
         if config.num_labels is not None:
             self.head = Head(config, config.num_labels, rngs)
 
@@ -51,7 +59,8 @@ class Transformer(nnx.Module):
                 either. The backward pass leaves them out. Layers that share weights count as one.
 
         Returns:
-            `hidden_states`, a list of (B, T, H): the embeddings and the output of every layer; `pooled` (B, H), the
+            `hidden_states`, a list of (B, T, H): the embeddings and the output of every layer, the last of them
+            after the final norm, where there is one; `pooled` (B, H), the
             pooler's output, or without a pooler what `config.pooling` makes of the last layer; and, with a head,
             `logits` (B, C) float32 and `features` (B, H), which the output layer multiplies.
 
@@ -69,9 +78,12 @@ class Transformer(nnx.Module):
         states = [embedded]
         for groups in (range(frozen_layers), range(frozen_layers, self.config.layer_groups)):
             states += self._run(groups, states[-1], valid, distances, keys, frozen=groups.stop <= frozen_layers)
+        if isinstance(self.config, ModernBertConfig):
+            normed = self.final_norm(states[-1])
+            states[-1] = jax.lax.stop_gradient(normed) if frozen_layers == self.config.layer_groups else normed
         pooled = features = pool(states[-1], valid, self.config.pooling)
         if self.config.pooler:
-            pooled = self.pooler(states[-1][:, 0], keys[-1])
+            pooled = self.pooler(features if self.config.head_reads_pooler else states[-1][:, 0], keys[-1])
         outputs: dict[str, Any] = {"hidden_states": states, "pooled": pooled}
         if self.config.num_labels is not None:
             read = pooled if self.config.head_reads_pooler else features

@@ -17,7 +17,7 @@ from jaxft.errors import InputError
 from jaxft.inference.encoder import EncoderModel
 from jaxft.models.encoders import open_checkpoint
 
-OTHERS = ("roberta", "electra", "distilbert", "deberta")
+OTHERS = ("roberta", "electra", "distilbert", "deberta", "modernbert-biases")
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,9 @@ def test_a_pooled_model_answers_alike_once_saved_and_is_an_encoder_of_transforme
     np.testing.assert_array_equal(jaxft.load(tmp_path).scores(texts), model.scores(texts))
     assert open_checkpoint(tmp_path, 2, pooling=None).config.pooling == pooling
     config = json.loads((tmp_path / "config.json").read_text())
-    assert config["architectures"][0].endswith("Model")
+    has_head = config["model_type"] == "modernbert" and pooling == "mean"
+    assert config["architectures"][0].endswith("ForSequenceClassification" if has_head else "Model")
+    assert not has_head or config["classifier_pooling"] == "mean"
 
 
 def test_half_precision_of_a_checkpoint_is_not_claimed_of_what_is_saved(tiny_checkpoint, tmp_path):

@@ -17,13 +17,16 @@ from jaxft.errors import InputError
 from jaxft.models import bert_layers, encoders, load_encoder
 from jaxft.models.bert_config import BertConfig, bert_config
 from jaxft.models.bert_layers import Attention
+from jaxft.models.encoder_layers import attention
 from jaxft.models.hugging_face import to_checkpoint
+from jaxft.models.modernbert import near_attention
 from jaxft.models.torch_writer import write_state
 from jaxft.models.transformer import Transformer
+from jaxft.optim.groups import label_params
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "bert"
-NAMES = ["bert", "roberta", "electra", "distilbert", "albert", "mpnet", "deberta"]
-OPTIONS = ["deberta-own-keys", "deberta-c2p", "deberta-p2c"]
+NAMES = ["bert", "roberta", "electra", "distilbert", "albert", "mpnet", "deberta", "modernbert"]
+OPTIONS = ["deberta-own-keys", "deberta-c2p", "deberta-p2c", "modernbert-biases"]
 """checkpoints with options that change the arithmetic of an architecture"""
 
 
@@ -49,7 +52,8 @@ def test_answers_as_transformers_with_padding(name: str):
 
 
 @pytest.mark.parametrize(
-    "name", [name if name == "deberta" else pytest.param(name, marks=pytest.mark.slow) for name in [*NAMES, *OPTIONS]]
+    "name",
+    ["deberta", "modernbert", *(pytest.param(name, marks=pytest.mark.slow) for name in [*NAMES[:-2], *OPTIONS])],
 )
 def test_gradients_are_those_of_torch(name: str):
     encoder = encoders.open_checkpoint(GOLDEN / name, dropout=0.0, pooling=None)
@@ -101,7 +105,9 @@ def test_key_turns_dropout_on_and_every_weight_gets_a_gradient(name: str):
         assert bool(jnp.any(gradient)) or name_of.endswith("key/bias")
 
 
-@pytest.mark.parametrize(("name", "pooling"), [("bert", "max"), *((name, "mean") for name in NAMES)])
+@pytest.mark.parametrize(
+    ("name", "pooling"), [(name, "max") for name in ("bert", "modernbert")] + [(name, "mean") for name in NAMES[:-1]]
+)
 def test_a_head_reads_the_pooled_tokens_and_no_padding(name: str, pooling):
     apply = encoders.open_checkpoint(GOLDEN / name, 4, new_head=True, pooling=pooling).apply
     params = encoders.open_checkpoint(GOLDEN / name, 4, new_head=True, pooling=pooling).params
@@ -245,6 +251,45 @@ def test_frozen_layers_change_no_output_and_no_gradient_of_the_others():
         frozen = ["embeddings", *(f"layer_{i}" for i in range(frozen_layers))]
         for group, leaves in frozen_gradients.items():
             assert_near(leaves, jax.tree.map(jnp.zeros_like, leaves) if group in frozen else gradients[group])
+
+
+def test_a_text_costs_near_attention_as_many_blocks_as_it_has():
+    def cost(length: int) -> int:
+        q = jnp.zeros((length, 2, 4))
+        attend = partial(near_attention, reach=8, p=0.1, key=jax.random.key(0))
+        return matmul_flops(jax.make_jaxpr(attend)(q, q, q, jnp.ones(length, bool)).jaxpr)
+
+    assert cost(256) == 8 * cost(32)
+    assert cost(256) == 256 * 24 * 2 * 2 * 4  # each token meets three blocks, of keys and of values
+    assert cost(24) == 24 * 24 * 2 * 2 * 4
+
+
+@pytest.mark.parametrize("length", [12, 13, 17])
+def test_near_attention_in_blocks_is_attention_to_all_with_a_mask(length):
+    q, k, v = jax.random.normal(jax.random.key(0), (3, length, 2, 4))
+    valid, places = jnp.arange(length) < length - 3, np.arange(length)
+    mask = valid[None, :] & (abs(places[:, None] - places[None, :]) <= 4)
+    near = near_attention(q, k, v, valid, 4, p=0.0, key=None)
+    np.testing.assert_allclose(near[: length - 3], attention(q, k, v, mask)[: length - 3], rtol=1e-5, atol=1e-6)
+    assert bool(jnp.isfinite(near).all())
+
+
+def test_the_top_of_modernbert_is_drawn_and_frozen_with_its_norm():
+    encoder = encoders.open_checkpoint(GOLDEN / "modernbert", pooling=None)
+    drawn = encoders.reinitialized(encoder, 2, seed=0)
+    changed = {name for name in encoder.params if drawn[name] is not encoder.params[name]}
+    assert changed == {"layer_3", "layer_4", "final_norm", "pooler"}
+    rules = encoders.encoder_rules(encoder.config.num_layers)
+    assert label_params(encoder.params, rules)["final_norm"]["scale"] == "layer_4"
+
+    def trained(frozen_layers: int) -> set[str]:
+        outputs = partial(encoder.apply, frozen_layers=frozen_layers)
+        loss = lambda params: jnp.sum(outputs(params, *inputs("modernbert"))["logits"] ** 2)  # noqa: E731
+        gradients = jax.jit(jax.grad(loss))(encoder.params)
+        return {name for name in gradients if any(map(jnp.any, jax.tree.leaves(gradients[name])))}
+
+    assert trained(4) == {"layer_4", "final_norm", "pooler", "head"}
+    assert trained(5) == {"pooler", "head"}
 
 
 def matmul_flops(jaxpr) -> int:

@@ -15,8 +15,8 @@ from jaxft.models.torch_file import read_tensors
 from jaxft.models.torch_writer import write_state
 from tests.checkpoints import (
     ARCHITECTURES,
-    CLASSES,
     WITHOUT_POOLER,
+    class_of,
     config_of,
     prefix_of,
     weights_of,
@@ -42,12 +42,19 @@ def test_a_head_of_another_task_is_left_out_and_named(architecture, head, tmp_pa
     pooler = architecture not in WITHOUT_POOLER
     folder = write(tmp_path, weights_of(architecture, head, pooler), architecture)
     tops = {name.split(".")[0] for name in weights_of(architecture, head)} - {*map(prefix_of, ARCHITECTURES)}
+    modern = architecture == "modernbert"  # whose pooler transformers calls the head
+    tops -= {"head"} if modern else set()
     encoder = encoders.open_checkpoint(folder, new_head=True)
     assert encoder.notes[0] == f"the head of the checkpoint ({', '.join(sorted(tops))}) is left out"
     shares = architecture == "albert"
     assert encoder.notes[1:] == ("the 2 layers share one set of weights, which has one rate",) * shares
     layers = {"layer_0"} if shares else {"layer_0", "layer_1"}
-    assert encoder.params.keys() == {"embeddings", *layers, *(["pooler"] if pooler else [])}
+    assert encoder.params.keys() == {
+        "embeddings",
+        *layers,
+        *(["pooler"] if pooler else []),
+        *(["final_norm", "pooler"] if modern else []),
+    }
 
 
 @pytest.mark.slow
@@ -56,9 +63,13 @@ def test_a_classifier_of_tokens_is_not_read_as_one_of_texts(architecture, tmp_pa
     folder = write(tmp_path, weights_of(architecture, "token"), architecture)
     assert encoders.open_checkpoint(folder).config.num_labels is None
     assert encoders.open_checkpoint(folder, 2, pooling=None).config.pooling == "mean"
-    folder = write(tmp_path, weights_of(architecture, "sequence", architecture in ("bert", "albert")), architecture)
+    state = weights_of(architecture, "sequence", architecture in ("bert", "albert"))
+    # In ModernBERT, only the class tells both tasks apart.
+    task = {"architectures": [class_of(architecture, "SequenceClassification")]} if architecture == "modernbert" else {}
+    folder = write(tmp_path, state, architecture, **task)
     assert encoders.open_checkpoint(folder).config.num_labels == 3
-    assert encoders.open_checkpoint(folder, 2, new_head=True, pooling=None).config.pooling == "cls"
+    pooling = encoders.open_checkpoint(folder, 2, new_head=True, pooling=None).config.pooling
+    assert pooling == ("mean" if architecture == "modernbert" else "cls")
 
 
 @pytest.mark.parametrize("task", ["TokenClassification", "MultipleChoice", "NextSentencePrediction"])
@@ -164,8 +175,10 @@ def test_without_a_model_type_the_class_says_it_and_else_nothing_is_guessed(arch
     folder = write(tmp_path, weights_of(architecture), architecture, model_type=None)
     with pytest.raises(InputError, match=r"config\.json in .* names no model_type: add what the model is, one of"):
         encoders.load(folder)
-    name = CLASSES.get(architecture, architecture.capitalize())
-    write_json(folder / "config.json", config_of(architecture, model_type=None, architectures=[f"{name}ForMaskedLM"]))
+    write_json(
+        folder / "config.json",
+        config_of(architecture, model_type=None, architectures=[class_of(architecture, "MaskedLM")]),
+    )
     assert encoders.open_checkpoint(folder).settings["model_type"] == architecture
 
 
@@ -230,6 +243,40 @@ def test_a_deberta_that_jaxft_does_not_have_is_refused(changes, message, tmp_pat
     with pytest.raises(InputError) as caught:
         encoders.load(write(tmp_path, weights_of("deberta-v2"), "deberta-v2", **changes))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layer_types": ["full_attention"]}, "layer_types are not 2 times full_attention or sliding_attention"),
+        ({"layer_types": ["full_attention", {}]}, "layer_types are not 2 times"),
+        ({"global_attn_every_n_layers": 0}, "global_attn_every_n_layers 0: correct it to a number from 1"),
+        ({"local_attention": 1}, "local_attention 1: correct it to a number from 2"),
+        ({"local_rope_theta": 0}, "local_rope_theta 0: correct it to a number from 1"),
+        ({"rope_scaling": {"type": "linear"}}, "rotations of the type {'type': 'linear'}"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "rotations of the type 'yarn'"),
+        ({"rope_parameters": {"full_attention": {"rope_theta": "x"}}}, "global_rope_theta 'x'"),
+        ({"classifier_pooling": "max"}, "classifier_pooling 'max': correct it to one of cls, mean"),
+        ({"norm_bias": "no"}, "norm_bias 'no': correct it to true or false"),
+        ({"norm_eps": 0}, "norm_eps 0, which divides by 0"),
+        ({"num_attention_heads": 8}, "8 heads of 1 features, which cannot be rotated in pairs"),
+        ({"hidden_activation": "mish"}, "uses the activation 'mish'"),
+        ({"pad_token_id": 320}, "pad_token_id 320 and 320 pieces"),
+        ({"num_hidden_layers": 10**12}, "num_hidden_layers 1000000000000"),
+    ],
+)
+def test_a_modernbert_that_jaxft_does_not_have_is_refused(changes, message, tmp_path):
+    with pytest.raises(InputError) as caught:
+        encoders.load(write(tmp_path, weights_of("modernbert"), "modernbert", **changes))
+    assert message in str(caught.value)
+
+
+def test_the_head_of_a_masked_modernbert_stays_below_a_new_one_as_in_transformers(tmp_path):
+    state = weights_of("modernbert", "masked")
+    params = encoders.open_checkpoint(write(tmp_path, state, "modernbert"), 2, new_head=True, pooling=None).params
+    np.testing.assert_array_equal(params["pooler"]["dense"]["kernel"], state["head.dense.weight"].T)
+    params = encoders.open_checkpoint(tmp_path, 2, new_head=True, pooling="max").params
+    assert "pooler" not in params
 
 
 def test_positions_that_deberta_does_not_add_may_stand_in_the_file(tmp_path):
