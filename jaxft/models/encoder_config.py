@@ -50,10 +50,10 @@ def named_pooling(settings: Mapping[str, Any], name: str) -> Pooling | None:
     if kind_of(settings, name) != "modernbert":
         return None
     given = settings.get("classifier_pooling") or "cls"
-    found = next((pooling for pooling in POOLERS["modernbert"] if pooling == given), None)
-    if found is None:
-        raise InputError(
-            f"{name} has a config.json with classifier_pooling {given!r}: correct it to one of "
-            f"{', '.join(POOLERS['modernbert'])}"
-        )
-    return found
+    for pooling in POOLERS["modernbert"]:
+        if pooling == given:
+            return pooling
+    raise InputError(
+        f"{name} has a config.json with classifier_pooling {given!r}: correct it to one of "
+        f"{', '.join(POOLERS['modernbert'])}"
+    )

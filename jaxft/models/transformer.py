@@ -28,14 +28,15 @@ class Transformer(nnx.Module):
             self.embeddings: Any = modernbert.Embeddings(config, rngs)
             layers: list[Any] = [modernbert.Layer(config, i, rngs) for i in range(config.num_layers)]
             self.final_norm = norm(config, config.hidden_size, rngs, bias=config.norm_bias)
+            pooler: Any = modernbert.Pooler
         else:
             self.embeddings = bert_layers.Embeddings(config, rngs)
             layers = [bert_layers.Layer(config, rngs) for _ in range(config.layer_groups)]
+            pooler = encoder_layers.Pooler
         for i, layer in enumerate(layers):
             setattr(self, f"layer_{i}", layer)
         if config.pooler:
-            pooler = modernbert.Pooler if isinstance(config, ModernBertConfig) else encoder_layers.Pooler
-            self.pooler: Any = pooler(config, rngs)
+            self.pooler = pooler(config, rngs)
         if config.num_labels is not None:
             self.head = Head(config, config.num_labels, rngs)
 

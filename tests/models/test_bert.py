@@ -264,7 +264,7 @@ def test_a_text_costs_near_attention_as_many_blocks_as_it_has():
     assert cost(24) == 24 * 24 * 2 * 2 * 4
 
 
-@pytest.mark.parametrize("length", [12, 13, 17])
+@pytest.mark.parametrize("length", [13, 16])
 def test_near_attention_in_blocks_is_attention_to_all_with_a_mask(length):
     q, k, v = jax.random.normal(jax.random.key(0), (3, length, 2, 4))
     valid, places = jnp.arange(length) < length - 3, np.arange(length)
