@@ -93,10 +93,12 @@ def test_there_are_as_many_combinations_as_the_docstring_says():
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_model_of_finetune_is_loaded_whole_and_is_an_encoder_for_both_jobs(architecture, pooling, data, tmp_path):
     folder = write_checkpoint(tmp_path / "checkpoint", architecture)
-    ready = prepared("finetune", folder, data, "--pooling", pooling)
+    ready = prepared("finetune", folder, data, "--pooling", pooling, "--remat")
+    assert ready.inputs[0].encoder.remat
     as_model(ready.inputs[0], ready.settings, ready.inputs[0].encoder.params).save(tmp_path / "model")
     assert jaxft.load(tmp_path / "model").encoder.config == ready.inputs[0].encoder.config
     assert prepared("finetune", tmp_path / "model", data).inputs[0].encoder.config.pooling == pooling
-    tagger = prepared("ner", tmp_path / "model", data)
+    tagger = prepared("ner", tmp_path / "model", data, "--remat")
+    assert tagger.inputs.fns.encoder.remat
     assert tagger.inputs.fns.encoder.config.num_labels is None
     assert any("the head of the checkpoint (classifier" in line for line in tagger.lines)

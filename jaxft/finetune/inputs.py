@@ -76,6 +76,7 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
         folder,
         max(1, len(examples.classes)),
         precision=settings.precision,
+        remat=settings.remat,
         seed=settings.seed,
         dropout=settings.train.dropout,
         new_head=True,

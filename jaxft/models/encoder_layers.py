@@ -94,13 +94,15 @@ def saved(x: jax.Array) -> jax.Array:
     return checkpoint_name(x, "saved")
 
 
-def recomputed(layer: Callable[..., Any]) -> Callable[..., Any]:
+def recomputed(layer: Callable[..., Any], whole: bool = False) -> Callable[..., Any]:
     """A call of a layer whose backward pass computes the norms, activations and dropout masks again.
 
-    Of every layer it saves the input and the results of matrix products, which are what takes time. `layer` has to run
-    in a loop, where XLA cannot merge the second computation with the first.
+    Of every layer it saves the input and the results of matrix products, which are what takes time; with `whole`, the
+    input alone. `layer` has to run in a loop, where XLA cannot merge the second computation with the first.
     """
-    return jax.checkpoint(layer, policy=jax.checkpoint_policies.save_only_these_names("saved"), prevent_cse=False)
+    policies = jax.checkpoint_policies
+    policy = policies.nothing_saveable if whole else policies.save_only_these_names("saved")
+    return jax.checkpoint(layer, policy=policy, prevent_cse=False)
 
 
 def linear(

@@ -44,12 +44,14 @@ class Encoder:
         settings: content of its config.json.
         params: nested dict of float32 arrays.
         notes: what the user should know of how it was read.
+        remat: whether the backward pass computes whole layers again, to save memory.
     """
 
     config: EncoderConfig
     settings: Mapping[str, Any]
     params: Any
     notes: tuple[str, ...] = ()
+    remat: bool = False
 
     def apply(
         self,
@@ -63,7 +65,7 @@ class Encoder:
     ) -> dict[str, Any]:
         """The results of `Transformer.__call__`, as a pure function of the parameters."""
         model = nnx.merge(_skeleton(self.config)[0], params)
-        return model(input_ids, attention_mask, token_type_ids, key, frozen_layers=frozen_layers)
+        return model(input_ids, attention_mask, token_type_ids, key, frozen_layers=frozen_layers, remat=self.remat)
 
 
 @lru_cache(maxsize=8)  # a job opens the same encoder several times
@@ -96,6 +98,7 @@ def open_checkpoint(
     new_head: bool = False,
     pooling: Pooling | None = "cls",
     draw_missing: bool = True,
+    remat: bool = False,
 ) -> Encoder:
     """Reads a Hugging Face checkpoint.
 
@@ -112,6 +115,7 @@ def open_checkpoint(
         pooling: what the head reads. None takes what the checkpoint was made for: what its 1_Pooling/config.json names,
             the first token if the file has a classifier, or with BERT and ALBERT a pooler, and else the mean.
         draw_missing: whether to draw a head that the file lacks; False refuses the file.
+        remat: as in `Encoder`.
 
     Raises:
         InputError: a file is missing or damaged, the model is of another kind, the weights do not fit, or some are not
@@ -154,7 +158,7 @@ def open_checkpoint(
     if (groups := config.layer_groups) < config.num_layers:
         count = "one set of weights, which has" if groups == 1 else f"{groups} sets of weights, each with"
         notes.append(f"the {config.num_layers} layers share {count} one rate")
-    return Encoder(config, {**settings, "model_type": model_type_of(settings, name)}, params, tuple(notes))
+    return Encoder(config, {**settings, "model_type": model_type_of(settings, name)}, params, tuple(notes), remat)
 
 
 def reinitialized(encoder: Encoder, top_layers: int, seed: int) -> Any:

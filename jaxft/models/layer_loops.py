@@ -19,6 +19,7 @@ def run_layers(
     call: Callable[[Any, Any, jax.Array, jax.Array | None], jax.Array],
     x: jax.Array,
     keys: Sequence[Any],
+    remat: bool = False,
 ) -> list[jax.Array]:
     """The outputs of layers that are applied one after another to `x`.
 
@@ -30,6 +31,7 @@ def run_layers(
         call: one layer, `(graphdef, params, x, key) -> x`.
         x: input of the first layer.
         keys: one for each layer, or None for each.
+        remat: whether the backward pass computes whole layers again; see `recomputed`.
     """
     uses = Counter(id(params) for _, params in layers)
     kinds = [(graphdef, id(params) if uses[id(params)] > 1 else None) for graphdef, params in layers]
@@ -37,7 +39,7 @@ def run_layers(
     start = 0
     for length, repeats in loops(kinds):
         end = start + length * repeats
-        x, outputs = _loop(layers[start:end], length, call, x, keys[start:end])
+        x, outputs = _loop(layers[start:end], length, partial(recomputed, whole=remat), call, x, keys[start:end])
         states, start = [*states, *outputs], end
     # The last output comes from the carry, so that XLA drops `outputs` where nobody reads the others.
     return [*states[:-1], x] if states else []
@@ -74,10 +76,15 @@ def _repeats(kinds: Sequence[Hashable], length: int) -> int:
 
 
 def _loop(
-    layers: Sequence[LayerParts], length: int, call: Callable[..., jax.Array], x: jax.Array, keys: Sequence[Any]
+    layers: Sequence[LayerParts],
+    length: int,
+    remat: Callable[..., Any],
+    call: Callable[..., jax.Array],
+    x: jax.Array,
+    keys: Sequence[Any],
 ) -> tuple[jax.Array, list[jax.Array]]:
     """The last output and all outputs of layers whose kinds repeat after each `length` of them."""
-    bodies = [recomputed(partial(call, graphdef)) for graphdef, _ in layers[:length]]
+    bodies = [remat(partial(call, graphdef)) for graphdef, _ in layers[:length]]
     shared = length < len(layers) and layers[0][1] is layers[length][1]
     stacked = None if shared else [_stacked([params for _, params in layers[i::length]]) for i in range(length)]
     stacked_keys = None if keys[0] is None else [jnp.stack(keys[i::length]) for i in range(length)]

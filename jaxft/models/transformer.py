@@ -48,6 +48,7 @@ class Transformer(nnx.Module):
         key: jax.Array | None = None,
         *,
         frozen_layers: int = 0,
+        remat: bool = False,
     ) -> dict[str, Any]:
         """Encodes texts.
 
@@ -58,6 +59,7 @@ class Transformer(nnx.Module):
             key: for the dropouts; None for evaluation.
             frozen_layers: number of layers, from the bottom, that get no gradient; above 0 the embeddings get none
                 either. The backward pass leaves them out. Layers that share weights count as one.
+            remat: whether the backward pass computes whole layers again, to save memory.
 
         Returns:
             `hidden_states`, a list of (B, T, H): the embeddings and the output of every layer, the last of them
@@ -78,7 +80,8 @@ class Transformer(nnx.Module):
             embedded, distances = jax.lax.stop_gradient((embedded, distances))
         states = [embedded]
         for groups in (range(frozen_layers), range(frozen_layers, self.config.layer_groups)):
-            states += self._run(groups, states[-1], valid, distances, keys, frozen=groups.stop <= frozen_layers)
+            frozen = groups.stop <= frozen_layers
+            states += self._run(groups, states[-1], valid, distances, keys, frozen, remat)
         if isinstance(self.config, ModernBertConfig):
             normed = self.final_norm(states[-1])
             states[-1] = jax.lax.stop_gradient(normed) if frozen_layers == self.config.layer_groups else normed
@@ -99,6 +102,7 @@ class Transformer(nnx.Module):
         distances: jax.Array | None,
         keys: Sequence[Any],
         frozen: bool,
+        remat: bool,
     ) -> list[jax.Array]:
         """The outputs of the layers with these groups of weights, applied one after another to `x`."""
         uses = self.config.num_layers // self.config.layer_groups
@@ -111,4 +115,4 @@ class Transformer(nnx.Module):
         def call(graphdef: Any, params: Any, x: jax.Array, key: jax.Array | None) -> jax.Array:
             return nnx.merge(graphdef, params)(x, valid, distances, key)
 
-        return run_layers(layers, call, x, keys[1 + groups.start * uses : 1 + groups.stop * uses])
+        return run_layers(layers, call, x, keys[1 + groups.start * uses : 1 + groups.stop * uses], remat)

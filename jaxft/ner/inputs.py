@@ -92,7 +92,9 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
         tokenizer: Any = Vocabulary.build(counts, min_count=settings.model.min_count)
     else:
         folder = checkpoint_folder(settings.encoder, "--encoder", settings.revision)
-        encoder, tokenizer = open_encoder(folder, new_head=True, precision=settings.precision, seed=settings.seed)
+        encoder, tokenizer = open_encoder(
+            folder, new_head=True, precision=settings.precision, seed=settings.seed, remat=settings.remat
+        )
         lines = [*lines, *encoder.notes]
         if settings.max_length > encoder.config.longest:
             raise InputError(

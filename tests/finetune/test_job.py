@@ -55,7 +55,7 @@ def test_the_model_of_a_run_predicts_from_python_and_from_the_command_line(class
     [
         ("deberta", ["--train.layer-rates", "decay"]),
         ("modernbert", ["--train.reinit-layers", "2", "--pooling", "cls"]),
-        ("modernbert", ["--train.unfreeze", "gradual", "--precision", "bf16"]),
+        ("modernbert", ["--train.layer-rates", "decay", "--precision", "bf16", "--remat"]),
     ],
 )
 def test_encoders_with_other_layers_learn_and_predict(name, flags, tiny_others, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -329,6 +330,26 @@ def test_training_the_head_alone_compiles_no_backward_loop():
         return str(jax.jit(function).lower(encoder.params).compile().as_text()).count(" while(")
 
     assert loops(head_gradients) == loops(lambda params: logits_loss(encoder, params, key)[0]) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bert", "deberta", "modernbert"])
+def test_layers_that_are_recomputed_whole_have_the_same_gradient_and_take_less_memory(name):
+    ids = jax.random.randint(jax.random.key(0), (32, 16), 2, 40)
+
+    def compiled(encoder: encoders.Encoder):
+        loss = lambda params: jnp.sum(  # noqa: E731
+            encoder.apply(params, ids, ids > 0, key=jax.random.key(1))["logits"] ** 2
+        )
+        return jax.jit(jax.grad(loss)).lower(encoder.params).compile()
+
+    encoder = encoders.open_checkpoint(GOLDEN / name, pooling=None)
+    kept, again = compiled(encoder), compiled(replace(encoder, remat=True))
+    assert_near(kept(encoder.params), again(encoder.params))
+    before, after = kept.memory_analysis(), again.memory_analysis()
+    assert before is not None
+    assert after is not None
+    assert after.temp_size_in_bytes < 0.9 * before.temp_size_in_bytes
 
 
 def test_frozen_layers_are_at_most_all_layers():

@@ -207,6 +207,7 @@ def test_the_command_prints_orphans_and_then_the_scores(tmp_path, capsys):
         (["--compare", "--schedule", "cosine"], "leave out --schedule"),
         (["--model.dropout", "1"], "--model.dropout 1.0 is out of its range"),
         (["--encoder", "no/such/model"], "--encoder no/such/model is not a folder"),
+        (["--remat"], "--remat is given without an encoder"),
     ],
 )
 def test_bad_flags_are_refused(data, tmp_path, flags, message):
