@@ -13,7 +13,15 @@ import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-ARCHITECTURES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "mpnet")
+ARCHITECTURES = (
+    *("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "mpnet"),
+    *("deberta-v2", "modernbert"),
+)
+WITHOUT_POOLER = ("distilbert", "electra", "deberta-v2", "modernbert")
+"""architectures without a pooler but that of their heads"""
+CLASSES = {"xlm-roberta": "XLMRoberta", "distilbert": "DistilBert", "mpnet": "MPNet", "deberta-v2": "DebertaV2"}
+CLASSES |= {"modernbert": "ModernBert"}
+"""what the names of classes begin with where that is not the architecture's name, capitalized"""
 HEADS = ("none", "sequence", "masked", "token", "question", "pretraining")
 TOKENIZERS = ("wordpiece", "vocab.txt", "bytes", "unigram", "no cls", "slow")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -29,7 +37,13 @@ State = dict[str, np.ndarray]
 
 def prefix_of(architecture: str) -> str:
     """What the names of the encoder's weights begin with below a head."""
-    return "roberta" if architecture in ("xlm-roberta", "camembert") else architecture
+    names = {"xlm-roberta": "roberta", "camembert": "roberta", "deberta-v2": "deberta", "modernbert": "model"}
+    return names.get(architecture, architecture)
+
+
+def class_of(architecture: str, task: str) -> str:
+    """The class of transformers for a task, such as BertForMaskedLM."""
+    return f"{CLASSES.get(architecture, architecture.capitalize())}For{task}"
 
 
 def config_of(architecture: str, **changes: Any) -> dict[str, Any]:
@@ -41,6 +55,13 @@ def config_of(architecture: str, **changes: Any) -> dict[str, Any]:
     sizes = {"hidden_size": SIZE, "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": 2}
     small = {"embedding_size": 4} if architecture in SMALL_EMBEDDINGS else {}
     pad = 1 if prefix_of(architecture) in ("roberta", "mpnet") else 0
+    if architecture == "modernbert":
+        kinds = {"global_attn_every_n_layers": 2, "local_attention": 4, "classifier_pooling": "mean", "pad_token_id": 0}
+        return {**shared, **sizes, **kinds, **changes}
+    if architecture == "deberta-v2":
+        parts = {"relative_attention": True, "pos_att_type": "p2c|c2p", "share_att_key": True, "position_buckets": 4}
+        kinds = {"norm_rel_ebd": "layer_norm", "position_biased_input": False, "type_vocab_size": 0, "pad_token_id": 0}
+        return {**shared, **sizes, **parts, **kinds, **changes}
     return {**shared, **sizes, **small, "type_vocab_size": 2, "pad_token_id": pad, **changes}
 
 
@@ -59,6 +80,9 @@ def weights_of(architecture: str, head: str = "none", pooler: bool = False) -> S
 
     prefix = prefix_of(architecture)
     start = "" if head == "none" else f"{prefix}."
+    if architecture == "modernbert":
+        _add_modernbert(start, head, normal, state)
+        return state
     _add_embeddings(architecture, start, dense, norm, normal, state)
     match architecture:
         case "distilbert":
@@ -66,21 +90,24 @@ def weights_of(architecture: str, head: str = "none", pooler: bool = False) -> S
         case "albert":
             _add_albert_layer(f"{start}encoder.albert_layer_groups.0.albert_layers.0", dense, norm)
         case _:
-            parts = ("attn.q", "attn.k", "attn.v", "attn.o", "LayerNorm")
-            if architecture != "mpnet":
-                parts = ("self.query", "self.key", "self.value", "output.dense", "output.LayerNorm")
+            parts = ("self.query", "self.key", "self.value", "output.dense", "output.LayerNorm")
+            if architecture == "mpnet":
+                parts = ("attn.q", "attn.k", "attn.v", "attn.o", "LayerNorm")
+            if architecture == "deberta-v2":
+                parts = (*(f"{part}_proj" for part in parts[:3]), *parts[3:])
             _add_layers(f"{start}encoder.layer", parts, dense, norm)
     if pooler:
         dense(f"{start}pooler" if architecture == "albert" else f"{start}pooler.dense", SIZE, SIZE)
-    _add_head(prefix, head, dense, norm, state)
+    _add_head(prefix, head, dense, norm, normal, state)
     return state
 
 
 def _add_embeddings(architecture: str, start: str, dense: Any, norm: Any, normal: Any, state: State) -> None:
     size = 4 if architecture in SMALL_EMBEDDINGS else SIZE
     state[f"{start}embeddings.word_embeddings.weight"] = normal(ROWS, size)
-    state[f"{start}embeddings.position_embeddings.weight"] = normal(40, size)
-    if architecture not in ("distilbert", "mpnet"):
+    if architecture != "deberta-v2":
+        state[f"{start}embeddings.position_embeddings.weight"] = normal(40, size)
+    if architecture not in ("distilbert", "mpnet", "deberta-v2"):
         state[f"{start}embeddings.token_type_embeddings.weight"] = normal(2, size)
     norm(f"{start}embeddings.LayerNorm", size)
     match architecture:
@@ -90,6 +117,9 @@ def _add_embeddings(architecture: str, start: str, dense: Any, norm: Any, normal
             dense(f"{start}encoder.embedding_hidden_mapping_in", size, SIZE)
         case "mpnet":
             state[f"{start}encoder.relative_attention_bias.weight"] = normal(32, 2)
+        case "deberta-v2":
+            state[f"{start}encoder.rel_embeddings.weight"] = normal(8, SIZE)
+            norm(f"{start}encoder.LayerNorm")
 
 
 def _add_layers(start: str, parts: Sequence[str], dense: Any, norm: Any) -> None:
@@ -121,7 +151,26 @@ def _add_albert_layer(layer: str, dense: Any, norm: Any) -> None:
     norm(f"{layer}.full_layer_layer_norm")
 
 
-def _add_head(prefix: str, head: str, dense: Any, norm: Any, state: State) -> None:
+def _add_modernbert(start: str, head: str, normal: Any, state: State) -> None:
+    shapes = {"embeddings.tok_embeddings": (ROWS, SIZE)}
+    for layer in (f"layers.{i}" for i in range(LAYERS)):
+        shapes |= {f"{layer}.attn.Wqkv": (3 * SIZE, SIZE), f"{layer}.attn.Wo": (SIZE, SIZE)}
+        shapes |= {f"{layer}.mlp.Wi": (2 * INNER, SIZE), f"{layer}.mlp.Wo": (SIZE, INNER)}
+    state |= {f"{start}{name}.weight": normal(*shape) for name, shape in shapes.items()}
+    norms = ["embeddings.norm", "layers.1.attn_norm", *(f"layers.{i}.mlp_norm" for i in range(LAYERS)), "final_norm"]
+    state |= {f"{start}{name}.weight": np.ones(SIZE, np.float32) for name in norms}
+    if head == "none":
+        return
+    state |= {"head.dense.weight": normal(SIZE, SIZE), "head.norm.weight": np.ones(SIZE, np.float32)}
+    if head in ("masked", "pretraining"):
+        state["decoder.weight"] = normal(ROWS, SIZE)
+        state["decoder.bias"] = normal(ROWS)
+    else:
+        outputs = {"sequence": 3, "token": 9, "question": 2}[head]
+        state |= {"classifier.weight": normal(outputs, SIZE), "classifier.bias": normal(outputs)}
+
+
+def _add_head(prefix: str, head: str, dense: Any, norm: Any, normal: Any, state: State) -> None:
     match head, prefix:
         case "sequence", "roberta" | "electra" | "mpnet":
             dense("classifier.dense", SIZE, SIZE)
@@ -130,6 +179,8 @@ def _add_head(prefix: str, head: str, dense: Any, norm: Any, state: State) -> No
             dense("classifier", SIZE, 3)
             if prefix == "distilbert":
                 dense("pre_classifier", SIZE, SIZE)
+            if prefix == "deberta":
+                dense("pooler.dense", SIZE, SIZE)
         case "token", _:
             dense("classifier", SIZE, 9)
         case "question", _:
@@ -153,6 +204,14 @@ def _add_head(prefix: str, head: str, dense: Any, norm: Any, state: State) -> No
             norm("lm_head.layer_norm")
             dense("lm_head.decoder", SIZE, ROWS)
             state["lm_head.bias"] = state["lm_head.decoder.bias"]
+        case "masked" | "pretraining", "deberta":
+            dense("lm_predictions.lm_head.dense", SIZE, SIZE)
+            norm("lm_predictions.lm_head.LayerNorm")
+            state["lm_predictions.lm_head.bias"] = normal(ROWS)
+            if head == "pretraining":
+                dense("mask_predictions.dense", SIZE, SIZE)
+                norm("mask_predictions.LayerNorm")
+                dense("mask_predictions.classifier", SIZE, 1)
         case "masked" | "pretraining", "distilbert":
             dense("vocab_transform", SIZE, SIZE)
             norm("vocab_layer_norm")

@@ -6,6 +6,7 @@ Most of the time of a test is compilation, so programs are compiled with few opt
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,6 +71,17 @@ def cases(real_data: Path) -> Path:
     if not folder.is_dir():
         pytest.skip("no folder of cases lies beside the real data")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_others(tiny_checkpoint, tmp_path_factory) -> dict[str, Path]:
+    """Checkpoints of encoders whose layers are not those of BERT, each with the tokenizer of `tiny_checkpoint`."""
+    golden, folders = Path(__file__).parent / "golden/bert", {}
+    for name in ("deberta", "modernbert"):
+        folders[name] = shutil.copytree(tiny_checkpoint, tmp_path_factory.mktemp("tiny") / name)
+        for file in ("config.json", "model.safetensors"):
+            shutil.copy(golden / name / file, folders[name] / file)
+    return folders
 
 
 @pytest.fixture(scope="session")

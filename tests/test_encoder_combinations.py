@@ -13,9 +13,8 @@ from jaxft.finetune.stages import as_model
 from jaxft.ner.job import prepare as prepare_ner
 from jaxft.ner.settings import parse as parse_ner
 from jaxft.training.stage import check_stage
-from tests.checkpoints import ARCHITECTURES, HEADS, TOKENIZERS, write_checkpoint
+from tests.checkpoints import ARCHITECTURES, HEADS, TOKENIZERS, WITHOUT_POOLER, write_checkpoint
 
-WITHOUT_POOLER = ("distilbert", "electra")
 ENCODERS = [
     (architecture, head, pooler)
     for architecture, head, pooler in itertools.product(ARCHITECTURES, HEADS, (False, True))
@@ -64,9 +63,9 @@ def prepared(job: str, folder: Path, data: Path, *flags: str) -> Any:
 
 @pytest.mark.parametrize(("job", "architecture", "head", "pooler", "tokenizer"), combinations())
 def test_every_combination_reaches_its_first_step(job, architecture, head, pooler, tokenizer, data, tmp_path):
-    """Takes 1,008 combinations, of which 48 are not exhaustive.
+    """Takes 1,152 combinations, of which 60 are not exhaustive.
 
-    They are 8 architectures x 6 heads x with or without a pooler, where there can be one, x 6 tokenizers x 2 jobs.
+    They are 10 architectures x 6 heads x with or without a pooler, where there can be one, x 6 tokenizers x 2 jobs.
     """
     folder = write_checkpoint(tmp_path / "checkpoint", architecture, head, pooler, tokenizer)
     ready = prepared(job, folder, data)
@@ -82,7 +81,7 @@ def test_every_combination_reaches_its_first_step(job, architecture, head, poole
 def test_there_are_as_many_combinations_as_the_docstring_says():
     every = combinations()
     always = [one for one in every if all(mark.name != "exhaustive" for mark in one.marks)]
-    assert (len(every), len(always)) == (1008, 48)
+    assert (len(every), len(always)) == (1152, 60)
     for architecture in ARCHITECTURES:
         values = [one.values for one in always if one.values[1] == architecture]
         assert {value[0] for value in values} == set(JOBS)
@@ -94,10 +93,12 @@ def test_there_are_as_many_combinations_as_the_docstring_says():
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_model_of_finetune_is_loaded_whole_and_is_an_encoder_for_both_jobs(architecture, pooling, data, tmp_path):
     folder = write_checkpoint(tmp_path / "checkpoint", architecture)
-    ready = prepared("finetune", folder, data, "--pooling", pooling)
+    ready = prepared("finetune", folder, data, "--pooling", pooling, "--remat")
+    assert ready.inputs[0].encoder.remat
     as_model(ready.inputs[0], ready.settings, ready.inputs[0].encoder.params).save(tmp_path / "model")
     assert jaxft.load(tmp_path / "model").encoder.config == ready.inputs[0].encoder.config
     assert prepared("finetune", tmp_path / "model", data).inputs[0].encoder.config.pooling == pooling
-    tagger = prepared("ner", tmp_path / "model", data)
+    tagger = prepared("ner", tmp_path / "model", data, "--remat")
+    assert tagger.inputs.fns.encoder.remat
     assert tagger.inputs.fns.encoder.config.num_labels is None
     assert any("the head of the checkpoint (classifier" in line for line in tagger.lines)

@@ -15,7 +15,9 @@ from jaxft.data.length_batches import quantile_widths
 from jaxft.errors import InputError, reason_of
 from jaxft.files import require_file
 
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
+SENTENCEPIECE_FILES = ("sentencepiece.bpe.model", "spiece.model", "spm.model")
+"""what a tokenizer is read from only where the package sentencepiece is installed"""
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", *SENTENCEPIECE_FILES)
 """a folder with none of these has no tokenizer; transformers would make one that knows no word"""
 TOKENIZER_PARTS = (
     *TOKENIZER_FILES,
@@ -104,11 +106,22 @@ def load_tokenizer(folder: Path, model_type: str | None = None) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **config)
         tokenizer("a ꙮ")  # which some damaged ones cannot do, such as those that lack the unknown piece
     except Exception as error:  # each format raises its own
+        if alone := _sentencepiece_alone(folder):
+            raise InputError(
+                f"{folder} holds its tokenizer as {alone}, which needs the package sentencepiece ({reason_of(error)}): "
+                "install it, or add the tokenizer.json of the same model"
+            ) from error
         raise InputError(
             f"{folder} holds no tokenizer that can be read ({reason_of(error)}): download it again"
         ) from error
     _check_case(tokenizer, folder)
     return tokenizer
+
+
+def _sentencepiece_alone(folder: Path) -> str | None:
+    """The file of sentencepiece in a folder that has no other file of a tokenizer."""
+    found = [name for name in TOKENIZER_FILES if (folder / name).exists()]
+    return found[0] if found and set(found) <= set(SENTENCEPIECE_FILES) else None
 
 
 def _check_case(tokenizer: Any, folder: Path) -> None:

@@ -17,7 +17,7 @@ from jaxft.data.pieces import Pieces, encode
 from jaxft.errors import InputError
 from jaxft.finetune.settings import Settings, Training
 from jaxft.inference.open_encoder import open_encoder
-from jaxft.models.bert import Encoder
+from jaxft.models.encoders import Encoder
 from jaxft.training.precision import chosen_precision
 from jaxft.training.settings import dev_share
 
@@ -77,6 +77,7 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
         folder,
         max(1, len(examples.classes)),
         precision=chosen_precision(settings.precision),
+        remat=settings.remat,
         seed=settings.seed,
         dropout=settings.train.dropout,
         new_head=True,

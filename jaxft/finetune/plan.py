@@ -8,7 +8,7 @@ References:
 from collections.abc import Sequence
 
 from jaxft.finetune.settings import Training
-from jaxft.models.bert import encoder_rules
+from jaxft.models.encoders import encoder_rules
 from jaxft.optim.groups import discriminative_rates, layerwise_decay_rates
 from jaxft.optim.phases import Phase, Plan
 

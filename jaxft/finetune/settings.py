@@ -108,7 +108,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(RunSettings, TableSettings):
-    """Fine-tunes BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA, ALBERT or MPNet on labelled texts."""
+    """Fine-tunes BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA, ALBERT, MPNet, DeBERTa or ModernBERT on labelled texts."""
 
     model: str = ""
     """folder of a Hugging Face checkpoint, or its name on the hub"""
@@ -158,6 +158,9 @@ class Settings(RunSettings, TableSettings):
     """train once without extras, then add one chosen technique after another, and compare the scores in a table"""
     ladder_rate: float | None = None
     """learning rate of all layers in the first row of --ladder; by default --train.peak-rate"""
+    remat: bool = False
+    """recompute whole layers of the encoder in the backward pass, which needs less memory and a third more
+    computation"""
     train: Training = field(default_factory=Training)
 
 

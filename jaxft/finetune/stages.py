@@ -22,7 +22,7 @@ from jaxft.finetune.settings import Settings, Training
 from jaxft.inference.answers import as_scores
 from jaxft.inference.batches import piece_batches
 from jaxft.inference.encoder import EncoderModel, encoder_inputs, encoder_outputs_fn
-from jaxft.models.bert import Encoder, encoder_rules, reinitialized
+from jaxft.models.encoders import Encoder, encoder_rules, reinitialized
 from jaxft.optim import averaging
 from jaxft.optim.accumulation import accumulate_gradients
 from jaxft.optim.adam import adam_warmup, bert_adamw

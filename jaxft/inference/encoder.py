@@ -23,8 +23,9 @@ from jaxft.inference import predictor
 from jaxft.inference.answers import as_answers, as_scores, describe_classes
 from jaxft.inference.batches import piece_batches, prediction_batch_size
 from jaxft.inference.open_encoder import open_encoder
-from jaxft.models.bert import Encoder
-from jaxft.models.bert_config import ARCHITECTURES
+from jaxft.models.encoder_config import EncoderConfig
+from jaxft.models.encoder_kinds import ARCHITECTURES
+from jaxft.models.encoders import Encoder
 from jaxft.models.hugging_face import POOLING_FILE, POOLINGS, to_checkpoint
 from jaxft.models.options import Pooling, Precision
 from jaxft.sharding import by_rows, replicated
@@ -130,7 +131,8 @@ class EncoderModel:
     def save(self, folder: Path) -> None:
         """Writes the model's folder: a checkpoint of `transformers`, and model.json.
 
-        `transformers` has no head on the mean or the maximum of the last layer: it loads such a model without the head.
+        `transformers` has no head on the maximum of the last layer, and one on its mean for ModernBERT alone: it loads
+        other such models without the head.
         """
         folder.mkdir(parents=True, exist_ok=True)
         config, outputs = self.encoder.config, max(1, len(self.classes))
@@ -144,8 +146,10 @@ class EncoderModel:
             "num_labels": outputs,
             "id2label": {str(i): name for i, name in enumerate(names)},
             "label2id": {name: i for i, name in enumerate(names)},
-            "architectures": [_architecture(self.encoder.settings["model_type"], config.pooling)],
+            "architectures": [_architecture(self.encoder.settings["model_type"], config)],
         }
+        if config.kind == "modernbert" and config.head_reads_pooler:
+            settings["classifier_pooling"] = config.pooling
         write_json(folder / "config.json", settings)
         files = ["config.json", "model.json", "model.safetensors"]
         with replacing_files(folder) as temporary:
@@ -210,8 +214,9 @@ def _thresholds(description: Mapping[str, Any], classes: tuple[str, ...]) -> tup
     return thresholds
 
 
-def _architecture(model_type: str, pooling: Pooling) -> str:
-    return ARCHITECTURES[model_type] + ("ForSequenceClassification" if pooling == "cls" else "Model")
+def _architecture(model_type: str, config: EncoderConfig) -> str:
+    has_head = config.pooling == "cls" or config.head_reads_pooler
+    return ARCHITECTURES[model_type] + ("ForSequenceClassification" if has_head else "Model")
 
 
 def encoder_inputs(encoder: Encoder, batch: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -8,7 +8,8 @@ from typing import Any
 def load_encoder(folder: str | Path, num_labels: int | None = None) -> tuple[Callable[..., dict[str, Any]], dict]:
     """Reads a checkpoint of any encoder that jaxft knows, as a pure function and its parameters.
 
-    They are BERT, RoBERTa and XLM-R, DistilBERT, ELECTRA, ALBERT and MPNet.
+    They are BERT, RoBERTa and XLM-R, DistilBERT, ELECTRA, ALBERT, MPNet, DeBERTa of versions 2 and 3, and
+    ModernBERT.
 
     Args:
         folder: of a Hugging Face checkpoint.
@@ -22,6 +23,6 @@ def load_encoder(folder: str | Path, num_labels: int | None = None) -> tuple[Cal
     Raises:
         InputError: a file is missing or damaged, the model is of another kind, or the weights do not fit.
     """
-    from jaxft.models import bert  # takes longer to import than the other models need
+    from jaxft.models import encoders  # takes longer to import than the other models need
 
-    return bert.load(folder, num_labels)
+    return encoders.load(folder, num_labels)

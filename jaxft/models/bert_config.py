@@ -1,116 +1,20 @@
 """The configuration of BERT and its relatives, and its reader from config.json of a Hugging Face checkpoint."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
-
-import jax
+from typing import Any
 
 from jaxft.errors import InputError
+from jaxft.models.config_values import MOST_LAYERS, check_activation, check_sizes, flag_of, value_reader
+from jaxft.models.deberta_config import Disentangled, check_deberta, disentangled
+from jaxft.models.encoder_kinds import POOLERS, Kind
 from jaxft.models.options import Pooling, Precision
 
-Kind = Literal["bert", "roberta", "distilbert", "electra", "albert", "mpnet"]
-KINDS: dict[str, Kind] = {
-    "bert": "bert",
-    "roberta": "roberta",
-    "xlm-roberta": "roberta",
-    "camembert": "roberta",
-    "distilbert": "distilbert",
-    "electra": "electra",
-    "albert": "albert",
-    "mpnet": "mpnet",
-}
-"""the architecture, and the names of weights, for each `model_type` that a checkpoint may have"""
-
-
-ARCHITECTURES = {
-    "bert": "Bert",
-    "roberta": "Roberta",
-    "xlm-roberta": "XLMRoberta",
-    "camembert": "Camembert",
-    "distilbert": "DistilBert",
-    "electra": "Electra",
-    "albert": "Albert",
-    "mpnet": "MPNet",
-}
-"""what the names of the classes of `transformers` begin with"""
-POOLER_KINDS: tuple[Kind, ...] = ("bert", "albert")
-"""architectures whose head for texts reads the pooler"""
 POSITIONS_AFTER_PADDING: tuple[Kind, ...] = ("roberta", "mpnet")
 """architectures whose first position is the one after the padding piece's number"""
 MPNET_BUCKETS = 32
 """groups of distances, whatever config.json says: transformers counts them so"""
-MOST_LAYERS = 1000
-"""layers that are too many to be meant"""
-
-
-def architecture_of(settings: Mapping[str, Any]) -> str:
-    """The class of `transformers` that config.json names, such as BertForMaskedLM; empty without one."""
-    names = settings.get("architectures")
-    return str(names[0]) if isinstance(names, list) and names else ""
-
-
-def model_type_of(settings: Mapping[str, Any], name: str) -> str:
-    """The type of the model, by `model_type` in config.json or else by the class that it names.
-
-    Examples:
-        >>> model_type_of({"architectures": ["XLMRobertaForMaskedLM"]}, "xlm")
-        'xlm-roberta'
-
-    Raises:
-        InputError: there is neither.
-    """
-    if (model_type := settings.get("model_type")) is not None:
-        return str(model_type)
-    classes = {f"{start}{end}": kind for kind, start in ARCHITECTURES.items() for end in ("For", "Model")}
-    architecture = architecture_of(settings)
-    found = next((kind for start, kind in classes.items() if architecture.startswith(start)), None)
-    if found is None:
-        raise InputError(
-            f"the config.json in {name} names no model_type: add what the model is, one of {', '.join(sorted(KINDS))}"
-        )
-    return found
-
-
-def kind_of(settings: Mapping[str, Any], name: str) -> Kind:
-    """The architecture that config.json names.
-
-    Args:
-        settings: content of config.json.
-        name: of the checkpoint, for errors.
-
-    Raises:
-        InputError: it is none of ours.
-    """
-    model_type = model_type_of(settings, name)
-    if model_type not in KINDS:
-        raise InputError(
-            f"the model in {name} is of type {model_type!r}: name a checkpoint of a type among "
-            f"{', '.join(sorted(KINDS))}"
-        )
-    return KINDS[model_type]
-
-
-def gelu(x: jax.Array) -> jax.Array:
-    """x times the standard normal distribution function at x, by erf, which XLA computes faster than JAX's erfc.
-
-    Examples:
-        >>> print(f"{gelu(jax.numpy.float32(1)):.4f} {gelu(jax.numpy.float32(-1)):.4f}")
-        0.8413 -0.1587
-
-    References:
-        Hendrycks & Gimpel, Gaussian Error Linear Units, 2016.
-    """
-    return x * (0.5 + 0.5 * jax.lax.erf(x * 0.5**0.5))
-
-
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "gelu": gelu,
-    "gelu_new": partial(jax.nn.gelu, approximate=True),
-    "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
-    "relu": jax.nn.relu,
-}
 
 
 @dataclass(frozen=True)
@@ -129,6 +33,10 @@ class BertConfig:
         precision: of matrix products.
         pooling: what the head reads. With "cls" there is a pooler or a dense layer between the first token and the
             output layer, as in transformers; otherwise the output layer reads the pooled features.
+        embeds_positions: whether the embeddings have a vector for each position.
+        disentangled: attention to the distances between tokens; None except in DeBERTa.
+        pooler_activation: after the pooler's dense layer.
+        pooler_dropout: probability before the pooler's dense layer.
     """
 
     kind: Kind
@@ -154,11 +62,15 @@ class BertConfig:
     num_labels: int | None
     precision: Precision = "f32"
     pooling: Pooling = "cls"
+    embeds_positions: bool = True
+    disentangled: Disentangled | None = None
+    pooler_activation: str = "tanh"
+    pooler_dropout: float = 0.0
 
     @property
     def head_reads_pooler(self) -> bool:
         """Whether the head for texts reads the pooler's output; the others have a dense layer of their own."""
-        return self.kind in POOLER_KINDS and self.pooling == "cls"
+        return self.pooling in POOLERS.get(self.kind, ())
 
     @property
     def projects_embeddings(self) -> bool:
@@ -167,14 +79,19 @@ class BertConfig:
 
     @property
     def longest(self) -> int:
-        """The largest number of tokens in a text that the position embeddings allow."""
+        """The largest number of tokens in a text that max_position_embeddings in config.json allows."""
         return self.max_positions - self.position_offset
+
+    def with_dropout(self, p: float) -> "BertConfig":
+        """The configuration with `p` in place of every dropout probability."""
+        dropouts = dict.fromkeys(("hidden_dropout", "attention_dropout", "head_dropout", "pooler_dropout"), p)
+        return replace(self, **dropouts)
 
 
 def bert_config(
     settings: Mapping[str, Any], kind: Kind, name: str, pooler: bool, num_labels: int | None, precision: Precision
 ) -> BertConfig:
-    """The configuration that config.json describes; DistilBERT and ALBERT have keys of their own.
+    """The configuration that config.json describes; DistilBERT, ALBERT and DeBERTa have keys of their own.
 
     Args:
         settings: content of config.json.
@@ -186,9 +103,11 @@ def bert_config(
         InputError: a value is missing, of the wrong type, or out of range; or the model is no plain encoder.
     """
     _check_encoder(settings, name)
-    distilbert = kind == "distilbert"
+    distilbert, deberta = kind == "distilbert", kind == "deberta"
+    if deberta:
+        check_deberta(settings, name)
 
-    get = _value_reader(settings, name, distilbert)
+    get = value_reader(settings, name, distilbert)
     size = partial(get, least=1)
     probability = partial(get, value_type=float, below=1)
     usual_dropout = 0.0 if kind == "albert" else 0.1
@@ -204,16 +123,16 @@ def bert_config(
         num_heads=size("num_attention_heads", "n_heads"),
         intermediate_size=size("intermediate_size", "hidden_dim"),
         max_positions=size("max_position_embeddings"),
-        token_types=0 if kind in ("distilbert", "mpnet") else get("type_vocab_size"),
+        token_types=0 if kind in ("distilbert", "mpnet") else get("type_vocab_size", default=0 if deberta else None),
         activation=get("hidden_act", "activation", "gelu_new" if kind == "albert" else "gelu", str),
         hidden_dropout=dropout,
         attention_dropout=probability("attention_probs_dropout_prob", "attention_dropout", usual_dropout),
         head_dropout=probability(
-            "classifier_dropout_prob" if kind == "albert" else "classifier_dropout",
+            {"albert": "classifier_dropout_prob", "deberta": "cls_dropout"}.get(kind, "classifier_dropout"),
             "seq_classif_dropout",
             0.1 if kind == "albert" else dropout,
         ),
-        layer_norm_eps=get("layer_norm_eps", default=1e-12, value_type=float),
+        layer_norm_eps=get("layer_norm_eps", default=1e-7 if deberta else 1e-12, value_type=float),
         initializer_range=get("initializer_range", default=0.02, value_type=float),
         pad_id=pad,
         position_offset=pad + 1 if kind in POSITIONS_AFTER_PADDING else 0,
@@ -224,36 +143,13 @@ def bert_config(
         pooler=pooler,
         num_labels=num_labels,
         precision=precision,
+        embeds_positions=not deberta or flag_of(settings, name, "position_biased_input", default=True),
+        disentangled=disentangled(settings, name) if deberta else None,
+        pooler_activation=get("pooler_hidden_act", default="gelu", value_type=str) if deberta else "tanh",
+        pooler_dropout=probability("pooler_dropout", default=0.0) if deberta else 0.0,
     )
     _check_numbers(config, name)
     return config
-
-
-def _value_reader(settings: Mapping[str, Any], name: str, distilbert: bool) -> Callable[..., Any]:
-    """Makes the function that reads and checks one value of config.json, by its key in BERT and in DistilBERT."""
-
-    def get(
-        bert_key: str,
-        distilbert_key: str | None = None,
-        default: Any = None,
-        value_type: type = int,
-        least: int = 0,
-        below: int = 2**31,
-    ) -> Any:
-        key = distilbert_key if distilbert and distilbert_key else bert_key
-        value = settings.get(key)
-        value = default if value is None else value
-        if value is None:
-            raise InputError(f"{name} has a config.json without {key}: download it again")
-        if not isinstance(value, value_type | int) or isinstance(value, bool):
-            raise InputError(f"{name} has a config.json with {key} {value!r}: download it again")
-        if not isinstance(value, str) and not least <= value < below:
-            raise InputError(
-                f"{name} has a config.json with {key} {value!r}: correct it to a number from {least}, below {below}"
-            )
-        return value
-
-    return get
 
 
 def _check_encoder(settings: Mapping[str, Any], name: str) -> None:
@@ -283,31 +179,17 @@ def _check_encoder(settings: Mapping[str, Any], name: str) -> None:
 
 
 def _check_numbers(config: BertConfig, name: str) -> None:
-    """Refuses numbers that do not fit each other, and an epsilon of 0."""
-    if config.layer_norm_eps <= 0:
-        raise InputError(f"{name} has a config.json with layer_norm_eps 0, which divides by 0: correct it, to 1e-12")
-    if config.hidden_size % config.num_heads:
-        raise InputError(
-            f"{name} has a config.json with {config.num_heads} heads for {config.hidden_size} features: download it "
-            "again"
-        )
+    """Refuses numbers that do not fit each other, and activations that jaxft does not have."""
+    check_sizes(config, name, "layer_norm_eps")
     if config.num_layers % config.layer_groups:
         raise InputError(
             f"{name} has a config.json with {config.num_layers} layers in {config.layer_groups} groups: correct "
             "num_hidden_groups to a divisor of num_hidden_layers"
-        )
-    if config.pad_id >= config.vocab_size:
-        raise InputError(
-            f"{name} has a config.json with pad_token_id {config.pad_id} and {config.vocab_size} pieces: correct it to "
-            "the number of the padding piece"
         )
     if config.longest < 1:
         raise InputError(
             f"{name} has a config.json with max_position_embeddings {config.max_positions}, of which the first "
             f"{config.position_offset} are for padding: download it again"
         )
-    if config.activation not in ACTIVATIONS:
-        raise InputError(
-            f"{name} uses the activation {config.activation!r}: name a checkpoint with one of "
-            f"{', '.join(sorted(ACTIVATIONS))}"
-        )
+    check_activation(config.activation, name)
+    check_activation(config.pooler_activation, name)

@@ -1,7 +1,8 @@
 """Weights of Hugging Face checkpoints by a table of their names, and what the head and the pooling of a checkpoint are.
 
 References:
-    `transformers/models/{bert,roberta,distilbert,electra,albert,mpnet}/modeling_*.py`, for the names.
+    `transformers/models/{bert,roberta,distilbert,electra,albert,mpnet,deberta_v2,modernbert}/modeling_*.py`, for the
+    names.
 """
 
 import re
@@ -13,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from flax import traverse_util
 
-from jaxft.models.bert_config import POOLER_KINDS
 from jaxft.models.checkpoint_files import read_object
+from jaxft.models.encoder_kinds import POOLERS
 from jaxft.models.options import Pooling
 from jaxft.models.weight_table import Arrays, Row, assemble, fill
 
@@ -56,7 +57,7 @@ _FEED_FORWARD = (
     *_dense("encoder.layer.{}.output.dense", "layer_{}/output"),
     *_norm("encoder.layer.{}.output.LayerNorm", "layer_{}/output_norm"),
 )
-_POOLER = _dense("pooler.dense", "pooler")
+_POOLER = _dense("pooler.dense", "pooler/dense")
 _BERT_ENCODER = (
     *_EMBEDDINGS,
     *_dense("embeddings_project", "embeddings/project"),
@@ -107,7 +108,34 @@ _ALBERT_ENCODER = (
     *_dense(f"{_ALBERT_LAYER}.ffn", "layer_{}/intermediate"),
     *_dense(f"{_ALBERT_LAYER}.ffn_output", "layer_{}/output"),
     *_norm(f"{_ALBERT_LAYER}.full_layer_layer_norm", "layer_{}/output_norm"),
-    *_dense("pooler", "pooler"),
+    *_dense("pooler", "pooler/dense"),
+)
+_DEBERTA_ENCODER = (
+    *_EMBEDDINGS,
+    ParameterName("encoder.rel_embeddings.weight", "embeddings/distance/embedding"),
+    *_norm("encoder.LayerNorm", "embeddings/distance_norm"),
+    *(
+        name
+        for theirs, ours in (
+            *((f"{part}_proj", part) for part in ("query", "key", "value")),
+            *((f"pos_{part}_proj", f"position_{part}") for part in ("query", "key")),
+        )
+        for name in _dense(f"encoder.layer.{{}}.attention.self.{theirs}", f"layer_{{}}/attention/{ours}")
+    ),
+    *_dense("encoder.layer.{}.attention.output.dense", "layer_{}/attention/output"),
+    *_norm("encoder.layer.{}.attention.output.LayerNorm", "layer_{}/attention_norm"),
+    *_FEED_FORWARD,
+)
+_MODERNBERT_ENCODER = (
+    ParameterName("embeddings.tok_embeddings.weight", "embeddings/word/embedding"),
+    *_norm("embeddings.norm", "embeddings/norm"),
+    *_norm("layers.{}.attn_norm", "layer_{}/attention_norm"),
+    *_dense("layers.{}.attn.Wqkv", "layer_{}/attention/qkv"),
+    *_dense("layers.{}.attn.Wo", "layer_{}/attention/output"),
+    *_norm("layers.{}.mlp_norm", "layer_{}/mlp_norm"),
+    *_dense("layers.{}.mlp.Wi", "layer_{}/intermediate"),
+    *_dense("layers.{}.mlp.Wo", "layer_{}/output"),
+    *_norm("final_norm", "final_norm"),
 )
 _TWO_LAYER_HEAD = (*_dense("classifier.dense", "head/dense"), *_dense("classifier.out_proj", "head/out"))
 ENCODERS: Mapping[str, Sequence[ParameterName]] = {
@@ -117,8 +145,12 @@ ENCODERS: Mapping[str, Sequence[ParameterName]] = {
     "distilbert": _DISTIL_ENCODER,
     "albert": _ALBERT_ENCODER,
     "mpnet": _MPNET_ENCODER,
+    "deberta": _DEBERTA_ENCODER,
+    "modernbert": _MODERNBERT_ENCODER,
 }
 """names within the base model; a checkpoint with a head prefixes them with the architecture and a dot"""
+_PREFIXES = {"modernbert": "model"}
+"""what a checkpoint with a head prefixes names with in place of the architecture"""
 HEADS: Mapping[str, Sequence[ParameterName]] = {
     "bert": _dense("classifier", "head/out"),
     "roberta": _TWO_LAYER_HEAD,
@@ -126,28 +158,40 @@ HEADS: Mapping[str, Sequence[ParameterName]] = {
     "distilbert": (*_dense("pre_classifier", "head/dense"), *_dense("classifier", "head/out")),
     "albert": _dense("classifier", "head/out"),
     "mpnet": _TWO_LAYER_HEAD,
+    "deberta": _dense("classifier", "head/out"),
+    "modernbert": _dense("classifier", "head/out"),
 }
+POOLERS_OUTSIDE: Mapping[str, Sequence[ParameterName]] = {
+    "deberta": _POOLER,
+    "modernbert": (*_dense("head.dense", "pooler/dense"), *_norm("head.norm", "pooler/norm")),
+}
+"""poolers that do not belong to the base model, so that their names have no prefix"""
 POOLED_HEAD = _dense("classifier", "head/out")
 """the head that reads the mean or the maximum of the last layer, which transformers does not have"""
 _BASE = rf"(?:{'|'.join(ENCODERS)}|xlm_roberta|camembert)\."
 _PREFIX = rf"(?:{_BASE})?"
-_ENCODER = re.compile(rf"{_BASE}|(?:embeddings|embeddings_project|encoder|transformer|pooler)\.")
+_ENCODER = re.compile(rf"{_BASE}|(?:embeddings|embeddings_project|encoder|transformer|pooler|layers|final_norm)\.")
 _UNUSED = (Row(rf"{_PREFIX}embeddings\.(?:position|token_type)_ids", how="ignore"),)
 _HEADS = re.compile(
     r"(?:cls|lm_head|predictions|generator_predictions|generator_lm_head|discriminator_predictions|vocab_transform"
-    r"|vocab_layer_norm|vocab_projector|qa_outputs|sequence_summary|sop_classifier|classifier|pre_classifier)\."
+    r"|vocab_layer_norm|vocab_projector|lm_predictions|mask_predictions|decoder|qa_outputs|sequence_summary|sop_classifier|classifier|pre_classifier)\."
 )
 """heads of any task; where the names of the encoder begin with that of its kind, all the others are of heads"""
 
 
-def _head(kind: str, pooling: Pooling) -> Sequence[ParameterName]:
-    return HEADS[kind] if pooling == "cls" else POOLED_HEAD
+def _outside(kind: str, pooling: Pooling) -> Sequence[ParameterName]:
+    """The names beside those of the base model."""
+    return (*POOLERS_OUTSIDE.get(kind, ()), *(HEADS[kind] if pooling == "cls" else POOLED_HEAD))
 
 
 def to_parameters(state: Arrays, kind: str, pooling: Pooling = "cls") -> tuple[dict[str, np.ndarray], list[str]]:
     """Our parameters by path, and a list of problems; see `jaxft.models.weight_table.assemble`."""
-    encoder = (name.row(_PREFIX) for name in ENCODERS[kind])
-    return assemble(state, [*encoder, *(name.row() for name in _head(kind, pooling)), *_UNUSED])
+    rows = [
+        name.row(prefix)
+        for prefix, names in ((_PREFIX, ENCODERS[kind]), ("", _outside(kind, pooling)))
+        for name in names
+    ]
+    return assemble(state, [*rows, *_UNUSED])
 
 
 def to_checkpoint(params: Any, kind: str, pooling: Pooling = "cls") -> dict[str, np.ndarray]:
@@ -159,7 +203,7 @@ def to_checkpoint(params: Any, kind: str, pooling: Pooling = "cls") -> dict[str,
     # Reversed, so that the first of two names for a parameter is written.
     table = {
         name.ours: (prefix + name.theirs, name.how)
-        for prefix, names in ((f"{kind}.", ENCODERS[kind]), ("", _head(kind, pooling)))
+        for prefix, names in ((f"{_PREFIXES.get(kind, kind)}.", ENCODERS[kind]), ("", _outside(kind, pooling)))
         for name in reversed(names)
     }
     state = {}
@@ -207,11 +251,11 @@ def read_pooling(folder: Path) -> Pooling | None:
 
 
 def reads_first_token(state: Arrays, kind: str) -> bool:
-    """Whether a checkpoint has a trained layer on the first token: a classifier, or with BERT and ALBERT a pooler.
+    """Whether a checkpoint has a trained layer on the first token: a classifier, or with some kinds a pooler.
 
     The poolers of the others come without training, and their classifiers do not read them.
     """
-    layers = "pooler|classifier" if kind in POOLER_KINDS else "classifier|pre_classifier"
+    layers = "pooler|classifier" if kind in POOLERS else "classifier|pre_classifier"
     return any(re.match(rf"{_PREFIX}({layers})\.", name) for name in state)
 
 
@@ -242,7 +286,7 @@ def _classifies_texts(state: Arrays, kind: str, architecture: str, pooling: Pool
     if pooling in ("mean", "max"):
         return True
     pooler = rf"{_PREFIX}pooler\."
-    layers = {"bert": pooler, "albert": pooler, "distilbert": r"pre_classifier\."}
+    layers = {"bert": pooler, "albert": pooler, "distilbert": r"pre_classifier\.", "deberta": pooler}
     layer = layers.get(kind, r"classifier\.dense\.")
     return any(re.match(layer, name) for name in state)
 

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from jaxft.models.bert import Encoder
 from jaxft.models.crf import constrain, init_crf, log_likelihood, marginals, tag_log_likelihoods, viterbi
 from jaxft.models.dropout import dropout
+from jaxft.models.encoders import Encoder
 from jaxft.models.hashing import mixed
 from jaxft.models.lstm import lstm
 from jaxft.models.options import Precision

@@ -20,7 +20,7 @@ from jaxft.data.tagged_files import TaggedSentences, read_sentences
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
 from jaxft.inference.open_encoder import open_encoder
-from jaxft.models.bert import Encoder
+from jaxft.models.encoders import Encoder
 from jaxft.models.tagger import TaggerConfig, TaggerFns
 from jaxft.ner.files import PARTS, choose_files
 from jaxft.ner.preview import preview_lines
@@ -94,7 +94,11 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
     else:
         folder = checkpoint_folder(settings.encoder, "--encoder", settings.revision)
         encoder, tokenizer = open_encoder(
-            folder, new_head=True, precision=chosen_precision(settings.precision), seed=settings.seed
+            folder,
+            new_head=True,
+            precision=chosen_precision(settings.precision),
+            seed=settings.seed,
+            remat=settings.remat,
         )
         lines = [*lines, *encoder.notes]
         if settings.max_length > encoder.config.longest:

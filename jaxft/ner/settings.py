@@ -124,6 +124,9 @@ class Settings(RunSettings):
     dev_fraction: float = 0.1
     """share of the training sentences to hold out as dev, where there is no dev file"""
     model: Model = field(default_factory=Model)
+    remat: bool = False
+    """recompute whole layers of the encoder in the backward pass, which needs less memory and a third more
+    computation"""
     train: Training = field(default_factory=Training)
 
 
@@ -173,6 +176,8 @@ def check(settings: Settings) -> None:
             raise InputError(f"--train.{flag} {rate} is above --train.peak-rate {train.peak_rate}: give less")
     if settings.encoder == NO_ENCODER and settings.revision is not None:
         raise InputError("--revision is given without an encoder: give --encoder a name on the hub, or leave it out")
+    if settings.encoder == NO_ENCODER and settings.remat:
+        raise InputError("--remat is given without an encoder: give --encoder, or leave it out")
     if settings.compare and settings.schedule != "keras_bert":
         raise InputError("--compare chooses the schedules itself: leave out --schedule")
     if settings.compare and train.fgm:

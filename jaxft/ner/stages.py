@@ -12,7 +12,7 @@ from jaxft.data.length_batches import quantile_widths
 from jaxft.data.spans import entity_scores
 from jaxft.inference.batches import window_batches
 from jaxft.inference.tagger import EntityTagger, decode_tags
-from jaxft.models.bert import Encoder
+from jaxft.models.encoders import Encoder
 from jaxft.ner.inputs import Inputs
 from jaxft.ner.settings import Settings, Training
 from jaxft.optim import averaging

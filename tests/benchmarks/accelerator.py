@@ -31,12 +31,13 @@ from timed_steps import MODELS, Encoder, Sizes, seconds_per_step
 from jaxft import TrainState, discriminative, label_params, make_train_step
 from jaxft.finetune.stages import encoder_loss
 from jaxft.language_model.estimate import product_speed
-from jaxft.models import bert, heads
+from jaxft.models import encoders, heads
 from jaxft.models.awd_lstm import AWDLSTMConfig, LanguageModel, initial_carry, language_model_loss, language_model_rules
 from jaxft.models.bert_config import bert_config
 from jaxft.models.lstm import lstm
 from jaxft.models.options import Dropouts, Precision
 from jaxft.models.tied_softmax import tied_cross_entropy
+from jaxft.models.transformer import Transformer
 
 PRECISIONS: tuple[Precision, ...] = ("f32", "bf16")
 
@@ -141,15 +142,15 @@ def encoder_step(size: Encoder, precision: Precision) -> tuple[Any, TrainState, 
         "type_vocab_size": 2,
     }
     config = bert_config(settings, "bert", "random", True, 2, precision)
-    params = nnx.to_pure_dict(nnx.state(bert.Bert(config, nnx.Rngs(0)), nnx.Param))
-    encoder = bert.Encoder(config, settings, None)
+    params = nnx.to_pure_dict(nnx.state(Transformer(config, nnx.Rngs(0)), nnx.Param))
+    encoder = encoders.Encoder(config, settings, None)
     rng = np.random.default_rng(0)
     batch = {
         "tokens": rng.integers(1000, 20_000, (size.rows, size.width), np.int32),
         "lengths": np.full(size.rows, size.width, np.int32),
         "labels": (np.arange(size.rows) % 2).astype(np.int32),
     }
-    loss_fn, rules = encoder_loss(encoder, "classification"), bert.encoder_rules(size.layers)
+    loss_fn, rules = encoder_loss(encoder, "classification"), encoders.encoder_rules(size.layers)
     step, state = train_step(loss_fn, params, rules, (), optax.adamw(1.0))
     return step, state, batch, size.rows * size.width
 

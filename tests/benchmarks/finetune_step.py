@@ -28,7 +28,7 @@ def measure(checkpoint: str, precision: str) -> dict[str, float]:
     from jaxft import TrainState, discriminative, label_params, make_train_step
     from jaxft.finetune.stages import encoder_loss
     from jaxft.language_model.estimate import product_speed
-    from jaxft.models.bert import encoder_rules, open_checkpoint
+    from jaxft.models.encoders import encoder_rules, open_checkpoint
     from jaxft.training.process import set_up
 
     set_up()

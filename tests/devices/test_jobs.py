@@ -12,9 +12,9 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file
 
-from jaxft.models.bert import Bert
 from jaxft.models.bert_config import bert_config
 from jaxft.models.hugging_face import to_checkpoint
+from jaxft.models.transformer import Transformer
 from jaxft.tensor_files import save_params
 from jaxft.training.metrics_log import read_metrics
 from tests.checkpoints import config_of, write_json, write_tokenizer
@@ -58,7 +58,9 @@ def encoder(folder: Path, hidden: int, vocabulary: int) -> str:
     settings = config_of("bert", **sizes)
     write_json(folder / "config.json", settings)
     write_tokenizer(folder, "vocab.txt")
-    params = nnx.to_pure_dict(nnx.state(Bert(bert_config(settings, "bert", "bert", True, None, "f32"), nnx.Rngs(0))))
+    params = nnx.to_pure_dict(
+        nnx.state(Transformer(bert_config(settings, "bert", "bert", True, None, "f32"), nnx.Rngs(0)))
+    )
     save_params(folder / "model.safetensors", to_checkpoint(params, "bert"), {})
     return str(folder)
 

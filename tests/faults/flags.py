@@ -156,6 +156,7 @@ class Fuzzer:
         outcome = run(lambda: program.main(arguments))
         words = [*arguments, *program.arguments.split()]
         given = [part[:200] for word in words for part in (word, *word.split("=", 1)) if len(part.strip("- \n")) > 2]
+        given += ["?"] * any("\udcff" in word for word in words)  # as half a surrogate pair is written
         fault = fault_of(outcome, [name for name in given if name != "--dry-run"], usage=True)
         left = set(self.folder.rglob("*")) - self.before
         if fault is None and outcome.status and left:

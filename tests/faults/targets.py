@@ -33,7 +33,7 @@ from jaxft.inference.ensemble import Ensemble
 from jaxft.inference.language_model import TextLanguageModel
 from jaxft.inference.text_classifier import TextClassifier
 from jaxft.models.awd_lstm import AWDLSTMConfig, LanguageModel
-from jaxft.models.bert import open_checkpoint
+from jaxft.models.encoders import open_checkpoint
 from jaxft.models.heads import Classifier
 from jaxft.models.options import NO_DROPOUT
 from jaxft.models.torch_writer import write_state

@@ -30,8 +30,8 @@ from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
 from jaxft.files import read_json
 from jaxft.inference.load import load
-from jaxft.models.bert import open_checkpoint
 from jaxft.models.checkpoint_files import read_checkpoint, read_config
+from jaxft.models.encoders import open_checkpoint
 from jaxft.models.fastai import read_state, read_vocabulary
 from jaxft.predict import read_texts
 from jaxft.tensor_files import load_params

@@ -13,7 +13,7 @@ from jaxft.finetune.__main__ import main
 from jaxft.finetune.inputs import read_inputs, split_examples
 from jaxft.finetune.job import prepare
 from jaxft.inference.encoder import EncoderModel
-from jaxft.models.bert import open_checkpoint
+from jaxft.models.encoders import open_checkpoint
 from tests.finetune.toy import graded, settings, table
 
 

@@ -50,6 +50,23 @@ def test_the_model_of_a_run_predicts_from_python_and_from_the_command_line(class
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("deberta", ["--train.layer-rates", "decay"]),
+        ("modernbert", ["--train.reinit-layers", "2", "--pooling", "cls"]),
+        ("modernbert", ["--train.layer-rates", "decay", "--precision", "bf16", "--remat"]),
+    ],
+)
+def test_encoders_with_other_layers_learn_and_predict(name, flags, tiny_others, tmp_path):
+    data = table(tmp_path / "reviews.csv", 400, review)
+    summary = run_job(tiny_others[name], data, tmp_path / "run", "--train.epochs", "8", *flags)
+    assert summary["test"]["accuracy"] > 0.75
+    labels, texts = zip(*((label, f"it was {word}") for label, word in (("pos", "good"), ("neg", "dull"))), strict=True)
+    assert jaxft.load(tmp_path / "run").predict(list(texts)) == list(labels)
+
+
+@pytest.mark.slow
 def test_numbers_are_learnt_and_predicted_on_their_scale(tiny_checkpoint, tmp_path, capsys):
     data = table(tmp_path / "graded.csv", 400, graded)
     summary = run_job(tiny_checkpoint, data, tmp_path / "run", "--task", "regression", "--train.epochs", "16")

@@ -26,7 +26,7 @@ from jaxft.finetune.stages import (
     predict_examples,
     train_encoder,
 )
-from jaxft.models.bert import encoder_rules, open_checkpoint, reinitialized
+from jaxft.models.encoders import encoder_rules, open_checkpoint, reinitialized
 from jaxft.optim.groups import path_names
 from jaxft.training.run import Run
 from tests.finetune.toy import review, settings, table
@@ -157,7 +157,7 @@ def test_new_layers_are_drawn_as_the_config_says_and_the_others_stay(tiny_checkp
     assert not new["output_norm"]["bias"].any()
     assert not new["intermediate"]["bias"].any()
     assert 0.015 < float(new["intermediate"]["kernel"].std()) < 0.025
-    assert not jnp.array_equal(params["pooler"]["kernel"], encoder.params["pooler"]["kernel"])
+    assert not jnp.array_equal(params["pooler"]["dense"]["kernel"], encoder.params["pooler"]["dense"]["kernel"])
     with pytest.raises(ValueError, match="top_layers is 3: give 0 to 2"):
         reinitialized(encoder, 3, seed=0)
 

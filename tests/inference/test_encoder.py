@@ -15,9 +15,9 @@ from jaxft.data.checksums import CHECKSUMS
 from jaxft.data.pieces import load_tokenizer
 from jaxft.errors import InputError
 from jaxft.inference.encoder import EncoderModel
-from jaxft.models.bert import open_checkpoint
+from jaxft.models.encoders import open_checkpoint
 
-OTHERS = ("roberta", "electra", "distilbert")
+OTHERS = ("roberta", "electra", "distilbert", "deberta", "modernbert-biases")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_the_model_is_a_checkpoint_of_transformers(folder):
     assert "classifier.weight" in load_file(folder / "model.safetensors")
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert"])
+@pytest.mark.parametrize("kind", ["bert", *OTHERS, "deberta-own-keys"])
 def test_saving_gives_back_the_names_and_numbers_of_transformers(kind, tiny_checkpoint, tmp_path):
     golden = Path(__file__).parents[1] / "golden/bert" / kind
     encoder = open_checkpoint(golden)
@@ -101,7 +101,9 @@ def test_a_pooled_model_answers_alike_once_saved_and_is_an_encoder_of_transforme
     np.testing.assert_array_equal(jaxft.load(tmp_path).scores(texts), model.scores(texts))
     assert open_checkpoint(tmp_path, 2, pooling=None).config.pooling == pooling
     config = json.loads((tmp_path / "config.json").read_text())
-    assert config["architectures"][0].endswith("Model")
+    has_head = config["model_type"] == "modernbert" and pooling == "mean"
+    assert config["architectures"][0].endswith("ForSequenceClassification" if has_head else "Model")
+    assert not has_head or config["classifier_pooling"] == "mean"
 
 
 def test_half_precision_of_a_checkpoint_is_not_claimed_of_what_is_saved(tiny_checkpoint, tmp_path):

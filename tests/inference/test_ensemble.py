@@ -16,7 +16,7 @@ from jaxft.inference.encoder import EncoderModel
 from jaxft.inference.ensemble import Ensemble
 from jaxft.inference.text_classifier import TextClassifier
 from jaxft.models.awd_lstm import AWDLSTMConfig
-from jaxft.models.bert import open_checkpoint
+from jaxft.models.encoders import open_checkpoint
 from jaxft.models.heads import Classifier
 from jaxft.models.options import NO_DROPOUT
 

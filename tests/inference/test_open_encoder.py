@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from jaxft.inference.encoder import EncoderModel
 from jaxft.inference.open_encoder import open_encoder
 from jaxft.ner.inputs import read_inputs as read_ner
 from jaxft.ner.settings import parse as parse_ner
-from tests.checkpoints import ROWS, SPECIAL, fast_tokenizer, write_checkpoint, write_json
+from tests.checkpoints import ROWS, SPECIAL, fast_tokenizer, write_checkpoint, write_json, write_tokenizer
 
 
 def change_tokenizer(folder: Path, *added: str, special: tuple[str, ...] = (), size: int = ROWS) -> None:
@@ -166,6 +167,16 @@ def test_the_configuration_is_not_taken_for_a_fault_of_the_tokenizer(changes, me
     (folder / "tokenizer_config.json").write_text('{"model_max_length": "x"}')
     with pytest.raises(InputError, match=message or "holds no tokenizer that can be read"):
         open_encoder(folder)
+
+
+@pytest.mark.skipif(find_spec("sentencepiece") is not None, reason="sentencepiece is installed")
+def test_a_tokenizer_of_sentencepiece_alone_says_what_it_needs(tmp_path):
+    folder = write_checkpoint(tmp_path / "checkpoint", "deberta-v2", tokenizer=None)
+    (folder / "spm.model").write_bytes(b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02")
+    with pytest.raises(InputError, match=r"as spm\.model, which needs the package sentencepiece .*: install it"):
+        open_encoder(folder)
+    write_tokenizer(folder, "unigram")
+    assert open_encoder(folder)[1]("good")["input_ids"]
 
 
 def test_a_vocabulary_without_any_piece_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,13 +15,20 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from jaxft.errors import InputError
-from jaxft.models import bert, bert_layers, load_encoder
+from jaxft.models import bert_layers, encoders, load_encoder
 from jaxft.models.bert_config import BertConfig, bert_config
 from jaxft.models.bert_layers import Attention
+from jaxft.models.encoder_layers import attention
+from jaxft.models.hugging_face import to_checkpoint
+from jaxft.models.modernbert import near_attention
 from jaxft.models.torch_writer import write_state
+from jaxft.models.transformer import Transformer
+from jaxft.optim.groups import label_params
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "bert"
-NAMES = ["bert", "roberta", "electra", "distilbert", "albert", "mpnet"]
+NAMES = ["bert", "roberta", "electra", "distilbert", "albert", "mpnet", "deberta", "modernbert"]
+OPTIONS = ["deberta-own-keys", "deberta-c2p", "deberta-p2c", "modernbert-biases"]
+"""checkpoints with options that change the arithmetic of an architecture"""
 
 
 def expected(name: str) -> dict:
@@ -32,7 +40,7 @@ def inputs(name: str) -> list:
     return [jnp.array(answer[key]) for key in ("input_ids", "attention_mask", "token_type_ids") if key in answer]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *OPTIONS])
 def test_answers_as_transformers_with_padding(name: str):
     apply, params = load_encoder(GOLDEN / name)
     outputs, answer = jax.jit(apply)(params, *inputs(name)), expected(name)
@@ -44,9 +52,33 @@ def test_answers_as_transformers_with_padding(name: str):
     np.testing.assert_allclose(outputs["logits"], answer["logits"], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["deberta", "modernbert", *(pytest.param(name, marks=pytest.mark.slow) for name in [*NAMES[:-2], *OPTIONS])],
+)
+def test_gradients_are_those_of_torch(name: str):
+    encoder = encoders.open_checkpoint(GOLDEN / name, dropout=0.0, pooling=None)
+    golden = json.loads((GOLDEN / "gradients.json").read_text())[name]
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        # With a key, so that attention is the one of training.
+        return jnp.sum(encoder.apply(params, *inputs(name), key=jax.random.key(0))["logits"] ** 2)
+
+    gradients = to_checkpoint(gradient(encoder.params), encoder.config.kind, encoder.config.pooling)
+    largest = max(norm for norm, _ in golden.values())
+    for weight, array in gradients.items():
+        norm, product = golden.pop(weight, (0.0, 0.0))  # transformers does not make poolers that no head reads
+        flat, tolerance = array.astype(np.float64).ravel(), 1e-4 * norm + 1e-6 * largest
+        assert abs(np.linalg.norm(flat) - norm) < tolerance, weight
+        assert abs(flat @ np.cos(np.arange(flat.size)) - product) < tolerance, weight
+    assert not golden
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_neither_padding_nor_batch_mates_matter(name: str):
-    apply, params = bert.load(GOLDEN / name)
+    apply, params = encoders.load(GOLDEN / name)
     whole = inputs(name)
     logits = jax.jit(apply)(params, *whole)["logits"]
     short = [x[1:2, :7] for x in whole]  # the second text without its padding
@@ -56,7 +88,7 @@ def test_neither_padding_nor_batch_mates_matter(name: str):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_key_turns_dropout_on_and_every_weight_gets_a_gradient(name: str):
-    apply, params = bert.load(GOLDEN / name)
+    apply, params = encoders.load(GOLDEN / name)
     whole = inputs(name)
 
     @jax.jit
@@ -74,10 +106,12 @@ def test_key_turns_dropout_on_and_every_weight_gets_a_gradient(name: str):
         assert bool(jnp.any(gradient)) or name_of.endswith("key/bias")
 
 
-@pytest.mark.parametrize(("name", "pooling"), [("bert", "max"), *((name, "mean") for name in NAMES)])
+@pytest.mark.parametrize(
+    ("name", "pooling"), [(name, "max") for name in ("bert", "modernbert")] + [(name, "mean") for name in NAMES[:-1]]
+)
 def test_a_head_reads_the_pooled_tokens_and_no_padding(name: str, pooling):
-    apply = bert.open_checkpoint(GOLDEN / name, 4, new_head=True, pooling=pooling).apply
-    params = bert.open_checkpoint(GOLDEN / name, 4, new_head=True, pooling=pooling).params
+    apply = encoders.open_checkpoint(GOLDEN / name, 4, new_head=True, pooling=pooling).apply
+    params = encoders.open_checkpoint(GOLDEN / name, 4, new_head=True, pooling=pooling).params
     outputs, real = jax.jit(apply)(params, *inputs(name)), np.array(expected(name)["attention_mask"], bool)
     for row, states in enumerate(np.asarray(outputs["hidden_states"][-1])):
         pooled = getattr(states[real[row]], pooling)(axis=0)
@@ -101,13 +135,13 @@ def test_a_checkpoint_is_pooled_as_it_was_made_for(folder: Path, content, poolin
     if content is not None:
         (folder / "1_Pooling").mkdir()
         (folder / "1_Pooling/config.json").write_text(json.dumps(content))
-    assert bert.open_checkpoint(folder, 2, new_head=True, pooling=None).config.pooling == pooling
+    assert encoders.open_checkpoint(folder, 2, new_head=True, pooling=None).config.pooling == pooling
 
 
 def test_a_checkpoint_without_pooler_and_head_is_pooled_by_the_mean(folder: Path):
     rewrite(folder, **{name: None for name in load_file(folder / "model.safetensors") if "bert." not in name})
     rewrite(folder, **{f"bert.pooler.dense.{part}": None for part in ("weight", "bias")})
-    assert bert.open_checkpoint(folder, 2, pooling=None).config.pooling == "mean"
+    assert encoders.open_checkpoint(folder, 2, pooling=None).config.pooling == "mean"
 
 
 def test_attention_with_dropout_of_nearly_nothing_is_attention_without():
@@ -121,17 +155,17 @@ def test_attention_with_dropout_of_nearly_nothing_is_attention_without():
         np.testing.assert_allclose(without, dropped, rtol=1e-4, atol=1e-6)
 
 
-def random_encoder(num_layers: int) -> bert.Encoder:
+def random_encoder(num_layers: int) -> encoders.Encoder:
     sizes, dropouts = (40, 8, 8, num_layers, 2, 12, 9, 2), (0.2, 0.2, 0.2)
     config = BertConfig("bert", *sizes, "gelu", *dropouts, 1e-12, 0.3, 0, 0, num_layers, 0, True, 2)
-    return bert.Encoder(config, {}, nnx.to_pure_dict(nnx.state(bert.Bert(config, nnx.Rngs(0)))))
+    return encoders.Encoder(config, {}, nnx.to_pure_dict(nnx.state(Transformer(config, nnx.Rngs(0)))))
 
 
 IDS = jnp.array([[5, 6, 7, 8, 9], [3, 2, 1, 0, 0]])
 MASK = IDS > 0
 
 
-def logits_loss(encoder: bert.Encoder, params, key, frozen_layers: int = 0) -> tuple[jax.Array, dict]:
+def logits_loss(encoder: encoders.Encoder, params, key, frozen_layers: int = 0) -> tuple[jax.Array, dict]:
     outputs = encoder.apply(params, IDS, MASK, key=key, frozen_layers=frozen_layers)
     return jnp.sum(outputs["logits"] ** 2), outputs
 
@@ -149,7 +183,7 @@ def test_the_loop_over_layers_gives_what_the_layers_one_after_another_give():
         return sum(jnp.sum(jnp.sin(state)) for state in outputs["hidden_states"]), outputs["hidden_states"]
 
     def one_after_another(params):
-        model = nnx.merge(nnx.graphdef(bert.Bert(encoder.config, nnx.Rngs(0))), params)
+        model = nnx.merge(nnx.graphdef(Transformer(encoder.config, nnx.Rngs(0))), params)
         keys = jax.random.split(key, 5)
         states = [model.embeddings(IDS, None, keys[0])]
         for i in range(3):
@@ -187,10 +221,10 @@ def test_layers_and_distances_that_are_not_known_are_refused(name, changes, sent
 
 
 def test_layers_that_share_weights_are_frozen_and_drawn_together():
-    encoder = bert.open_checkpoint(GOLDEN / "albert")
+    encoder = encoders.open_checkpoint(GOLDEN / "albert")
     assert encoder.config.num_layers == 4
-    assert [group for _, group in bert.encoder_rules(encoder.config.layer_groups)][1:-1] == ["layer_0", "layer_1"]
-    drawn = bert.reinitialized(encoder, 1, seed=0)
+    assert [group for _, group in encoders.encoder_rules(encoder.config.layer_groups)][1:-1] == ["layer_0", "layer_1"]
+    drawn = encoders.reinitialized(encoder, 1, seed=0)
     changed = [name for name in encoder.params if drawn[name] is not encoder.params[name]]
     assert changed == ["layer_1", "pooler"]
     gradients = jax.jit(
@@ -218,6 +252,45 @@ def test_frozen_layers_change_no_output_and_no_gradient_of_the_others():
         frozen = ["embeddings", *(f"layer_{i}" for i in range(frozen_layers))]
         for group, leaves in frozen_gradients.items():
             assert_near(leaves, jax.tree.map(jnp.zeros_like, leaves) if group in frozen else gradients[group])
+
+
+def test_a_text_costs_near_attention_as_many_blocks_as_it_has():
+    def cost(length: int) -> int:
+        q = jnp.zeros((length, 2, 4))
+        attend = partial(near_attention, reach=8, p=0.1, key=jax.random.key(0))
+        return matmul_flops(jax.make_jaxpr(attend)(q, q, q, jnp.ones(length, bool)).jaxpr)
+
+    assert cost(256) == 8 * cost(32)
+    assert cost(256) == 256 * 24 * 2 * 2 * 4  # each token meets three blocks, of keys and of values
+    assert cost(24) == 24 * 24 * 2 * 2 * 4
+
+
+@pytest.mark.parametrize("length", [13, 16])
+def test_near_attention_in_blocks_is_attention_to_all_with_a_mask(length):
+    q, k, v = jax.random.normal(jax.random.key(0), (3, length, 2, 4))
+    valid, places = jnp.arange(length) < length - 3, np.arange(length)
+    mask = valid[None, :] & (abs(places[:, None] - places[None, :]) <= 4)
+    near = near_attention(q, k, v, valid, 4, p=0.0, key=None)
+    np.testing.assert_allclose(near[: length - 3], attention(q, k, v, mask)[: length - 3], rtol=1e-5, atol=1e-6)
+    assert bool(jnp.isfinite(near).all())
+
+
+def test_the_top_of_modernbert_is_drawn_and_frozen_with_its_norm():
+    encoder = encoders.open_checkpoint(GOLDEN / "modernbert", pooling=None)
+    drawn = encoders.reinitialized(encoder, 2, seed=0)
+    changed = {name for name in encoder.params if drawn[name] is not encoder.params[name]}
+    assert changed == {"layer_3", "layer_4", "final_norm", "pooler"}
+    rules = encoders.encoder_rules(encoder.config.num_layers)
+    assert label_params(encoder.params, rules)["final_norm"]["scale"] == "layer_4"
+
+    def trained(frozen_layers: int) -> set[str]:
+        outputs = partial(encoder.apply, frozen_layers=frozen_layers)
+        loss = lambda params: jnp.sum(outputs(params, *inputs("modernbert"))["logits"] ** 2)  # noqa: E731
+        gradients = jax.jit(jax.grad(loss))(encoder.params)
+        return {name for name in gradients if any(map(jnp.any, jax.tree.leaves(gradients[name])))}
+
+    assert trained(4) == {"layer_4", "final_norm", "pooler", "head"}
+    assert trained(5) == {"pooler", "head"}
 
 
 def matmul_flops(jaxpr) -> int:
@@ -259,6 +332,26 @@ def test_training_the_head_alone_compiles_no_backward_loop():
     assert loops(head_gradients) == loops(lambda params: logits_loss(encoder, params, key)[0]) > 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bert", "deberta", "modernbert"])
+def test_layers_that_are_recomputed_whole_have_the_same_gradient_and_take_less_memory(name):
+    ids = jax.random.randint(jax.random.key(0), (32, 16), 2, 40)
+
+    def compiled(encoder: encoders.Encoder):
+        loss = lambda params: jnp.sum(  # noqa: E731
+            encoder.apply(params, ids, ids > 0, key=jax.random.key(1))["logits"] ** 2
+        )
+        return jax.jit(jax.grad(loss)).lower(encoder.params).compile()
+
+    encoder = encoders.open_checkpoint(GOLDEN / name, pooling=None)
+    kept, again = compiled(encoder), compiled(replace(encoder, remat=True))
+    assert_near(kept(encoder.params), again(encoder.params))
+    before, after = kept.memory_analysis(), again.memory_analysis()
+    assert before is not None
+    assert after is not None
+    assert after.temp_size_in_bytes < 0.9 * before.temp_size_in_bytes
+
+
 def test_frozen_layers_are_at_most_all_layers():
     with pytest.raises(ValueError, match="frozen_layers is 3: give 0 to 2"):
         logits_loss(encoder := random_encoder(2), encoder.params, None, frozen_layers=3)
@@ -266,7 +359,7 @@ def test_frozen_layers_are_at_most_all_layers():
 
 @pytest.mark.slow
 def test_a_gpu_trains_as_a_cpu_does(monkeypatch):
-    apply, params = bert.load(GOLDEN / "bert")
+    apply, params = encoders.load(GOLDEN / "bert")
 
     def gradient():
         loss = lambda params: jnp.sum(apply(params, *inputs("bert"), key=jax.random.key(0))["logits"] ** 2)  # noqa: E731
@@ -279,7 +372,7 @@ def test_a_gpu_trains_as_a_cpu_does(monkeypatch):
 
 
 def test_bfloat16_stays_near_and_keeps_float32_parameters():
-    apply, params = bert.load(GOLDEN / "bert", precision="bf16")
+    apply, params = encoders.load(GOLDEN / "bert", precision="bf16")
     assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
     outputs = jax.jit(apply)(params, *inputs("bert"))
     assert {state.dtype.name for state in outputs["hidden_states"]} == {"float32"}
@@ -290,7 +383,7 @@ def test_bfloat16_stays_near_and_keeps_float32_parameters():
 @pytest.mark.slow
 def test_bfloat16_between_products_as_on_an_accelerator_stays_near(monkeypatch):
     def logits_and_gradient():
-        apply, params = bert.load(GOLDEN / "bert", precision="bf16")
+        apply, params = encoders.load(GOLDEN / "bert", precision="bf16")
 
         def loss(params, key):
             outputs = apply(params, *inputs("bert"), key=key)
@@ -325,7 +418,7 @@ def test_shards_and_pickled_weights_hold_the_same_model(folder: Path):
     state = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     write_state(folder / "pytorch_model.bin", state)
-    pickled = bert.load(folder)[1]
+    pickled = encoders.load(folder)[1]
     (folder / "pytorch_model.bin").unlink()
     names = sorted(state)
     parts = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
@@ -333,23 +426,23 @@ def test_shards_and_pickled_weights_hold_the_same_model(folder: Path):
         save_file({name: state[name] for name in part_names}, folder / part)
     index = {"weight_map": {name: part for part, part_names in parts.items() for name in part_names}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    sharded = bert.load(folder)[1]
+    sharded = encoders.load(folder)[1]
     jax.tree.map(np.testing.assert_array_equal, pickled, sharded)
     (folder / "b.safetensors").unlink()
     with pytest.raises(InputError, match=r"lacks the shard b\.safetensors"):
-        bert.load(folder)
+        encoders.load(folder)
 
 
 def test_a_base_checkpoint_gets_a_new_head_on_request(folder: Path):
     rewrite(folder, **{"classifier.weight": None, "classifier.bias": None})
-    apply, params = bert.load(folder)
+    apply, params = encoders.load(folder)
     assert "logits" not in jax.eval_shape(apply, params, *inputs("bert"))
-    apply, params = bert.load(folder, num_labels=4)
+    apply, params = encoders.load(folder, num_labels=4)
     assert jax.eval_shape(apply, params, *inputs("bert"))["logits"].shape == (3, 4)
-    other = bert.load(folder, num_labels=4, seed=1)[1]
+    other = encoders.load(folder, num_labels=4, seed=1)[1]
     assert not jnp.array_equal(params["head"]["out"]["kernel"], other["head"]["out"]["kernel"])
     with pytest.raises(InputError, match="head of 3 outputs where 4 are wanted"):
-        bert.load(GOLDEN / "bert", num_labels=4)
+        encoders.load(GOLDEN / "bert", num_labels=4)
 
 
 def test_names_everything_that_does_not_fit_in_one_message(folder: Path):
@@ -359,7 +452,7 @@ def test_names_everything_that_does_not_fit_in_one_message(folder: Path):
     del state["bert.embeddings.LayerNorm.weight"]
     save_file(state, folder / "model.safetensors")
     with pytest.raises(InputError) as caught:
-        bert.load(folder)
+        encoders.load(folder)
     for part in (
         "bert.extra is unknown",
         "nothing fills embeddings/norm/scale",
@@ -392,13 +485,13 @@ def set_config(folder: Path, **changes) -> None:
 def test_what_is_no_checkpoint_is_refused(folder: Path, change, message: str):
     change(folder)
     with pytest.raises(InputError, match=message):
-        bert.load(folder)
+        encoders.load(folder)
 
 
 @pytest.mark.skipif("JAXFT_MINILM" not in os.environ, reason="JAXFT_MINILM names the folder of the MiniLM checkpoint")
 def test_the_real_minilm_answers_as_in_transformers():
     golden = json.loads((GOLDEN.parent / "minilm.json").read_text())
-    apply, params = bert.load(os.environ["JAXFT_MINILM"])
+    apply, params = encoders.load(os.environ["JAXFT_MINILM"])
     ids, mask, types = (jnp.array(golden[key]) for key in ("input_ids", "attention_mask", "token_type_ids"))
     outputs = jax.jit(apply)(params, ids, mask, types)
     np.testing.assert_allclose(outputs["pooled"], golden["pooled"], atol=1e-4)

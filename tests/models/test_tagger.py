@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxft.models.bert import open_checkpoint
 from jaxft.models.crf import constrain, log_likelihood
+from jaxft.models.encoders import open_checkpoint
 from jaxft.models.tagger import BiLSTM, Tagger, TaggerConfig, TaggerFns, bigram_buckets
 
 TAGS = ("O", "B-A", "I-A")

@@ -54,6 +54,21 @@ def test_a_run_learns_and_its_model_finds_entities_in_raw_text(finished):
     assert model.tag([[], ["in", "rome"]]) == [[], ["O", "B-LOC"]]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["deberta", "modernbert"])
+def test_an_encoder_with_other_layers_learns_and_is_saved(name, tiny_others, tmp_path):
+    words = ["good", "bad", "fine"]  # of the tokenizer
+    for part, count in (("train", 60), ("dev", 16)):
+        lines = [f"the O\n{words[i % 3]} B-{'XY'[i % 2]}\n{'film' if i % 2 else 'was'} O\n\n" for i in range(count)]
+        (tmp_path / f"small.{part}").write_text("".join(lines))
+    data = str(tmp_path / "small")
+    flags = ["--encoder", str(tiny_others[name]), "--max-length", "16", "--train.epochs", "12"]
+    train(settings(data, tmp_path / "run", *flags, "--train.peak-rate", "0.003", "--train.head-rate", "0.03"))
+    assert read_json(tmp_path / "run/summary.json")["dev"]["micro_f1"] > 0.9
+    model = jaxft.load(tmp_path / "run")
+    assert model.tag([["the", "fine", "film"], ["the", "bad", "was"]]) == [["O", "B-Y", "O"], ["O", "B-X", "O"]]
+
+
 def test_a_run_that_trains_once_has_one_stage_called_tagger(finished):
     summary = read_json(finished / "summary.json")
     assert [row["name"] for row in summary["stages"]] == ["text", "tagger"]
@@ -192,6 +207,7 @@ def test_the_command_prints_orphans_and_then_the_scores(tmp_path, capsys):
         (["--compare", "--schedule", "cosine"], "leave out --schedule"),
         (["--model.dropout", "1"], "--model.dropout 1.0 is out of its range"),
         (["--encoder", "no/such/model"], "--encoder no/such/model is not a folder"),
+        (["--remat"], "--remat is given without an encoder"),
     ],
 )
 def test_bad_flags_are_refused(data, tmp_path, flags, message):

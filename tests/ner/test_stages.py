@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxft.errors import Stopped
-from jaxft.models.bert import open_checkpoint
+from jaxft.models.encoders import open_checkpoint
 from jaxft.models.tagger import TaggerFns
 from jaxft.ner.inputs import read_inputs
 from jaxft.ner.stages import as_model, ner_plan, train_tagger

@@ -16,7 +16,7 @@ from flax import nnx
 
 from jaxft.finetune.stages import encoder_loss
 from jaxft.models.awd_lstm import AWDLSTMConfig, LanguageModel, initial_carry, language_model_loss
-from jaxft.models.bert import open_checkpoint
+from jaxft.models.encoders import open_checkpoint
 from jaxft.models.heads import Classifier, classification_loss
 from jaxft.models.options import Dropouts
 from jaxft.models.tagger import TaggerConfig, TaggerFns

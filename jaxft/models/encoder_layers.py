@@ -1,0 +1,203 @@
+"""What the layers of all encoders share: linear layers, norms, attention text after text, pooling, pooler and head.
+
+Axes: B batch, T time, H hidden, N heads, C classes.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+
+from jaxft.models.activations import ACTIVATIONS
+from jaxft.models.bert_config import BertConfig
+from jaxft.models.dropout import dropout
+from jaxft.models.encoder_config import EncoderConfig
+from jaxft.models.encoder_kinds import Kind
+from jaxft.models.options import Pooling, Precision
+from jaxft.models.products import matmul, on_accelerator
+from jaxft.sharding import own_rows, shards
+
+HEAD_ACTIVATIONS: dict[Kind, Callable[[jax.Array], jax.Array]] = {
+    "roberta": ACTIVATIONS["tanh"],
+    "mpnet": ACTIVATIONS["tanh"],
+    "distilbert": ACTIVATIONS["relu"],
+    "electra": ACTIVATIONS["gelu"],
+}
+
+
+class Pooler(nnx.Module):
+    """A dense layer with an activation on the first token's output."""
+
+    def __init__(self, config: BertConfig, rngs: nnx.Rngs):
+        self.config = config
+        self.dense = dense(config, config.hidden_size, config.hidden_size, rngs)
+
+    def __call__(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
+        """(B, H) -> (B, H)."""
+        x = dropout(x, self.config.pooler_dropout, key)
+        return ACTIVATIONS[self.config.pooler_activation](linear(self.config, x, self.dense))
+
+
+class Head(nnx.Module):
+    """The head for whole texts: a linear layer; some kinds read the first token through a dense layer."""
+
+    def __init__(self, config: EncoderConfig, num_labels: int, rngs: nnx.Rngs):
+        self.config = config
+        self.has_dense = config.pooling == "cls" and not config.head_reads_pooler
+        if self.has_dense:
+            self.dense = dense(config, config.hidden_size, config.hidden_size, rngs)
+        self.out = dense(config, config.hidden_size, num_labels, rngs)
+
+    def __call__(self, x: jax.Array, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """(B, H) -> the features of the output layer, (B, H), and logits (B, C)."""
+        keys = split_key(key, 2)
+        if self.has_dense:
+            if self.config.kind != "distilbert":
+                x = dropout(x, self.config.head_dropout, keys[0])
+            x = HEAD_ACTIVATIONS[self.config.kind](linear(self.config, x, self.dense))
+        return x, linear(self.config, dropout(x, self.config.head_dropout, keys[1]), self.out)
+
+
+def pool(x: jax.Array, valid: jax.Array, pooling: Pooling) -> jax.Array:
+    """(B, T, H) and (B, T) bool -> (B, H), over the tokens where `valid` is True.
+
+    References:
+        Reimers & Gurevych, Sentence-BERT, EMNLP 2019, section 3.
+    """
+    mask = valid[:, :, None]
+    match pooling:
+        case "cls":
+            return x[:, 0]
+        case "mean":
+            counts = jnp.maximum(mask.sum(axis=1), 1).astype(x.dtype)
+            return jnp.where(mask, x, jnp.zeros_like(x)).sum(axis=1) / counts
+        case "max":
+            return jnp.where(mask, x, jnp.full_like(x, jnp.finfo(x.dtype).min)).max(axis=1)
+
+
+def dense(config: EncoderConfig, inputs: int, outputs: int, rngs: nnx.Rngs, bias: bool = True) -> nnx.Linear:
+    """A linear layer with a normal kernel, whose standard deviation is the configuration's."""
+    init = nnx.initializers.normal(config.initializer_range)
+    return nnx.Linear(inputs, outputs, use_bias=bias, kernel_init=init, rngs=rngs)
+
+
+def norm(config: EncoderConfig, size: int, rngs: nnx.Rngs, bias: bool = True) -> nnx.LayerNorm:
+    """A layer norm with the configuration's epsilon."""
+    return nnx.LayerNorm(size, epsilon=config.layer_norm_eps, use_bias=bias, use_fast_variance=False, rngs=rngs)
+
+
+def saved(x: jax.Array) -> jax.Array:
+    """Marks `x` as an activation that `recomputed` saves."""
+    return checkpoint_name(x, "saved")
+
+
+def recomputed(layer: Callable[..., Any], whole: bool = False) -> Callable[..., Any]:
+    """A call of a layer whose backward pass computes the norms, activations and dropout masks again.
+
+    Of every layer it saves the input and the results of matrix products, which are what takes time; with `whole`, the
+    input alone. `layer` has to run in a loop, where XLA cannot merge the second computation with the first.
+    """
+    policies = jax.checkpoint_policies
+    policy = policies.nothing_saveable if whole else policies.save_only_these_names("saved")
+    return jax.checkpoint(layer, policy=policy, prevent_cse=False)
+
+
+def linear(
+    config: EncoderConfig, x: jax.Array, *layers: nnx.Linear, dtype: jax.typing.DTypeLike = jnp.float32
+) -> jax.Array:
+    """The outputs of linear layers side by side, in `dtype`, by one product in the configuration's precision."""
+    kernel = jnp.concatenate([layer.kernel[...] for layer in layers], axis=1)
+    product = matmul(x, kernel, config.precision, dtype)
+    biases = [layer.bias[...] for layer in layers if layer.bias is not None]
+    return _add_bias(product, jnp.concatenate(biases)) if biases else product
+
+
+@jax.custom_vjp
+def _add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """`x + bias` in the dtype of `x`; the derivative sums in float32, which JAX would do in the dtype of `x`."""
+    return x + bias.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+_add_bias.defvjp(
+    lambda x, bias: (_add_bias(x, bias), None),
+    lambda _, d: (d, d.astype(jnp.float32).sum(axis=tuple(range(d.ndim - 1)))),
+)
+
+
+def activation_dtype(precision: Precision) -> jax.typing.DTypeLike:
+    """The dtype of the arrays between two products of a layer.
+
+    On an accelerator it is that of the operands, since reading and writing them takes longer than the products. A CPU
+    multiplies bfloat16 faster into float32.
+    """
+    return jnp.bfloat16 if precision == "bf16" and on_accelerator() else jnp.float32
+
+
+def split_heads(projected: jax.Array, heads: int) -> list[jax.Array]:
+    """(..., 3H) -> query, key and value of each head, (..., N, H / N)."""
+    return [part.reshape(*part.shape[:-1], heads, -1) for part in jnp.split(projected, 3, axis=-1)]
+
+
+def by_text(
+    attend: Callable[[jax.Array, jax.Array, jax.Array | None], jax.Array],
+    projected: jax.Array,
+    valid: jax.Array,
+    key: jax.Array | None,
+) -> jax.Array:
+    """Attention of each text alone: (B, T, 3H) and (B, T) -> (B, T, N, H / N).
+
+    A CPU computes text after text, so that the attention weights of one fit its caches. Those of all texts would be
+    most of a layer's memory, so the backward pass computes them again.
+
+    Args:
+        attend: the attention of one text, (T, 3H), (T,) and a key -> (T, N, H / N).
+        projected: queries, keys and values.
+        valid: which tokens are none of padding.
+        key: for the dropout; None for none.
+    """
+
+    @jax.checkpoint
+    def one(text: tuple[jax.Array, jax.Array, jax.Array | None]) -> jax.Array:
+        return attend(*text)
+
+    keys = None if key is None else own_rows(jax.random.split(key, len(projected) * shards()))
+    texts = (projected, valid, keys)
+    return jax.lax.platform_dependent(texts, cpu=partial(jax.lax.map, one), default=jax.vmap(one))
+
+
+def attention(
+    query: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    mask: jax.Array,
+    bias: jax.Array | None = None,
+    *,
+    p: float = 0.0,
+    key: jax.Array | None = None,
+) -> jax.Array:
+    """Attention with dropout of its weights, of one text or a part of it.
+
+    Args:
+        query: (Q, N, D), already divided by what the scores are divided by.
+        keys, values: (K, N, D).
+        mask: (Q, K) or (1, K) bool, False where nothing is attended to.
+        bias: (N, Q, K), added to the scores.
+        p: probability of dropping a weight.
+        key: for the dropout; None for none.
+
+    Returns:
+        (Q, N, D).
+    """
+    scores = jnp.einsum("qnh,knh->nqk", query, keys, preferred_element_type=jnp.float32)
+    scores = scores if bias is None else scores + bias
+    weights = jax.nn.softmax(jnp.where(mask[None], scores, jnp.finfo(scores.dtype).min))
+    return jnp.einsum("nqk,knh->qnh", dropout(weights, p, key, has_rows=False).astype(values.dtype), values)
+
+
+def split_key(key: jax.Array | None, count: int) -> list[Any]:
+    """`count` keys, or as many None where there is no key."""
+    return [None] * count if key is None else list(jax.random.split(key, count))
