@@ -79,6 +79,7 @@ class Encoder(nnx.Module):
         carry: tuple[Carry, ...],
         valid: jax.Array | None = None,
         key: jax.Array | None = None,
+        masks: "Masks | None" = None,
     ) -> tuple[jax.Array, jax.Array, tuple[Carry, ...]]:
         """Encodes a window (B, T) of int tokens.
 
@@ -88,11 +89,13 @@ class Encoder(nnx.Module):
             valid: (B, T) bool, False on padding, which has to be on the left; None without padding.
             key: for the dropouts; None for no dropout. The masks depend on the key and not on T, so that the windows of
                 one document can share them.
+            masks: what `masks` makes of a key, in place of `key`.
 
         Returns:
             The last layer's output before and after its dropout, (T, B, E) each, and the new carry.
         """
-        masks = None if key is None else self._masks(key, tokens.shape[0])
+        if key is not None:
+            masks = self.masks(key, tokens.shape[0])
         valid = None if valid is None else valid.T
         x = self.embedding[...][tokens.T]  # (T, B, E)
         if masks is not None:
@@ -109,7 +112,8 @@ class Encoder(nnx.Module):
             x = outputs
         return outputs, outputs if masks is None else outputs * masks.features[-1], tuple(carries)
 
-    def _masks(self, key: jax.Array, batch: int) -> "_Masks":
+    def masks(self, key: jax.Array, batch: int) -> "Masks":
+        """The dropout masks of a window with `batch` rows."""
         p, widths, layers = self.dropouts, self.config.widths, self.config.num_layers
         between = [p.input, *[p.hidden] * (layers - 1), p.output]
         masks = keep_masks(
@@ -121,10 +125,10 @@ class Encoder(nnx.Module):
             ],
             row_axes=[None, *[1] * len(widths), *[None] * layers],
         )
-        return _Masks(masks[0], masks[1 : layers + 2], masks[layers + 2 :])
+        return Masks(masks[0], masks[1 : layers + 2], masks[layers + 2 :])
 
 
-class _Masks(NamedTuple):
+class Masks(NamedTuple):
     """Dropout masks of one window.
 
     Attributes:
@@ -136,6 +140,10 @@ class _Masks(NamedTuple):
     words: jax.Array
     features: list[jax.Array]
     weights: list[jax.Array]
+
+    def first(self, rows: int) -> "Masks":
+        """Those of the first rows of the window."""
+        return self._replace(features=[mask[:, :rows] for mask in self.features])
 
 
 def initial_carry(config: AWDLSTMConfig, batch_size: int) -> tuple[Carry, ...]:

@@ -146,16 +146,17 @@ class Classifier(nnx.Module):
         encoder_key, head_key = (None, None) if key is None else jax.random.split(key)
         valid = _words(tokens, lengths)
         carry = initial_carry(self.encoder.config, len(tokens))
+        masks = None if encoder_key is None else self.encoder.masks(encoder_key, len(tokens))
         before = max(0, tokens.shape[1] - self.max_length)
         if before:
 
             def read(encoder: Encoder, tokens: jax.Array, valid: jax.Array, carry: Any) -> Any:
-                return encoder(tokens, carry, valid, encoder_key)[2]
+                return encoder(tokens, carry, valid, masks=None if masks is None else masks.first(len(tokens)))[2]
 
             carry = jax.lax.stop_gradient(self._in_chunks(read, carry, tokens[:, :before], valid[:, :before]))
         valid = valid[:, before:]
         # The outputs before dropout, since the head drops from the pooled features.
-        outputs, _, _ = self.encoder(tokens[:, before:], carry, valid, encoder_key)
+        outputs, _, _ = self.encoder(tokens[:, before:], carry, valid, masks=masks)
         return self.head(concat_pool(outputs, valid.T), head_key)
 
     def evaluate(self, tokens: jax.Array, lengths: jax.Array) -> jax.Array:

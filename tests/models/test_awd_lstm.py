@@ -249,15 +249,16 @@ def test_evaluation_in_chunks_equals_a_call_without_a_key(max_length, width):
 @pytest.mark.slow
 @pytest.mark.parametrize("lengths", [[30, 5, 4, 4, 3, 2, 2, 1, 1] * 2, [1, 4, 30, 2, 7, 25, 3, 30, 2] * 2])
 def test_documents_that_have_not_begun_are_left_out_and_change_nothing(lengths, monkeypatch):
-    (graphdef, params, statistics), arguments = classifier(max_length=6), padded(documents(0, lengths), 30)
-    model, loops, logits = nnx.merge(graphdef, params, statistics), [], []
+    parts, texts = classifier(max_length=6), documents(0, lengths)
+    model, loops, answers = nnx.merge(*parts), [], []
     for chunks in (1000, 0):
         monkeypatch.setattr(heads, "LONG_CHUNKS", chunks)
-        evaluate = jax.jit(lambda: (model.evaluate(*arguments), model(*arguments)))
-        loops.append(str(jax.make_jaxpr(lambda: model.evaluate(*arguments))()).count("while["))
-        logits.append(evaluate())
+        evaluate = jax.jit(lambda arguments: model.evaluate(*arguments))
+        loops.append(str(jax.make_jaxpr(evaluate)(padded(texts, 30))).count("while["))
+        with_dropout = logits(parts, texts, 30, jax.random.key(0))
+        answers.append((evaluate(padded(texts, 30)), logits(parts, texts, 30), with_dropout))
     assert loops == [1, 3]  # for all rows, and for one, two and all
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), *logits)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), *answers)
 
 
 def test_memory_of_an_evaluation_does_not_grow_with_the_width():
