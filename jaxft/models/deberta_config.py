@@ -55,6 +55,8 @@ class Disentangled:
 def _log_buckets(distances: np.ndarray, buckets: int, longest: int) -> np.ndarray:
     """The bucket of each distance: near ones, up to half of the buckets, have one each."""
     exact, away = buckets // 2, np.abs(distances)
+    if away.max() <= exact:
+        return distances
     # In float32, as transformers computes them: a bucket may begin where the logarithm is a whole number.
     far = np.log(np.maximum(away, exact).astype(np.float32) / np.float32(exact))
     far = np.ceil(far / np.log(np.float32((longest - 1) / exact)) * np.float32(exact - 1)) + exact
@@ -78,9 +80,9 @@ def disentangled(settings: Mapping[str, Any], name: str) -> Disentangled:
             "published ones"
         )
     buckets = max(0, get("position_buckets", default=-1, least=-1))
-    longest = get("max_relative_positions", default=-1, least=-1)
-    longest = longest if longest > 0 else get("max_position_embeddings", least=1)
-    if buckets and (buckets < 4 or longest - 1 <= buckets // 2):
+    longest, positions = get("max_relative_positions", default=-1, least=-1), get("max_position_embeddings", least=1)
+    longest = longest if longest > 0 else positions
+    if buckets and (buckets < 4 or longest - 1 <= buckets // 2 < positions - 1):
         raise InputError(
             f"{name} has a config.json with position_buckets {buckets} for max_relative_positions {longest}: correct "
             "them, to 256 and 512"
