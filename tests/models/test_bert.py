@@ -88,7 +88,8 @@ def test_neither_padding_nor_batch_mates_matter(name: str):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_key_turns_dropout_on_and_every_weight_gets_a_gradient(name: str):
-    apply, params = encoders.load(GOLDEN / name)
+    encoder = encoders.open_checkpoint(GOLDEN / name, dropout=0.1, pooling=None)
+    apply, params = encoder.apply, encoder.params
     whole = inputs(name)
 
     @jax.jit
