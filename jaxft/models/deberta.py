@@ -91,7 +91,7 @@ def _shifted(scores: jax.Array) -> jax.Array:
     """(N, T, 2T - 1) -> (N, T, T): row i without its first T - 1 - i columns.
 
     Where the columns are distances in descending order from T - 1, column j of row i is then the distance i - j.
-    Rows are moved as a whole, which takes less than to gather their elements.
+    To move rows as a whole needs no array of indices, which would be larger than the scores.
 
     Examples:
         >>> _shifted(jnp.array([[[1, 0, -1], [1, 0, -1]]])).tolist()

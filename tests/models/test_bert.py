@@ -15,7 +15,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from jaxft.errors import InputError
-from jaxft.models import bert_layers, encoders, load_encoder
+from jaxft.models import bert_layers, deberta, encoders, load_encoder, modernbert
 from jaxft.models.bert_config import BertConfig, bert_config
 from jaxft.models.bert_layers import Attention
 from jaxft.models.encoder_layers import attention
@@ -88,7 +88,8 @@ def test_neither_padding_nor_batch_mates_matter(name: str):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_key_turns_dropout_on_and_every_weight_gets_a_gradient(name: str):
-    apply, params = encoders.load(GOLDEN / name)
+    encoder = encoders.open_checkpoint(GOLDEN / name, dropout=0.1, pooling=None)
+    apply, params = encoder.apply, encoder.params
     whole = inputs(name)
 
     @jax.jit
@@ -381,12 +382,13 @@ def test_bfloat16_stays_near_and_keeps_float32_parameters():
 
 
 @pytest.mark.slow
-def test_bfloat16_between_products_as_on_an_accelerator_stays_near(monkeypatch):
+@pytest.mark.parametrize("name", ["bert", "deberta", "modernbert"])
+def test_bfloat16_between_products_as_on_an_accelerator_stays_near(name, monkeypatch):
     def logits_and_gradient():
-        apply, params = encoders.load(GOLDEN / "bert", precision="bf16")
+        apply, params = encoders.load(GOLDEN / name, precision="bf16")
 
         def loss(params, key):
-            outputs = apply(params, *inputs("bert"), key=key)
+            outputs = apply(params, *inputs(name), key=key)
             assert {output.dtype.name for output in jax.tree.leaves(outputs)} == {"float32"}
             return jnp.sum(outputs["logits"] ** 2), outputs["logits"]
 
@@ -396,9 +398,10 @@ def test_bfloat16_between_products_as_on_an_accelerator_stays_near(monkeypatch):
         return logits, np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(gradient)])
 
     _, gradient = logits_and_gradient()
-    monkeypatch.setattr(bert_layers, "activation_dtype", lambda precision: jnp.bfloat16)
+    for module in (bert_layers, deberta, modernbert):
+        monkeypatch.setattr(module, "activation_dtype", lambda precision: jnp.bfloat16)
     logits, rounded = logits_and_gradient()
-    np.testing.assert_allclose(logits, expected("bert")["logits"], atol=0.15)
+    np.testing.assert_allclose(logits, expected(name)["logits"], atol=0.15)
     assert 0 < np.linalg.norm(rounded - gradient) < 0.05 * np.linalg.norm(gradient)
 
 
