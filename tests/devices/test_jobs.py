@@ -66,12 +66,13 @@ def encoder(folder: Path, hidden: int, vocabulary: int) -> str:
 
 
 def flags_of(job: str, inputs: dict[str, list[str]], folder: Path, sizes: tuple[str, str]) -> list[str]:
+    exact = [*inputs[job], "--precision", "f32"]  # the programs take what the processor multiplies
     if job == "finetune":
         vocabulary = 400 if sizes == SMALL else 4000
-        return [*inputs[job], "--model", encoder(folder / "encoder", int(sizes[0]), vocabulary)]
+        return [*exact, "--model", encoder(folder / "encoder", int(sizes[0]), vocabulary)]
     features, units = sizes
     names = ("embedding-size", "lstm-size") if job == "ner" else ("embedding-size", "hidden-size")
-    return [*inputs[job], f"--model.{names[0]}", features, f"--model.{names[1]}", units]
+    return [*exact, f"--model.{names[0]}", features, f"--model.{names[1]}", units]
 
 
 def weights(run: Path) -> dict[str, np.ndarray]:

@@ -142,7 +142,17 @@ def test_stopped_and_resumed_ends_with_the_same_bits(finished, table, tmp_path, 
 @pytest.mark.slow
 @pytest.mark.parametrize("under_way", ["language_model", "classifier"])
 def test_killed_without_warning_and_resumed_ends_with_the_same_bits(finished, table, tmp_path, under_way):
-    arguments = ["--data", str(table), "--out", str(tmp_path / "run"), *SMALL, "--checkpoint-minutes", "0"]
+    arguments = [
+        "--data",
+        str(table),
+        "--out",
+        str(tmp_path / "run"),
+        *SMALL,
+        "--precision",
+        "f32",
+        "--checkpoint-minutes",
+        "0",
+    ]
     command = [sys.executable, "-m", "jaxft.ulmfit", *arguments]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
         log = tmp_path / "run" / "metrics.jsonl"
