@@ -83,7 +83,11 @@ def _unchecked_batches(path: Path) -> Iterator[Any]:
     import pyarrow.parquet
 
     if path.suffix.lower() == ".parquet":
-        yield from pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=ROWS_AT_ONCE)
+        try:
+            file = pyarrow.parquet.ParquetFile(path)
+        except UnicodeDecodeError as error:  # in the name of a column
+            raise pyarrow.ArrowInvalid(str(error)) from error
+        yield from file.iter_batches(batch_size=ROWS_AT_ONCE)
         return
     with pyarrow.memory_map(str(path)) as source:
         try:

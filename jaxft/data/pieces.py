@@ -154,7 +154,13 @@ def check_vocabulary(tokenizer: Any, rows: int, name: str) -> None:
         InputError: naming the first such piece.
     """
     outside = {number: piece for piece, number in tokenizer.get_vocab().items() if number >= rows}
-    used = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.unk_token_id, *tokenizer("a")["input_ids"]}
+    given = tokenizer("a")["input_ids"]
+    if (largest := max(given, default=0)) >= rows and largest not in outside:  # it surrounds texts, and is no piece
+        raise InputError(
+            f"the tokenizer in {name} gives the piece number {largest} and the model has only {rows} pieces: name a "
+            "folder in which both belong together"
+        )
+    used = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.unk_token_id, *given}
     unused = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special} - used
     if wrong := sorted(outside.keys() - unused):
         raise InputError(

@@ -23,6 +23,7 @@ from unittest.mock import patch
 import jax
 
 from jaxft import export, predict, push
+from jaxft.errors import one_line
 from jaxft.finetune.__main__ import main as finetune
 from jaxft.finetune.settings import COMMAND as FINETUNE
 from jaxft.ner.__main__ import main as ner
@@ -156,6 +157,9 @@ class Fuzzer:
         outcome = run(lambda: program.main(arguments))
         words = [*arguments, *program.arguments.split()]
         given = [part[:200] for word in words for part in (word, *word.split("=", 1)) if len(part.strip("- \n")) > 2]
+        given += [
+            f"jaxft: {one_line(word.split('=', 1)[-1])} " for word in words
+        ]  # whatever it is, where the sentence begins with it
         given += ["?"] * any("\udcff" in word for word in words)  # as half a surrogate pair is written
         fault = fault_of(outcome, [name for name in given if name != "--dry-run"], usage=True)
         left = set(self.folder.rglob("*")) - self.before

@@ -51,7 +51,7 @@ from jaxft.training.run import Run, StageResult
 from jaxft.training.run_folder import record_config
 from jaxft.ulmfit.job import JOB as ULMFIT_JOB
 from jaxft.ulmfit.presets import COMMAND as ULMFIT
-from tests.checkpoints import ARCHITECTURES, TOKENIZERS, weights_of, write_checkpoint
+from tests.checkpoints import ARCHITECTURES, TOKENIZERS, WITHOUT_POOLER, weights_of, write_checkpoint
 from tests.data.corpus_files import aclimdb_tar, tar_bytes, write, write_folder
 from tests.data.tagged_forms import FORMS, TRUTH
 
@@ -235,19 +235,17 @@ def checkpoints() -> Iterator[Target]:
     """Checkpoints of every architecture, with every kind of tokenizer, in both formats of weights."""
 
     def write_all(folder: Path, architecture: str, tokenizer: str, pickled: bool) -> None:
-        pooler = architecture != "distilbert"
+        pooler = architecture not in WITHOUT_POOLER
         write_checkpoint(folder / "encoder", architecture, "sequence", pooler, tokenizer)
         if pickled:
             (folder / "encoder/model.safetensors").unlink()
-            write_state(
-                folder / "encoder/pytorch_model.bin", weights_of(architecture, "sequence", architecture != "distilbert")
-            )
+            write_state(folder / "encoder/pytorch_model.bin", weights_of(architecture, "sequence", pooler))
         write(folder / "reviews.csv", delimited(","))
 
     read = reading(FINETUNE_JOB, FINETUNE, model="{}/encoder", data="{}/reviews.csv", max_length=16)
     tokenizers = [kind for kind in TOKENIZERS if kind not in ("no cls", "slow")]
     for number, architecture in enumerate(ARCHITECTURES):
-        kind = tokenizers[number % len(tokenizers)]
+        kind = "bytes" if architecture == "modernbert" else tokenizers[number % len(tokenizers)]
         yield Target(
             f"{architecture}, {kind}",
             partial(write_all, architecture=architecture, tokenizer=kind, pickled=number % 2 == 1),
