@@ -22,6 +22,10 @@ Directions = Literal["forward", "backward", "both"]
 ScheduleName = Literal["slanted_triangular", "one_cycle", "linear", "cosine", "constant"]
 
 
+MOST_LAYERS = 100
+"""of a language model, whose layers are compiled one by one"""
+
+
 @dataclass(frozen=True)
 class Text:
     """How texts become ids."""
@@ -44,7 +48,7 @@ class Model:
     hidden_size: int = 1152
     """units of the other layers"""
     num_layers: int = 3
-    """LSTM layers"""
+    """LSTM layers, at most 100"""
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,8 @@ OPTIMIZER_RANGES: dict[str, Range] = {
 LANGUAGE_MODEL_RANGES: dict[str, Range] = {
     **RUN_RANGES,
     **ranges_of("text", {"min_count": AT_LEAST_1, "max_vocab": (lambda x: x >= 10, "at least 10")}),
-    **ranges_of("model", dict.fromkeys(("embedding_size", "hidden_size", "num_layers"), AT_LEAST_1)),
+    **ranges_of("model", dict.fromkeys(("embedding_size", "hidden_size"), AT_LEAST_1)),
+    "model.num_layers": (lambda x: 1 <= x <= MOST_LAYERS, f"from 1 to {MOST_LAYERS}"),
     **ranges_of("lm", OPTIMIZER_RANGES),
     **ranges_of("lm", dict.fromkeys(("epochs", "activation_penalty", "temporal_penalty"), AT_LEAST_0)),
     **ranges_of("lm", {"bptt": AT_LEAST_1, "patience": AT_LEAST_1, "valid_fraction": FRACTION}),
