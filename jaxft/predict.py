@@ -313,6 +313,14 @@ def _write_entities(answers: Iterable[dict[str, Any]], file: IO[Any]) -> None:
         writer.writerows({"row": number, **entity} for entity in answer["entities"])
 
 
+def _output_descriptor() -> int | None:
+    """A copy of the descriptor of standard output; None where a program that runs the command reads what it writes."""
+    try:
+        return os.dup(sys.stdout.fileno())
+    except io.UnsupportedOperation:
+        return None
+
+
 @contextmanager
 def _answers_file(path: Path | None) -> Iterator[IO[Any]]:
     """Opens the file for the answers, which is whole or absent, or standard output."""
@@ -323,13 +331,10 @@ def _answers_file(path: Path | None) -> Iterator[IO[Any]]:
     if sys.stdout is None:
         raise InputError("standard output is closed: open it, or name a file with --output")
     try:
-        descriptor = os.dup(sys.stdout.fileno())
-    except io.UnsupportedOperation:  # a program that runs the command reads what it writes
-        yield sys.stdout
-        return
-    except OSError as error:
-        raise InputError(f"cannot write to standard output ({error.strerror}): name a file with --output") from error
-    try:
+        descriptor = _output_descriptor()
+        if descriptor is None:
+            yield sys.stdout
+            return
         with os.fdopen(descriptor, "w", newline="", encoding="utf-8") as file:
             yield file
     except BrokenPipeError:  # the reader has enough, which is no error

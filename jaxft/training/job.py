@@ -209,7 +209,8 @@ class Job:
         if settings.dry_run:
             with self._sharing_devices(settings):
                 text = first_then_others(lambda: self._preview(settings))
-            print(text if is_first() else "", end="\n" if is_first() else "")
+            if is_first():
+                print(text)
             return
         result = self.run(settings, on_prepared=say_lines)
         if not is_first():
