@@ -106,7 +106,8 @@ def let_interrupts_raise() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _flush(stream: TextIO | None) -> None:
+def flush(stream: TextIO | None) -> None:
+    """Flushes standard output or standard error, if it is there."""
     if stream is not None:  # else it was closed before the program began
         stream.flush()
 
@@ -124,7 +125,7 @@ def run_job(job: Callable[[], None]) -> None:
         sys.unraisablehook = _stop_if_interrupted
     try:
         job()
-        _flush(sys.stdout)
+        flush(sys.stdout)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail again
     except InputError as error:

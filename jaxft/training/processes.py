@@ -22,7 +22,7 @@ import numpy as np
 from jax.errors import JaxRuntimeError
 from jax.experimental import multihost_utils
 
-from jaxft.errors import InputError, Stopped, one_line, reason_of
+from jaxft.errors import InputError, Stopped, flush, one_line, reason_of
 from jaxft.training.settings import RunSettings
 
 HEARTBEAT_SECONDS = 30
@@ -283,6 +283,6 @@ def _stop_watching(watcher: threading.Thread) -> None:
 
 
 def _leave(status: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush(sys.stdout)
+    flush(sys.stderr)
     os._exit(status)
