@@ -1,10 +1,10 @@
 """On an accelerator: how exact the layers are, and training steps beside PyTorch's on the same card.
 
 Prints one table after another: the error of each layer, against float64 on the host; the rate of a large product; and
-tokens per second and memory of each step, full-size language model, classifier, and an encoder of BERT-base's shapes
+tokens per second and memory of each step, full-size language model, classifier, and encoders of BERT-base's shapes
 with random weights. PyTorch runs in a process of its own, with operands rounded to TF32 where ours may be.
 
-    python tests/benchmarks/accelerator.py [--size small] [--torch]
+    python tests/benchmarks/accelerator.py [--size small] [--torch] [--only STEP ...]
 
 With `--size small` it is done in two minutes on a CPU, which is how to try it out.
 """
@@ -26,14 +26,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from timed_steps import MODELS, Encoder, Sizes, seconds_per_step
+from timed_steps import MODELS, ON_ACCELERATORS, POOLED, Encoder, Sizes, encoder_settings, seconds_per_step
 
 from jaxft import TrainState, discriminative, label_params, make_train_step
 from jaxft.finetune.stages import encoder_loss
 from jaxft.language_model.estimate import product_speed
 from jaxft.models import encoders, heads
 from jaxft.models.awd_lstm import AWDLSTMConfig, LanguageModel, initial_carry, language_model_loss, language_model_rules
-from jaxft.models.bert_config import bert_config
+from jaxft.models.encoder_config import encoder_config
 from jaxft.models.lstm import lstm
 from jaxft.models.options import Dropouts, Precision
 from jaxft.models.tied_softmax import tied_cross_entropy
@@ -47,18 +47,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=MODELS, default="full")
     parser.add_argument("--torch", action="store_true", help="measure PyTorch's steps too")
+    parser.add_argument("--only", nargs="+", default=[], help="nothing but steps whose names begin so")
     options = parser.parse_args()
     sizes = MODELS[options.size]
     print(f"{jax.devices()[0].device_kind}, JAX {jax.__version__}\n")
-    print("| layer | precision | error | error of the gradient |\n|---|---|---|---|")
-    for name, precision, error, gradient in errors(sizes):
-        print(f"| {name} | {precision} | {error:.1e} | {gradient:.1e} |", flush=True)
+    if not options.only:
+        print("| layer | precision | error | error of the gradient |\n|---|---|---|---|")
+        for name, precision, error, gradient in errors(sizes):
+            print(f"| {name} | {precision} | {error:.1e} | {gradient:.1e} |", flush=True)
     rates = {precision: product_speed(precision, sizes.product) for precision in PRECISIONS}
     print("\n" + ", ".join(f"product {precision} {rate / 1e12:,.2f} TFLOP/s" for precision, rate in rates.items()))
     print("\n| step | | tokens/s | ms | memory, MB |\n|---|---|---|---|---|", flush=True)
-    for row in measure_peer(options.size) if options.torch else []:
+    for row in measure_peer(options.size, options.only) if options.torch else []:
         print_row(row["name"], row["variant"], row["tokens"], row["seconds"], row["bytes"])
     for name, variant, make in steps(sizes):
+        if options.only and not name.startswith(tuple(options.only)):
+            continue
         step, state, batch, tokens = make()
         compiled = step.lower(state, batch).compile()
         memory = compiled.memory_analysis()
@@ -68,9 +72,9 @@ def main() -> None:
         del state, compiled
 
 
-def measure_peer(size: str) -> list[dict[str, Any]]:
+def measure_peer(size: str, only: list[str]) -> list[dict[str, Any]]:
     """The rows that PyTorch's steps print, as far as they come; an error is on standard error."""
-    command = [sys.executable, str(Path(__file__).with_name("torch_accelerator.py")), size]
+    command = [sys.executable, str(Path(__file__).with_name("torch_accelerator.py")), size, *only]
     lines = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     return [json.loads(line) for line in lines]
 
@@ -101,8 +105,9 @@ def steps(sizes: Sizes) -> Iterator[tuple[str, str, Callable[[], tuple[Any, Trai
     for width in sizes.widths:
         for precision in PRECISIONS:
             yield f"classifier, {width} words", precision, partial(classifier_step, sizes, width, precision)
-    for precision in PRECISIONS:
-        yield "encoder", precision, partial(encoder_step, sizes.encoder, precision)
+    for architecture in ON_ACCELERATORS:
+        for precision in PRECISIONS:
+            yield architecture, precision, partial(encoder_step, architecture, sizes.encoder, precision)
 
 
 def language_model_step(sizes: Sizes, rows: int, precision: Precision) -> tuple[Any, TrainState, Any, int]:
@@ -130,18 +135,10 @@ def classifier_step(sizes: Sizes, width: int, precision: Precision) -> tuple[Any
     return step, state, batch, int(lengths.sum())
 
 
-def encoder_step(size: Encoder, precision: Precision) -> tuple[Any, TrainState, Any, int]:
+def encoder_step(architecture: str, size: Encoder, precision: Precision) -> tuple[Any, TrainState, Any, int]:
     """Full-width texts, a head of two classes, AdamW and a clip, with all dropouts."""
-    settings = {
-        "vocab_size": 30_522,
-        "hidden_size": size.hidden,
-        "num_hidden_layers": size.layers,
-        "num_attention_heads": size.heads,
-        "intermediate_size": 4 * size.hidden,
-        "max_position_embeddings": 512,
-        "type_vocab_size": 2,
-    }
-    config = bert_config(settings, "bert", "random", True, 2, precision)
+    settings = encoder_settings(architecture, size, 30_522)
+    config = encoder_config(settings, "random", architecture in POOLED, 2, precision)
     params = nnx.to_pure_dict(nnx.state(Transformer(config, nnx.Rngs(0)), nnx.Param))
     encoder = encoders.Encoder(config, settings, None)
     rng = np.random.default_rng(0)
@@ -150,7 +147,7 @@ def encoder_step(size: Encoder, precision: Precision) -> tuple[Any, TrainState, 
         "lengths": np.full(size.rows, size.width, np.int32),
         "labels": (np.arange(size.rows) % 2).astype(np.int32),
     }
-    loss_fn, rules = encoder_loss(encoder, "classification"), encoders.encoder_rules(size.layers)
+    loss_fn, rules = encoder_loss(encoder, "classification"), encoders.encoder_rules(config.layer_groups)
     step, state = train_step(loss_fn, params, rules, (), optax.adamw(1.0))
     return step, state, batch, size.rows * size.width
 

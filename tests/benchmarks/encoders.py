@@ -14,50 +14,15 @@ import resource
 import sys
 import time
 from statistics import median
-from typing import Any
 
 import numpy as np
 from in_turn import compare, median_seconds
-
-OWN: dict[str, dict[str, Any]] = {
-    "bert": {"type_vocab_size": 2},
-    "roberta": {"type_vocab_size": 1, "pad_token_id": 1},
-    "distilbert": {},
-    "electra": {"type_vocab_size": 2, "embedding_size": 128},
-    "albert": {"type_vocab_size": 2, "embedding_size": 128},
-    "mpnet": {"pad_token_id": 1},
-    "deberta-v2": {
-        "relative_attention": True,
-        "pos_att_type": ["p2c", "c2p"],
-        "share_att_key": True,
-        "position_buckets": 256,
-        "norm_rel_ebd": "layer_norm",
-        "position_biased_input": False,
-        "type_vocab_size": 0,
-    },
-    "modernbert": {"pad_token_id": 0, "local_attention": 128},
-}
-"""what each configuration has beside the sizes"""
-DISTILBERT_KEYS = {
-    "hidden_size": "dim",
-    "intermediate_size": "hidden_dim",
-    "num_hidden_layers": "n_layers",
-    "num_attention_heads": "n_heads",
-}
+from timed_steps import ARCHITECTURES, POOLED, Encoder, encoder_settings
 
 
-def settings_of(architecture: str, options: argparse.Namespace) -> dict[str, Any]:
-    """The content of config.json."""
-    sizes = {
-        "hidden_size": options.hidden,
-        "intermediate_size": 4 * options.hidden,
-        "num_hidden_layers": options.layers,
-        "num_attention_heads": options.hidden // 32,
-    }
-    if architecture == "distilbert":
-        sizes = {DISTILBERT_KEYS[key]: size for key, size in sizes.items()}
-    positions = {"vocab_size": options.vocabulary, "max_position_embeddings": options.width + 2}
-    return {"model_type": architecture, **positions, "pad_token_id": 0, **sizes, **OWN[architecture]}
+def size_of(options: argparse.Namespace) -> Encoder:
+    """The sizes of the encoder and of its batches."""
+    return Encoder(options.hidden, options.layers, options.hidden // 32, options.batch, options.width)
 
 
 def batch_of(options: argparse.Namespace) -> dict[str, np.ndarray]:
@@ -83,17 +48,17 @@ def measure(architecture: str, options: argparse.Namespace) -> dict[str, float]:
 
     from jaxft import TrainState, discriminative, label_params, make_train_step
     from jaxft.finetune.stages import encoder_loss
+    from jaxft.models import encoders
     from jaxft.models.encoder_config import encoder_config
-    from jaxft.models.encoders import Encoder, encoder_rules
     from jaxft.models.transformer import Transformer
     from jaxft.training.process import set_up
 
     set_up()
-    settings = settings_of(architecture, options)
-    pooler = architecture in ("bert", "albert", "deberta-v2", "modernbert")
-    config = encoder_config(settings, "random", pooler, 2, options.precision)
+    settings = encoder_settings(architecture, size_of(options), options.vocabulary)
+    config = encoder_config(settings, "random", architecture in POOLED, 2, options.precision)
     params = nnx.to_pure_dict(nnx.state(Transformer(config, nnx.Rngs(0)), nnx.Param))
-    encoder, rules = Encoder(config, settings, None, remat=options.remat), encoder_rules(config.layer_groups)
+    encoder = encoders.Encoder(config, settings, None, remat=options.remat)
+    rules = encoders.encoder_rules(config.layer_groups)
     rates = dict.fromkeys((group for _, group in rules), 2e-5)
     tx = discriminative(optax.adamw(1.0), label_params(params, rules), rates, clip_norm=1.0)
     step = jax.jit(make_train_step(encoder_loss(encoder, "classification"), tx), donate_argnums=0)
@@ -108,7 +73,7 @@ def measure_torch(architecture: str, options: argparse.Namespace) -> str:
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    settings = settings_of(architecture, options)
+    settings = encoder_settings(architecture, size_of(options), options.vocabulary)
     model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(**settings)).train()
     optimizer, batch = torch.optim.AdamW(model.parameters(), lr=2e-5), batch_of(options)
     ids, labels = (torch.from_numpy(batch[name]).long() for name in ("tokens", "labels"))
@@ -127,7 +92,7 @@ def main() -> None:
     """Runs the rounds of each architecture and prints a table for it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", help="Python with torch and transformers")
-    parser.add_argument("--only", nargs="+", choices=OWN, default=list(OWN), help="architectures")
+    parser.add_argument("--only", nargs="+", choices=ARCHITECTURES, default=list(ARCHITECTURES), help="architectures")
     sizes = {"layers": 6, "hidden": 384, "batch": 16, "width": 128, "vocabulary": 30_000, "steps": 5, "rounds": 3}
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default)

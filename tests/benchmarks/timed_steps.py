@@ -1,9 +1,9 @@
-"""Sizes and timing that accelerator.py and its peer in PyTorch share; it imports neither."""
+"""Sizes, configurations and timing that the scripts of steps and their peers in PyTorch share; it imports neither."""
 
 import time
 from collections.abc import Callable
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Encoder(NamedTuple):
@@ -14,6 +14,51 @@ class Encoder(NamedTuple):
     heads: int
     rows: int
     width: int
+
+
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "bert": {"type_vocab_size": 2},
+    "roberta": {"type_vocab_size": 1, "pad_token_id": 1},
+    "distilbert": {},
+    "electra": {"type_vocab_size": 2, "embedding_size": 128},
+    "albert": {"type_vocab_size": 2, "embedding_size": 128},
+    "mpnet": {"pad_token_id": 1},
+    "deberta-v2": {
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "share_att_key": True,
+        "position_buckets": 256,
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+        "type_vocab_size": 0,
+    },
+    "modernbert": {"pad_token_id": 0, "local_attention": 128},
+}
+"""what the configuration of each kind of encoder has beside the sizes"""
+POOLED = ("bert", "albert", "deberta-v2", "modernbert")
+"""those that have a pooler"""
+ON_ACCELERATORS = ("bert", "albert", "deberta-v2", "modernbert")
+"""those whose attention or layers differ enough to be timed on an accelerator"""
+DISTILBERT_KEYS = {
+    "hidden_size": "dim",
+    "intermediate_size": "hidden_dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+}
+
+
+def encoder_settings(architecture: str, size: Encoder, words: int) -> dict[str, Any]:
+    """The content of an encoder's config.json."""
+    sizes = {
+        "hidden_size": size.hidden,
+        "intermediate_size": 4 * size.hidden,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+    }
+    if architecture == "distilbert":
+        sizes = {DISTILBERT_KEYS[key]: value for key, value in sizes.items()}
+    positions = {"vocab_size": words, "max_position_embeddings": size.width + 2}
+    return {"model_type": architecture, **positions, "pad_token_id": 0, **sizes, **ARCHITECTURES[architecture]}
 
 
 class Sizes(NamedTuple):

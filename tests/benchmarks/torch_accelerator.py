@@ -1,6 +1,6 @@
 """The peer of accelerator.py: the same steps by torch.nn.LSTM (cuDNN) and transformers; prints a JSON object for each.
 
-    python tests/benchmarks/torch_accelerator.py full|small
+    python tests/benchmarks/torch_accelerator.py full|small [STEP ...]
 
 The language model has no dropout of its recurrent weights: cuDNN would have to copy them in every step.
 """
@@ -9,14 +9,15 @@ The language model has no dropout of its recurrent weights: cuDNN would have to 
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timed_steps import MODELS, Encoder, Sizes, seconds_per_step
-from transformers import BertConfig, BertForSequenceClassification
+from timed_steps import MODELS, ON_ACCELERATORS, Encoder, Sizes, encoder_settings, seconds_per_step
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -51,34 +52,36 @@ def locked_dropout(x: torch.Tensor, p: float) -> torch.Tensor:
 def main() -> None:
     """Times every step in both precisions."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    sizes = MODELS[sys.argv[1]]
+    sizes, only = MODELS[sys.argv[1]], tuple(sys.argv[2:])
     for bf16 in (False, True) if DEVICE == "cuda" else (False,):  # some CPUs have no LSTM in bfloat16
-        for rows in sizes.rows:
-            tokens, targets = torch.randint(0, sizes.words, (2, sizes.bptt, rows), device=DEVICE)
-            model = LanguageModel(sizes).to(DEVICE).train()
-            loss = lambda model=model, tokens=tokens, targets=targets: model.loss(tokens, targets)  # noqa: E731
-            measure(f"language model, {rows} rows", bf16, model, loss, rows * sizes.bptt, 0.25, sizes.timed)
-            del model, loss
-        size = sizes.encoder
-        model = encoder(size).to(DEVICE).train()
-        ids = torch.randint(1000, 20_000, (size.rows, size.width), device=DEVICE)
-        labels = torch.arange(size.rows, device=DEVICE) % 2
-        mask = torch.ones_like(ids)
-        loss = lambda model=model: model(input_ids=ids, attention_mask=mask, labels=labels).loss  # noqa: B023, E731
-        measure("encoder", bf16, model, loss, size.rows * size.width, 1.0, sizes.timed)
-        del model, loss
+        for name, make, clip in steps(sizes):
+            if not only or name.startswith(only):
+                measure(name, bf16, *make(), clip, sizes.timed)
 
 
-def encoder(size: Encoder) -> Any:
-    """A BERT with random weights."""
-    return BertForSequenceClassification(
-        BertConfig(
-            hidden_size=size.hidden,
-            num_hidden_layers=size.layers,
-            num_attention_heads=size.heads,
-            intermediate_size=4 * size.hidden,
-        )
-    )
+def steps(sizes: Sizes) -> Iterator[tuple[str, Callable[[], tuple[Any, Callable[[], Any], int]], float]]:
+    """Name and maker of every step, which returns model, loss and the tokens of a batch; and the norm of its clip."""
+    for rows in sizes.rows:
+        yield f"language model, {rows} rows", partial(language_model_step, sizes, rows), 0.25
+    for architecture in ON_ACCELERATORS:
+        yield architecture, partial(encoder_step, architecture, sizes.encoder), 1.0
+
+
+def language_model_step(sizes: Sizes, rows: int) -> tuple[Any, Callable[[], Any], int]:
+    """A window of random tokens."""
+    tokens, targets = torch.randint(0, sizes.words, (2, sizes.bptt, rows), device=DEVICE)
+    model = LanguageModel(sizes).to(DEVICE).train()
+    return model, partial(model.loss, tokens, targets), rows * sizes.bptt
+
+
+def encoder_step(architecture: str, size: Encoder) -> tuple[Any, Callable[[], Any], int]:
+    """Full-width texts, with a head of two classes."""
+    config = AutoConfig.for_model(**encoder_settings(architecture, size, 30_522))
+    model = AutoModelForSequenceClassification.from_config(config).to(DEVICE).train()
+    ids = torch.randint(1000, 20_000, (size.rows, size.width), device=DEVICE)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    batch["labels"] = torch.arange(size.rows, device=DEVICE) % 2
+    return model, lambda: model(**batch).loss, size.rows * size.width
 
 
 def measure(name: str, bf16: bool, model: Any, loss: Callable[[], Any], tokens: int, clip: float, timed: int) -> None:
