@@ -23,7 +23,7 @@ class Settings(LanguageModelSettings):
     data: str | None = None
     """wikitext-2 (downloaded once), or a folder with train.txt, valid.txt and test.txt, already split into tokens by
     spaces"""
-    preset: Literal["small", "fastai", "awd-lstm-lm"] = "small"
+    preset: Literal["small", "fastai", "gpu", "awd-lstm-lm"] = "small"
     """settings to start from"""
     out: Path = Path("runs/pretrain")
     """folder of the run; must be new or empty, unless --resume is given"""
@@ -32,6 +32,7 @@ class Settings(LanguageModelSettings):
 PRESETS = {
     "small": Settings(preset="small", **vars(presets.SMALL)),
     "fastai": Settings(preset="fastai", **vars(presets.FASTAI)),
+    "gpu": Settings(preset="gpu", **vars(presets.GPU)),
     "awd-lstm-lm": Settings(preset="awd-lstm-lm", seed=1882, **vars(presets.AWD_LSTM_LM)),
 }
 

@@ -30,6 +30,22 @@ PAPER = Settings(
     ),
 )
 
+GPU = Settings(
+    preset="gpu",
+    **vars(presets.GPU),
+    classifier=replace(
+        PAPER.classifier,
+        plan="full",
+        max_length=480,
+        eval_batch_size=256,
+        peak_rate=5e-3,
+        schedule="one_cycle",
+        b1=0.8,
+        b2=0.99,
+        drop_mult=0.5,
+    ),
+)
+
 FASTAI = Settings(
     preset="fastai",
     **vars(presets.FASTAI),
@@ -98,7 +114,7 @@ DEMO = replace(
     ),
 )
 
-PRESETS = {"small": SMALL, "fastai": FASTAI, "paper": PAPER, "demo": DEMO}
+PRESETS = {"small": SMALL, "fastai": FASTAI, "paper": PAPER, "gpu": GPU, "demo": DEMO}
 
 
 def choose_preset(settings: Settings) -> str:

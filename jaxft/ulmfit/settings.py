@@ -82,8 +82,9 @@ class Settings(LanguageModelSettings, TableSettings):
     """imdb (downloaded once), demo (generated), or a path: a table (.csv, .tsv, .jsonl, .json, .parquet or .arrow) with
     the columns text, label and split, a folder with train.csv and test.csv, a folder of .txt files for each class, or
     an aclImdb folder or its tar"""
-    preset: Literal["auto", "small", "fastai", "paper", "demo"] = "auto"
-    """settings to start from; auto is demo for the demo corpus and small for all others"""
+    preset: Literal["auto", "small", "fastai", "paper", "gpu", "demo"] = "auto"
+    """settings to start from; auto is demo for the demo corpus and small, for a few cores, for all others; gpu is the
+    full-size model in batches for a GPU"""
     out: Path = Path("runs/ulmfit")
     """folder of the run; must be new or empty, unless --resume is given"""
     limit_labels: int | None = None
