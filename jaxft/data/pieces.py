@@ -4,13 +4,14 @@
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from jaxft.data.growing import GrowingArray
 from jaxft.data.length_batches import quantile_widths
 from jaxft.errors import InputError, reason_of
 from jaxft.files import require_file
@@ -33,6 +34,8 @@ MOST_UPPER_CASE = 0.01
 """largest share of upper-case pieces in a vocabulary for lower-case texts"""
 OVERLAP = 0.25
 """share of a window that the next one repeats"""
+AT_ONCE = 1000
+"""texts with the tokenizer at once, which takes some 55 KB for each"""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Pieces:
     """The word pieces of N texts in M rows, one after the other; a row is a text, or a window of one.
 
     Attributes:
-        ids: all ids, int32.
+        ids: all ids, int32; of many, memory-mapped.
         offsets: (M + 1,) int64, row m is `ids[offsets[m]:offsets[m + 1]]`.
         texts: (M,) int64, ascending: the text that each row is of.
         token_type_ids: for every id, 0 in the first text of a pair and 1 in the second, int8; None for single texts.
@@ -190,7 +193,34 @@ def encode(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int, lo
     Raises:
         InputError: the tokenizer cannot make windows.
     """
-    pairs, windows = bool(texts) and len(texts[0]) == 2, long_texts == "windows"
+    parts = (texts[start : start + AT_ONCE] for start in range(0, len(texts), AT_ONCE))
+    return _joined(_encode_part(tokenizer, part, max_length, long_texts == "windows") for part in parts)
+
+
+def _joined(parts: Iterable[Pieces]) -> Pieces:
+    """The pieces of all texts, from those of `AT_ONCE` texts after the other."""
+    ids, token_type_ids = GrowingArray(np.int32), GrowingArray(np.int8)
+    pairs, lengths, texts, truncated, cut = False, [np.zeros(1, np.int64)], [], 0, 0
+    for number, part in enumerate(parts):
+        ids.append(part.ids)
+        if part.token_type_ids is not None:
+            pairs = True
+            token_type_ids.append(part.token_type_ids)
+        lengths.append(part.lengths)
+        texts.append(part.texts + number * AT_ONCE)
+        truncated, cut = truncated + part.truncated, cut + part.cut
+    return Pieces(
+        ids=ids.finished(),
+        offsets=np.cumsum(np.concatenate(lengths)),
+        texts=np.concatenate(texts),
+        token_type_ids=token_type_ids.finished() if pairs else None,
+        truncated=truncated,
+        cut=cut,
+    )
+
+
+def _encode_part(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int, windows: bool) -> Pieces:
+    pairs = len(texts[0]) == 2
     columns = list(zip(*texts, strict=True))
     encoded = tokenizer(
         *(list(column) for column in columns),

@@ -1,5 +1,6 @@
 """Sentences as ids to tag: word pieces or whole tokens, with long sentences in overlapping windows."""
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -161,24 +162,22 @@ def tag_pieces(
     numbers = {name: number for number, name in enumerate(names)}
     before, after = token_ids.special_ids
     capacity = max(1, max_length - len(before) - len(after))
-    ids: list[int] = []
-    labels: list[int] = []
-    ends: list[int] = [0]
-    windows: list[tuple[int, int]] = []
+    ids, labels = array("i"), array("i")  # of 4 bytes; a list of the same numbers takes up to 36
+    ends, windows = array("q", [0]), array("q")
     for sentence, tokens in enumerate(sentences):
         pieces = [token_ids(token)[:capacity] for token in tokens]
         spans = [] if tags is None else read_spans(tags[sentence])
         for start, end in _windows([len(piece) for piece in pieces], capacity):
             inside = [(n, max(a, start) - start, min(b, end) - start) for n, a, b in spans if a < end and b > start]
-            ids += before
-            labels += [-1] * len(before)
+            ids.extend(before)
+            labels.extend([-1] * len(before))
             for piece, tag in zip(pieces[start:end], write_tags(inside, end - start, scheme), strict=True):
-                ids += piece
-                labels += [numbers.get(tag, 0), *[-1] * (len(piece) - 1)]
-            ids += after
-            labels += [-1] * len(after)
+                ids.extend(piece)
+                labels.extend([numbers.get(tag, 0), *[-1] * (len(piece) - 1)])
+            ids.extend(after)
+            labels.extend([-1] * len(after))
             ends.append(len(ids))
-            windows.append((sentence, start))
+            windows.extend((sentence, start))
     return TagPieces(
         ids=np.array(ids, np.int32),
         offsets=np.array(ends, np.int64),

@@ -1,10 +1,13 @@
 """Texts as word pieces: what is cut is counted, and windows hold all of a long text."""
 
 import itertools
+import os
 
 import numpy as np
 import pytest
 
+from jaxft.data import growing
+from jaxft.data import pieces as pieces_module
 from jaxft.data.pieces import encode, load_tokenizer
 from jaxft.errors import InputError
 from tests.checkpoints import write_checkpoint
@@ -98,3 +101,20 @@ def test_a_cased_vocabulary_needs_its_settings(settings, tmp_path):
         return
     ids = load_tokenizer(folder)("Ada in Rome", add_special_tokens=False)["input_ids"]
     assert ids == ([5, 7, 6] if "false" in settings else [1, 7, 1])
+
+
+@pytest.mark.parametrize("kind", ["single", "pairs", "windows"])
+def test_texts_encoded_part_by_part_onto_the_disk_are_the_same(kind, fast_or_slow, tmp_path, monkeypatch):
+    if kind == "windows" and not fast_or_slow.is_fast:
+        pytest.skip("a tokenizer written in Python makes no windows")
+    texts = [("bad film " * n,) if kind != "pairs" else ("bad " * n, "good film") for n in (9, 1, 5, 2, 7)]
+    arguments = (fast_or_slow, texts, 10, "windows" if kind == "windows" else "cut")
+    whole = encode(*arguments)
+    monkeypatch.setenv("JAXFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(pieces_module, "AT_ONCE", 2)
+    monkeypatch.setattr(growing, "MOST_IN_MEMORY", 0)
+    parts = encode(*arguments)
+    assert isinstance(parts.ids, np.memmap)
+    for name in ("ids", "offsets", "texts", "token_type_ids", "truncated", "cut"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+    assert os.listdir(tmp_path / "cache") == []
