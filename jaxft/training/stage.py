@@ -174,12 +174,15 @@ def check_stage(stage: Stage) -> None:
 
 
 def describe_shares(stage: Stage) -> list[str]:
-    """At most one line: how many rows of each batch a device computes, where there are several devices."""
+    """At most one line: how many rows of each batch a device and a process compute, where there are several devices."""
     shares = stage.batches.shares()
     if current_mesh() is None or not shares:
         return []
     rows = f"{shares['rows_per_device']} of {stage.batches.rows} rows of each batch"
-    return [f"{stage.name}: {rows} on each of {shares['devices']} of {mesh_size(current_mesh())} devices"]
+    line = f"{stage.name}: {rows} on each of {shares['devices']} of {mesh_size(current_mesh())} devices"
+    processes = jax.process_count()
+    per_process = shares["rows_per_device"] * shares["devices"] // processes
+    return [line if processes == 1 else f"{line}, {per_process} in each of {processes} processes"]
 
 
 class _StageRun:

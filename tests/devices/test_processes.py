@@ -104,6 +104,15 @@ def test_a_signal_to_one_process_stops_both_and_they_go_on_together(whole, text,
     assert_same_bits(whole, out)
 
 
+@pytest.mark.slow
+def test_a_dry_run_says_how_many_rows_a_process_computes(text, tmp_path):
+    flags = ["--text", text, "--dry-run"]
+    processes = start(tmp_path / "run", flags, flags)
+    printed = [process.communicate(timeout=LIMIT)[0] for process in processes]
+    assert "4 of 8 rows of each batch on each of 2 of 2 devices, 4 in each of 2 processes" in printed[0]
+    assert not printed[1]
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
