@@ -78,10 +78,26 @@ def one_line(message: str) -> str:
     return message if len(message) <= LONGEST_MESSAGE else f"{message[:600]} ... {message[-300:]}"
 
 
-def _end(message: str) -> NoReturn:
-    """Ends the process with a message on one line."""
-    print(f"jaxft: {one_line(message)}", file=sys.stderr)
-    sys.exit(2)
+def sentence_and_status(error: BaseException) -> tuple[str, int] | None:
+    """What ends a job is told in, and its exit status; None for an error that is a fault of the program.
+
+    Examples:
+        >>> sentence_and_status(InputError("a.csv is empty: add rows")), sentence_and_status(KeyError("a"))
+        (('a.csv is empty: add rows', 2), None)
+    """
+    if isinstance(error, InputError):
+        return str(error), 2
+    if isinstance(error, OSError):
+        if error.filename is None and error.errno not in DISK_ERRORS:
+            return None
+        name = "" if error.filename is None else f"{error.filename}: "
+        reason = error.strerror or reason_of(error)
+        return f"{name}{reason}: check the path, its permissions, and the free space of the disk", 2
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and OUT_OF_MEMORY in str(error)):
+        return "the memory does not suffice: lower the sizes of the model, the batch size or the length of the texts", 2
+    if isinstance(error, Stopped | KeyboardInterrupt):
+        return str(error) or "stopped", 130
+    return None
 
 
 def _stop_at_once(number: int = signal.SIGINT, frame: FrameType | None = None) -> NoReturn:
@@ -128,21 +144,11 @@ def run_job(job: Callable[[], None]) -> None:
         flush(sys.stdout)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail again
-    except InputError as error:
-        _end(str(error))
-    except OSError as error:
-        if error.filename is None and error.errno not in DISK_ERRORS:
+    except BaseException as error:
+        if (told := sentence_and_status(error)) is None:
             raise
-        name = "" if error.filename is None else f"{error.filename}: "
-        reason = error.strerror or reason_of(error)
-        _end(f"{name}{reason}: check the path, its permissions, and the free space of the disk")
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and OUT_OF_MEMORY not in str(error):
-            raise
-        _end("the memory does not suffice: lower the sizes of the model, the batch size or the length of the texts")
-    except (Stopped, KeyboardInterrupt) as stop:
-        print(f"jaxft: {one_line(str(stop)) or 'stopped'}", file=sys.stderr)
-        sys.exit(130)
+        print(f"jaxft: {one_line(told[0])}", file=sys.stderr)
+        sys.exit(told[1])
     finally:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _stop_at_once)

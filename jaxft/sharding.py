@@ -64,7 +64,10 @@ def mesh_for(rows: int, microbatches: int = 1) -> Mesh | None:
     counts = range(mesh.size, 0, -processes)
     count = next((n for n in counts if rows % (n * microbatches) == 0 or n == 1), 0)
     if not count:
-        raise InputError(f"a batch of {rows} rows cannot be shared evenly by {processes} processes: start fewer")
+        raise InputError(
+            f"a batch of {rows} rows cannot be shared evenly by {processes} processes: give a batch size that "
+            f"{processes} divides, no larger than the number of training texts, or start fewer processes"
+        )
     if count == mesh.size:
         return mesh
     chosen = mesh.devices.reshape(processes, -1)[:, : count // processes].reshape(-1)
@@ -112,8 +115,9 @@ def place(tree: Any, mesh: Mesh | None, axis: int | None = None) -> Any:
 
 
 def _placed(x: Any, sharding: NamedSharding) -> jax.Array:
-    if sharding.is_fully_addressable or (isinstance(x, jax.Array) and not x.is_fully_addressable):
+    if sharding.is_fully_addressable or (isinstance(x, jax.Array) and x.sharding.device_set == sharding.device_set):
         return jax.device_put(x, sharding)
+    x = gathered(x)
     if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_placed(jax.random.key_data(x), sharding), impl=jax.random.key_impl(x))
     whole = np.asarray(x)
@@ -121,11 +125,17 @@ def _placed(x: Any, sharding: NamedSharding) -> jax.Array:
 
 
 def gathered(tree: Any) -> Any:
-    """The arrays whole in every process; all processes have to ask for them."""
-    for x in jax.tree.leaves(tree):
-        if isinstance(x, jax.Array) and not x.is_fully_addressable and isinstance(x.sharding, NamedSharding):
-            return jax.jit(lambda tree: tree, out_shardings=NamedSharding(x.sharding.mesh, PartitionSpec()))(tree)
-    return tree
+    """The arrays whole in every process, without a copy of those that are; all processes have to ask for them."""
+    return jax.tree.map(_gathered, tree)
+
+
+def _gathered(x: Any) -> Any:
+    if not isinstance(x, jax.Array) or x.is_fully_addressable:
+        return x
+    if not x.is_fully_replicated:
+        assert isinstance(x.sharding, NamedSharding)
+        x = jax.jit(lambda x: x, out_shardings=NamedSharding(x.sharding.mesh, PartitionSpec()))(x)
+    return x.addressable_data(0)
 
 
 def replicated(tree: Any) -> Any:

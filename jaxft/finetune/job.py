@@ -239,7 +239,7 @@ def _compare(
             table.append(comparison_row(name, score, scores, seconds))
             write_comparison(run.folder, table, JOB.repeat)
     stages = [
-        trained_row(name, {"tokens": 0, **{key: sum(one.get(key, 0) for one in rows) for key in SUMMED}})
+        trained_row(name, {**rows[0], "tokens": 0, **{key: sum(one.get(key, 0) for one in rows) for key in SUMMED}})
         for name, rows in reports.items()
     ]
     return {"comparison": table, "stages": stages}

@@ -13,6 +13,7 @@ from jaxft.models.awd_lstm import AWDLSTMConfig
 from jaxft.models.options import Precision
 from jaxft.models.products import matmul, on_accelerator, operand
 from jaxft.optim.phases import Phase, Plan
+from jaxft.sharding import current_mesh, mesh_size
 
 EFFICIENCY: dict[Precision, float] = {"f32": 0.5, "bf16": 0.35}
 """share of the speed of a large matrix product that training reaches, as measured with the small preset on a CPU"""
@@ -79,7 +80,8 @@ def stage_seconds(texts: Texts, plans: Mapping[str, tuple[Plan, int]], config: A
     trained = {"language_model": int(lengths[texts.lm_train].sum()), "classifier": int(lengths[texts.train].sum())}
     evaluated = {"language_model": int(lengths[texts.lm_valid].sum()), "classifier": int(lengths[texts.dev].sum())}
     efficiency = ACCELERATOR_EFFICIENCY if on_accelerator() else EFFICIENCY[config.precision]
-    speed = efficiency * product_speed(config.precision)
+    devices = mesh_size(current_mesh()) if on_accelerator() else 1  # a CPU is no faster for having several
+    speed = efficiency * product_speed(config.precision) * devices
     seconds = {}
     for stage, (plan, _) in plans.items():
         kind = stage.removesuffix("_backward")

@@ -31,7 +31,7 @@ from jaxft.models.transfer import transfer_vocabulary
 from jaxft.optim import averaging, unfreezing
 from jaxft.optim.groups import decay_mask, label_params
 from jaxft.optim.phases import Phase
-from jaxft.sharding import by_rows
+from jaxft.sharding import by_rows, mesh_for, place
 from jaxft.training.batches import Batches
 from jaxft.training.precision import chosen_precision
 from jaxft.training.run import Run, StageResult
@@ -198,6 +198,7 @@ def lm_evaluation(
 
     def evaluate(params: Any) -> dict[str, float]:
         loss, tokens = 0.0, 0
+        params = place(params, mesh_for(stage.batch_size))
         state: Any = initial_carry(config, stage.batch_size)
         for i in range(windows.steps_per_epoch):
             window = windows.batch(i)

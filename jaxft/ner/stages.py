@@ -21,7 +21,7 @@ from jaxft.optim.groups import decay_mask, label_params
 from jaxft.optim.monitors import plateau, replay
 from jaxft.optim.phases import Phase, Plan
 from jaxft.optim.whole_batch import value_and_grad
-from jaxft.sharding import by_rows
+from jaxft.sharding import by_rows, current_mesh, mesh_size, replicated
 from jaxft.training.batches import Batches
 from jaxft.training.run import Run, StageResult
 from jaxft.training.selection import Evaluations, Selection, best_score, evaluate_every, out_of_patience
@@ -115,18 +115,20 @@ def _evaluation(inputs: Inputs, batch_size: int) -> Callable[[Any, Any], dict[st
     """Makes the function that measures loss and scores on the dev sentences."""
     fns = inputs.fns
     decode = by_rows(fns.decode)
-    rows = min(batch_size, len(inputs.pieces["dev"].lengths))
+    devices = mesh_size(current_mesh())
+    rows = -(-min(batch_size, len(inputs.pieces["dev"].lengths)) // devices) * devices
 
     def loss_of_rows(params: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
         value, (_, metrics) = fns.loss(params, (), batch, None)
         return value[None], metrics["tokens"][None]  # of each device
 
-    loss = by_rows(loss_of_rows, rows=rows)
+    loss = by_rows(loss_of_rows)
 
     def evaluate(params: Any, carry: Any) -> dict[str, float]:
+        params = replicated(params)
         scores = part_scores(inputs, "dev", decode, params, batch_size)
         numbers = {name: value for name, value in scores.items() if isinstance(value, float)}
-        return {"loss": _mean_loss(inputs, loss, params, batch_size), **numbers}
+        return {"loss": _mean_loss(inputs, loss, params, rows), **numbers}
 
     return evaluate
 
@@ -157,11 +159,11 @@ def as_model(inputs: Inputs, settings: Settings, params: Any) -> EntityTagger:
     )
 
 
-def _mean_loss(inputs: Inputs, loss: Any, params: Any, batch_size: int) -> float:
+def _mean_loss(inputs: Inputs, loss: Any, params: Any, rows: int) -> float:
     """The mean loss per token of the dev sentences, in nats."""
     pieces = inputs.pieces["dev"]
     windows = np.arange(len(pieces.lengths))
-    batches = window_batches(pieces, windows, min(batch_size, len(windows)), quantile_widths(pieces.lengths))
+    batches = window_batches(pieces, windows, rows, quantile_widths(pieces.lengths))
     total, tokens = 0.0, 0.0
     for positions in batches.evaluation_batches():
         batch = dict(batches.evaluation_batch(positions))

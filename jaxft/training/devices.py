@@ -18,7 +18,7 @@ from jaxft.sharding import on_devices, place, row_spec
 from jaxft.training.settings import flag
 
 WISHES = "wish/"
-"""what the names of the metrics begin with that tell the wishes of all processes"""
+"""prefix of the metrics that carry the wishes of all processes: to stop, and to write a checkpoint"""
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def sharing_devices(wanted: int | Literal["all"]) -> Iterator[int]:
     """Divides batches among so many devices in the `with` block, which gets their number.
 
     Raises:
-        InputError: there are fewer devices.
+        InputError: there are fewer devices, or the processes do not have equally many.
     """
     devices, processes = jax.devices(), jax.process_count()
     if wanted != "all" and wanted > len(devices):
@@ -35,9 +35,12 @@ def sharing_devices(wanted: int | Literal["all"]) -> Iterator[int]:
         raise InputError(
             f"--devices {wanted} cannot be shared evenly by {processes} processes: give a multiple, or all"
         )
-    chosen = devices
-    if wanted != "all":  # as many of each process
-        chosen = np.array(devices).reshape(processes, -1)[:, : wanted // processes].reshape(-1).tolist()
+    by_process = [[device for device in devices if device.process_index == n] for n in range(processes)]
+    if len({len(own) for own in by_process}) > 1:
+        counts = ", ".join(str(len(own)) for own in by_process)
+        raise InputError(f"the processes have {counts} devices: start each of them with equally many")
+    each = (len(devices) if wanted == "all" else wanted) // processes
+    chosen = [device for own in by_process for device in own[:each]]
     with on_devices(chosen):
         yield len(chosen)
 

@@ -158,12 +158,13 @@ class Job:
                 on_prepared(prepared)
                 trained = self.train(prepared, run)
                 predictions = trained.pop("predictions", [])
+                devices = max((stage.get("devices", 1) for stage in trained["stages"]), default=1)
                 result = {
                     "data": prepared.data,
                     **trained,
                     "stages": [text_row, *trained["stages"]],
                     "peak_memory_mb": summary.peak_memory_mb(),
-                    "environment": {**summary.environment(), "precision": settings.precision},
+                    "environment": {**summary.environment(devices), "precision": settings.precision},
                     "config": config,
                 }
                 on_predictions(predictions)
@@ -203,6 +204,7 @@ class Job:
         require_trackers(settings.track)
         connect(settings)
         with ending_together(), own_folder(settings.out) as folder:
+            require_same({name: getattr(settings, name) for name in ("devices", "dry_run", "resume")})
             self._run_command(replace(settings, out=folder, resume=settings.resume and is_first()))
 
     def _run_command(self, settings: Any) -> None:

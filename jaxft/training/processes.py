@@ -8,6 +8,7 @@ import atexit
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 import threading
@@ -18,12 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.errors import JaxRuntimeError
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxft.errors import InputError, Stopped, flush, one_line, reason_of
-from jaxft.training.settings import RunSettings
+from jaxft.errors import InputError, Stopped, flush, one_line, reason_of, sentence_and_status
+from jaxft.sharding import AXIS
+from jaxft.training.settings import RunSettings, flatten
 
 HEARTBEAT_SECONDS = 30
 """seconds without a sign of life after which JAX ends the other processes"""
@@ -35,6 +39,9 @@ ENDED = "jaxft/ended"
 """the name under which a process that fails says why"""
 CHUNK = 1 << 26
 """bytes that are sent to the other processes at once"""
+HEARING_SECONDS = 3
+"""how long the first process, where it fails, waits for the others to hear why"""
+_own_folders: list[str] = []
 _ending = threading.Event()
 _turns: dict[str, int] = {}
 
@@ -59,7 +66,8 @@ def connect(settings: RunSettings) -> None:
             raise InputError("--processes and --process-id need the address of the first process: give --coordinator")
         return
     if not managed and None in (count, number):
-        raise InputError("--coordinator is given alone: give --processes and --process-id too")
+        missing = [flag for flag, given in (("--processes", count), ("--process-id", number)) if given is None]
+        raise InputError(f"the address of the first process is not enough: give {' and '.join(missing)} too")
     if address is not None and not re.fullmatch(r".+:\d{1,5}", address):
         raise InputError(f"--coordinator {address} is no address with a port: give one such as 10.0.0.1:1234")
     try:
@@ -71,9 +79,10 @@ def connect(settings: RunSettings) -> None:
             shutdown_timeout_seconds=SHUTDOWN_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
+        where = "of this step of Slurm or MPI" if address is None else f"at {address}"
         raise InputError(
-            f"cannot join the other processes at {address} ({reason_of(error)}): check --coordinator, --processes and "
-            "--process-id"
+            f"cannot join the other processes {where} ({reason_of(error)}): check --coordinator, --processes and "
+            "--process-id, or the variables of the environment that stand for them"
         ) from error
     watcher = threading.Thread(target=_end_with_others, daemon=True)
     watcher.start()
@@ -110,19 +119,21 @@ def ending_together() -> Iterator[None]:
     except BaseException as error:
         if not jax.distributed.is_initialized():
             raise
-        own = isinstance(error, InputError)
-        lost = isinstance(error, JaxRuntimeError | ValueError) and not own and any(word in str(error) for word in LOST)
-        reason = reason_of(error) if isinstance(error, Exception) else ""
-        sentence = str(error) if own else reason or type(error).__name__
-        if lost:
-            sentence = _said_by_another() or (
-                f"another process has ended, or cannot be reached ({reason}): look at what it says, and start all of "
-                "them again with --resume"
-            )
-        _tell_others(sentence, status=2 if own or lost or isinstance(error, OSError | MemoryError) else 1)
-        if lost:
-            raise InputError(sentence) from error
-        raise
+        if isinstance(error, BrokenPipeError):  # which ends this process alone without a word
+            _tell_others("nobody reads its output", 0)
+            raise
+        reason = (reason_of(error) if isinstance(error, Exception) else "") or type(error).__name__
+        sentence, status = sentence_and_status(error) or (reason, 1)
+        lost = status == 1 and isinstance(error, RuntimeError | ValueError) and any(word in reason for word in LOST)
+        if not lost:
+            _tell_others(sentence, status)
+            raise
+        sentence = _said_by_another() or (
+            f"another process has ended, or cannot be reached ({reason}): look at what it says, and start all of "
+            "them again with --resume"
+        )
+        _tell_others(sentence, 2)
+        raise InputError(sentence) from error
 
 
 def first_then_others(function: Callable[[], Any]) -> Any:
@@ -164,9 +175,10 @@ def require_same(value: Any) -> None:
     if is_first():
         _client().key_value_set(key, text)
     elif (first := _wait_for(key)) != text:
-        theirs = json.loads(first)
-        names = ", ".join(name for name in value if value[name] != theirs.get(name))
-        raise InputError(f"the processes differ in {names}: start them with the same flags and data")
+        own, theirs = flatten(value), flatten(json.loads(first))
+        names = sorted(name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name))
+        raise InputError(f"the processes differ in {', '.join(names)}: start them with the same flags and data")
+    meet()
 
 
 @contextmanager
@@ -176,6 +188,7 @@ def own_folder(out: Path) -> Iterator[Path]:
         yield out
         return
     with tempfile.TemporaryDirectory(prefix="jaxft-") as folder:
+        _own_folders.append(folder)
         yield Path(folder) / out.name
 
 
@@ -200,6 +213,31 @@ def share_files(folder: Path, patterns: tuple[str, ...]) -> None:
                 sent = multihost_utils.broadcast_one_to_all(own)
                 if not is_first():
                     file.write(np.asarray(sent).tobytes())
+
+
+def join(mesh: Mesh | None) -> None:
+    """Connects the devices of a mesh, which on CPUs has a time limit, while all processes are at the same place."""
+    if mesh is not None and jax.process_count() > 1:
+        ones = jax.make_array_from_callback((mesh.size,), NamedSharding(mesh, PartitionSpec(AXIS)), _ones)
+        jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, PartitionSpec()))(ones).block_until_ready()
+
+
+def _ones(index: Any) -> np.ndarray:
+    return np.ones(1, np.float32)
+
+
+def decided_by_first(value: Any) -> Any:
+    """The value of the first process, of what JSON holds, in all of them.
+
+    Their own may differ in the last bit, where their processors do, and what is decided by it must not.
+    """
+    if jax.process_count() == 1:
+        return value
+    key = _turn("decided")
+    if is_first():
+        _client().key_value_set(key, json.dumps(value))
+        return value
+    return json.loads(_wait_for(key))
 
 
 def from_first(tree: Any) -> Any:
@@ -254,10 +292,19 @@ def _tell_others(sentence: str, status: int) -> None:
     atexit.register(_leave, status)
     with suppress(JaxRuntimeError):  # another process may have told it before
         _client().key_value_set(ENDED, f"process {jax.process_index()} has ended: {one_line(sentence)}")
-    if is_first():  # where the coordinator is, which the others have to hear before it goes
-        for number in range(1, jax.process_count()):
-            with suppress(JaxRuntimeError):
-                _client().blocking_key_value_get(f"jaxft/heard/{number}", 3_000)
+    if not is_first():
+        _tell_heard()
+        return
+    until = time.monotonic() + HEARING_SECONDS  # the coordinator is here, and the others have to hear before it goes
+    for number in range(1, jax.process_count()):
+        with suppress(JaxRuntimeError):
+            left = max(1, int(1000 * (until - time.monotonic())))
+            _client().blocking_key_value_get(f"jaxft/heard/{number}", left)
+
+
+def _tell_heard() -> None:
+    with suppress(JaxRuntimeError):
+        _client().key_value_set(f"jaxft/heard/{jax.process_index()}", "heard")
 
 
 def _end_with_others() -> None:
@@ -272,8 +319,9 @@ def _end_with_others() -> None:
             sentence = "the first process has ended without a word: look at what it says"
     if not _ending.is_set():
         os.write(2, f"jaxft: {sentence}\n".encode())
-        with suppress(JaxRuntimeError):
-            _client().key_value_set(f"jaxft/heard/{jax.process_index()}", "heard")
+        _tell_heard()
+        for folder in _own_folders:
+            shutil.rmtree(folder, ignore_errors=True)
         os._exit(2)
 
 

@@ -95,7 +95,7 @@ class Run:
         self._trackers, self._tracked = trackers, 0
         self._stop: str | None = None
         self._agreed = (False, False)
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saves = time.monotonic(), 0
         self._log: MetricsLog | None = None
         if folder is not None:
             _drop_damaged(folder / CHECKPOINT)
@@ -167,7 +167,7 @@ class Run:
             checkpoint.rotate(self._checkpoint, self._keep)
             checkpoint.save(self._checkpoint, tree, {**position, "log_bytes": self._log_bytes()})
         meet()
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saves = time.monotonic(), self._saves + 1
         self._agreed = (self._agreed[0], False)
 
     def write(self, stage: str, step: int, **values: Any) -> None:
@@ -193,13 +193,17 @@ class Run:
     def _log_bytes(self) -> int:
         return 0 if self._log is None else self._log.size()
 
-    def wishes(self) -> tuple[bool, bool]:
-        """Whether this process is asked to stop, and whether it is time for a checkpoint."""
-        return self._stop is not None, time.monotonic() - self._saved_at > self.checkpoint_seconds
+    def wishes(self) -> tuple[bool, int]:
+        """Whether this process is asked to stop, and the number of the checkpoint that it is time for, else 0."""
+        is_time = time.monotonic() - self._saved_at > self.checkpoint_seconds
+        return self._stop is not None, (self._saves + 1) * is_time
 
-    def agree(self, stop: bool, save: bool) -> None:
-        """Takes the wishes of all processes, where there are several, in place of its own."""
-        self._agreed = (stop, save)
+    def agree(self, stop: bool, save: int) -> None:
+        """Takes the wishes of all processes, where there are several, in place of its own.
+
+        They may have been asked before the last checkpoint was written, which is then not written again.
+        """
+        self._agreed = (stop, save > self._saves)
         if stop and self._stop is None:
             self._stop = "a signal to another process"
 
@@ -208,7 +212,8 @@ class Run:
         return any(self._decided())
 
     def _decided(self) -> tuple[bool, bool]:
-        return self.wishes() if jax.process_count() == 1 else self._agreed
+        stop, save = self.wishes()
+        return (stop, bool(save)) if jax.process_count() == 1 else self._agreed
 
     def stop_if_asked(self) -> None:
         """Raises `Stopped` once Ctrl-C or SIGTERM has come; the checkpoint has just been written."""

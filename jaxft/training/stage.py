@@ -26,7 +26,7 @@ from jaxft.sharding import current_mesh, gathered, mesh_size, place
 from jaxft.training.batches import Batches
 from jaxft.training.devices import WISHES, place_part, sharded, with_wishes
 from jaxft.training.loop import take_steps
-from jaxft.training.processes import from_first, meet
+from jaxft.training.processes import decided_by_first, from_first, join, meet
 from jaxft.training.progress import progress_bar, show
 from jaxft.training.run import Run, StageResult
 from jaxft.training.selection import Selection
@@ -178,8 +178,11 @@ def describe_shares(stage: Stage) -> list[str]:
     shares = stage.batches.shares()
     if current_mesh() is None or not shares:
         return []
-    rows = f"{shares['rows_per_device']} of {stage.batches.rows} rows of each batch"
-    line = f"{stage.name}: {rows} on each of {shares['devices']} of {mesh_size(current_mesh())} devices"
+    rows, devices = stage.batches.rows, mesh_size(current_mesh())
+    if shares["devices"] == 1:
+        return [f"{stage.name}: one of {devices} devices computes each batch of {rows} rows"]
+    own = f"{shares['rows_per_device']} of {rows} rows of each batch"
+    line = f"{stage.name}: {own} on each of {shares['devices']} of {devices} devices"
     processes = jax.process_count()
     per_process = shares["rows_per_device"] * shares["devices"] // processes
     return [line if processes == 1 else f"{line}, {per_process} in each of {processes} processes"]
@@ -206,6 +209,7 @@ class _StageRun:
         best: Any = _on_host(params, carry) if stage.selection.is_best else ()
         state, self.best = run.restore((state, best)) if position else (state, best)
         self.state: TrainState = self._placed(state)
+        join(self.mesh)
 
     def train(self) -> StageResult:
         """Trains every phase that is left, and returns the result."""
@@ -213,7 +217,7 @@ class _StageRun:
         with self.run.deferring_signals(), progress_bar(name, self.total_steps, initial=steps_done) as self.bar:
             if mesh_size(self.mesh) < mesh_size(current_mesh()):
                 for line in describe_shares(self.stage):
-                    self.bar.write(f"{line}, which cannot share more evenly", file=self.bar.fp)
+                    self.bar.write(f"{line}, because more cannot share it evenly", file=self.bar.fp)
             for index in range(self.first_phase, len(self.stage.plan)):
                 self._train_phase(index)
                 if self._is_over():
@@ -275,8 +279,9 @@ class _StageRun:
 
     def _report_step(self, number: int, metrics: dict[str, float], phase: Phase, is_first: bool) -> None:
         """Moves the bar, logs the metrics now and then, and gives up after too many steps that are not finite."""
-        if wishes := [bool(metrics.pop(name)) for name in sorted(metrics) if name.startswith(WISHES)]:
-            self.run.agree(*wishes)
+        if wishes := [int(metrics.pop(name)) for name in sorted(metrics) if name.startswith(WISHES)]:
+            stop, save = wishes
+            self.run.agree(bool(stop), save)
         self.bar.update()
         self.skipped_in_a_row = 0 if math.isfinite(metrics["loss"]) else self.skipped_in_a_row + 1
         most = min(MAX_SKIPPED_STEPS, self.total_steps)
@@ -300,7 +305,7 @@ class _StageRun:
         if stage.evaluate is None:
             self.evaluations.append({"step": step, "epoch": epoch, "phase": phase.name})
             return
-        metrics = stage.evaluate(stage.weights(state), state.carry)
+        metrics = decided_by_first(stage.evaluate(stage.weights(state), state.carry))
         if stage.average is not None:
             state = replace(state, average=stage.average.observe(state.average, metrics["loss"]))
         self.run.write(stage.name, step, split="held-out", epoch=epoch, phase=phase.name, **metrics)

@@ -11,13 +11,15 @@ from typing import Any
 
 import jax
 
-from jaxft.sharding import current_mesh, mesh_size
 from jaxft.training.progress import format_number
 from jaxft.training.scores import PERCENT_SCORES
 
 
-def environment() -> dict[str, Any]:
-    """Versions, devices that are used and processor cores, for a summary; the first call starts JAX's backend.
+def environment(devices: int = 1) -> dict[str, Any]:
+    """Versions, devices and processor cores, for a summary; the first call starts JAX's backend.
+
+    Args:
+        devices: how many have computed.
 
     Examples:
         >>> sorted(environment())
@@ -34,7 +36,7 @@ def environment() -> dict[str, Any]:
         "versions": versions,
         "platform": device.platform,
         "device": device.device_kind,
-        "device_count": mesh_size(current_mesh()),
+        "device_count": devices,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
     }

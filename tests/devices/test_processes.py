@@ -1,5 +1,6 @@
 """Several processes on one machine give the result of as many devices, stop and go on together, and end together."""
 
+import json
 import os
 import signal
 import socket
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.devices.virtual import ROOT, command, environment
+from tests.devices.virtual import ROOT, command, environment, result_of
 
 SIZES = "--lm.batch-size 8 --lm.bptt 20 --model.num-layers 2 --model.embedding-size 16 --model.hidden-size 24"
 FLAGS = [*SIZES.split(), "--lm.epochs", "1", "--log-every", "1"]
@@ -32,19 +33,29 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def start(out: Path, *flags: Sequence[str], code: str = "") -> list[subprocess.Popen[str]]:
     """Processes of `jaxft.pretrain` with these flags each, the last of which runs some code before."""
+    programs = [f"{code if number else ''}\n{MAIN}" for number in range(len(flags))]
+    return join(
+        [["-c", program, *FLAGS, *own, "--out", str(out)] for program, own in zip(programs, flags, strict=True)], 1
+    )
+
+
+def join(arguments: Sequence[Sequence[str]], devices: int) -> list[subprocess.Popen[str]]:
+    """Processes of Python with these arguments, which share a job with so many devices each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    started = []
-    for number, own in enumerate(flags):
-        program = f"{code if number else ''}\n{MAIN}"
-        where = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(len(flags))}
-        env = environment(1) | where | {"JAX_PROCESS_ID": str(number)}
-        run = [sys.executable, "-c", program, *FLAGS, *own, "--out", str(out)]
-        started.append(
-            subprocess.Popen(run, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    where = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(len(arguments))}
+    return [
+        subprocess.Popen(
+            [sys.executable, *own],
+            env=environment(devices) | where | {"JAX_PROCESS_ID": str(number)},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
-    return started
+        for number, own in enumerate(arguments)
+    ]
 
 
 def end(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
@@ -104,6 +115,20 @@ def test_a_signal_to_one_process_stops_both_and_they_go_on_together(whole, text,
     assert_same_bits(whole, out)
 
 
+@pytest.mark.parametrize(("rows", "devices"), [(8, 4), pytest.param(6, 2, marks=pytest.mark.exhaustive)])
+@pytest.mark.slow
+def test_processes_of_two_devices_train_on_those_that_share_the_rows(rows, devices, tmp_path):
+    arguments = ["-m", "tests.devices.programs.processes", str(tmp_path / "run"), str(rows)]
+    processes = join([arguments, arguments], 2)
+    first, second = (json.loads(process.communicate(timeout=LIMIT)[0].splitlines()[-1]) for process in processes)
+    assert first == second
+    assert first["devices"] == devices
+    assert {2, 6}.isdisjoint(first["saved"])  # each wish for a checkpoint is answered once
+    alone = result_of("weights", str(rows), devices=1)
+    for name, weights in first["weights"].items():
+        np.testing.assert_allclose(weights, alone[name], atol=1e-6)
+
+
 @pytest.mark.slow
 def test_a_dry_run_says_how_many_rows_a_process_computes(text, tmp_path):
     flags = ["--text", text, "--dry-run"]
@@ -128,6 +153,7 @@ def test_bad_input_of_one_process_ends_both_with_its_sentence(flags, sentence, t
     assert [status for status, _ in ended] == [2, 2]
     assert sentence in ended[1][1]
     assert f"process 1 has ended: {ended[1][1].splitlines()[-1].removeprefix('jaxft: ')}" in ended[0][1]
+    assert not (tmp_path / "run/config.json").exists()  # the same command without the mistake may begin
 
 
 @pytest.mark.exhaustive

@@ -1,4 +1,4 @@
-"""Prints the all-reduces in the compiled train steps of a job on all virtual devices.
+"""Prints the collectives in the compiled train steps of a job on all virtual devices.
 
 Its arguments are the name of a job and its flags.
 """
@@ -18,6 +18,7 @@ from jaxft.sharding import on_devices, row_spec
 from jaxft.training.stage import Stage
 from jaxft.training.train_step import TrainState
 
+KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute|collective-broadcast"
 BYTES = {"f32": 4, "s32": 4, "u32": 4, "pred": 1, "bf16": 2, "f16": 2, "s8": 1, "u8": 1}
 
 
@@ -52,11 +53,11 @@ def compiled(stage: Stage) -> str:
     return str(jax.jit(stage.train_step(index), donate_argnums=0).lower(state, batch).compile().as_text())
 
 
-def all_reduces(text: str) -> list[dict[str, Any]]:
-    """The size in bytes of every all-reduce, and whether a loop runs it."""
+def collectives(text: str) -> list[dict[str, Any]]:
+    """Kind and size in bytes of every collective, and whether a loop runs it."""
     called: dict[str, set[str]] = {}
     loops: set[str] = set()
-    found: list[tuple[str, int]] = []
+    found: list[tuple[str, str, int]] = []
     name = ""
     for line in text.splitlines():
         if head := re.match(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{\s*$", line):
@@ -66,20 +67,19 @@ def all_reduces(text: str) -> list[dict[str, Any]]:
         for branches in re.findall(r"branch_computations=\{([^}]*)\}", line):
             called[name] |= set(re.findall(r"[\w.\-]+", branches))
         loops |= set(re.findall(r"(?:body|condition)=%?([\w.\-]+)", line))
-        if match := re.search(r"= (.*?) all-reduce(?:-start)?\(", line):
+        if match := re.search(rf"= (.*?) ({KINDS})(?:-start)?\(", line):
             shapes = re.findall(r"(\w+)\[([\d,]*)\]", match[1])
-            found.append(
-                (name, sum(BYTES[kind] * math.prod(map(int, filter(None, s.split(",")))) for kind, s in shapes))
-            )
+            size = sum(BYTES[dtype] * math.prod(map(int, filter(None, s.split(",")))) for dtype, s in shapes)
+            found.append((name, match[2], size))
     waiting = list(loops)
     while waiting:
         new = called.get(waiting.pop(), set()) - loops
         loops |= new
         waiting += new
-    return [{"bytes": size, "in_loop": place in loops} for place, size in found]
+    return [{"kind": kind, "bytes": size, "in_loop": place in loops} for place, kind, size in found]
 
 
 if __name__ == "__main__":
     job, *flags = sys.argv[1:]
     with on_devices(jax.devices()):
-        print(json.dumps({stage.name: all_reduces(compiled(stage)) for stage in stages_of(job, flags)}))
+        print(json.dumps({stage.name: collectives(compiled(stage)) for stage in stages_of(job, flags)}))

@@ -15,7 +15,7 @@ from jaxft.models.dropout import dropout
 from jaxft.optim.averaging import ema
 from jaxft.optim.unfreezing import gradual_unfreezing
 from jaxft.optim.whole_batch import value_and_grad
-from jaxft.sharding import by_rows, on_devices
+from jaxft.sharding import by_rows, on_devices, replicated
 from jaxft.training.batches import Batches
 from jaxft.training.run import Run, StageResult
 from jaxft.training.stage import Stage, run_stage
@@ -38,9 +38,11 @@ def batch(step: int, rows: int) -> dict[str, np.ndarray]:
     return {"x": rng.normal(size=(rows, FEATURES)).astype(np.float32), "y": np.ones(rows, np.float32), "weight": weight}
 
 
-def train(devices: int, rows: int = 8) -> StageResult:
+def toy_stage(rows: int) -> Stage:
+    """A stage for the devices in whose `with` block it is made; they all evaluate, though fewer may train."""
     rng = np.random.default_rng(0)
-    stage = Stage(
+    squares = by_rows(lambda params, x: (x @ params["body"]) ** 2)
+    return Stage(
         name="toy",
         plan=gradual_unfreezing(["body", "head"], 0.1, epochs_per_phase=1, final_epochs=1),
         make_loss_fn=lambda phase: loss_fn,
@@ -52,12 +54,15 @@ def train(devices: int, rows: int = 8) -> StageResult:
         carry_axis=0,
         key=jax.random.key(0),
         batches=Batches(lambda step: batch(step, rows), 4, tokens_per_epoch=4 * rows, rows=rows),
-        evaluate=lambda params, carry: {"loss": float(jnp.sum(params["body"] ** 2))},
+        evaluate=lambda params, carry: {"loss": float(squares(replicated(params), batch(0, 8)["x"]).mean())},
         average=ema(0.5),
         value_and_grad=lambda loss_fn: value_and_grad(loss_fn, "examples"),
     )
+
+
+def train(devices: int, rows: int = 8) -> StageResult:
     with on_devices(jax.devices()[:devices]), Run(None) as run:
-        return run_stage(run, stage)
+        return run_stage(run, toy_stage(rows))
 
 
 if __name__ == "__main__":
