@@ -1,6 +1,7 @@
 """The errors that end a job with one sentence: every module raises the first, and `run_job` prints both."""
 
 import errno
+import io
 import os
 import re
 import signal
@@ -139,6 +140,8 @@ def run_job(job: Callable[[], None]) -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as in a background process
         signal.signal(signal.SIGINT, _stop_at_once)
         sys.unraisablehook = _stop_if_interrupted
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # which prints the name of any file
     try:
         job()
         flush(sys.stdout)

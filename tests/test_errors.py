@@ -8,8 +8,8 @@ import pytest
 START = "from jaxft.errors import InputError, Stopped, run_job\n"
 
 
-def ended(job):
-    return subprocess.run([sys.executable, "-c", START + job], capture_output=True, text=True)
+def ended(job, text=True):
+    return subprocess.run([sys.executable, "-c", START + job], capture_output=True, text=text)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,8 @@ def test_a_reader_that_goes_away_is_no_error():
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 0
+
+
+def test_the_name_of_any_file_is_printed_as_it_is():
+    process = ended("import os\nrun_job(lambda: print(os.fsdecode(b'r\\xe9sum\\xe9.csv')))", text=False)
+    assert (process.returncode, process.stdout) == (0, b"r\xe9sum\xe9.csv\n")

@@ -8,8 +8,9 @@ import hashlib
 import html
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -151,59 +152,78 @@ class _Guarded:
 
 
 class TensorBoard:
-    """Event files in `RUN/tensorboard`, by tensorboardX."""
+    """Event files in `RUN/tensorboard`, by tensorboardX, whose summaries are written here.
+
+    Its own writer writes in a thread, where an error ends that thread alone, and the job waits for it without end.
+    """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        from tensorboardX import SummaryWriter
-
-        events = folder / "tensorboard"
-        is_new = not events.exists()
+        self._folder, self._settings = folder / "tensorboard", settings
+        is_new = not self._folder.exists()
         try:
-            self._writer, self._settings = SummaryWriter(str(events)), settings
+            self._events = _Events(self._folder)
         except Exception:
             if is_new:  # the folder of a run that has not begun stays empty
-                shutil.rmtree(events, ignore_errors=True)
+                shutil.rmtree(self._folder, ignore_errors=True)
             raise
 
     def write(self, numbers: Mapping[str, float], step: int) -> None:
         """As `Sink.write`; the numbers are on the disk when this returns."""
-        with self._giving_up():
-            for name, value in numbers.items():
-                self._writer.add_scalar(name, value, step)
-            self._writer.flush()
+        from tensorboardX import summary
+
+        self._events.write([summary.scalar(name, value) for name, value in numbers.items()], step)
 
     def write_texts(self, texts: Mapping[str, str], step: int) -> None:
         """As `Sink.write_texts`."""
-        with self._giving_up():
-            for name, text in texts.items():
-                self._writer.add_text(name, text, step)
-            self._writer.flush()
+        from tensorboardX import summary
+
+        self._events.write([summary.text(name, text) for name, text in texts.items()], step)
 
     def finish(self, scores: Mapping[str, float], texts: Mapping[str, str], figures: Mapping[str, "Figure"]) -> None:
         """As `Sink.finish`; the settings become hyper-parameters beside the scores."""
-        with self._giving_up():
-            for name, text in texts.items():
-                self._writer.add_text(name, text)
-            for name, figure in figures.items():
-                self._writer.add_figure(name, figure, close=False)
-            self._writer.add_hparams(dict(self._settings), dict(scores), name="settings")
+        from tensorboardX import summary
+        from tensorboardX.utils import figure_to_image
+
+        self.write_texts(texts, 0)
+        images = [summary.image(name, figure_to_image(figure, close=False)) for name, figure in figures.items()]
+        self._events.write(images, 0)
+        settings = _Events(self._folder / "settings")
+        numbers = [summary.scalar(name, value) for name, value in scores.items()]
+        settings.write([*summary.hparams(dict(self._settings), dict(scores)), *numbers], 0)
+        settings.close()
 
     def close(self, failed: bool) -> None:
         """Closes the file."""
-        with self._giving_up():
-            self._writer.close()
+        self._events.close()
 
-    @contextmanager
-    def _giving_up(self) -> Iterator[None]:
-        """Stops the writer where it fails, as its thread and the end of the process would print what Python says."""
+
+class _Events:
+    """An event file in a folder, which is closed where it cannot be written."""
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = EventsWriter(str(folder / "events"))
+        self.write([], 0)
+
+    def write(self, summaries: Sequence[Any], step: int) -> None:
+        """Adds events and flushes the file."""
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue] - made on import
+
         try:
-            yield
+            for summary in summaries:
+                self._file.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+            self._file.flush()
         except OSError:
-            writers: Any = self._writer.all_writers or {}
-            for writer in writers.values():
-                writer.event_writer._worker.stop()
-                writer.event_writer._closed = True
+            records = self._file._py_recordio_writer
+            with suppress(OSError):  # `EventsWriter.close` flushes first, and leaves the file open where that fails
+                records.close()
             raise
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
 
 
 class _Logged:

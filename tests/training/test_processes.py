@@ -19,7 +19,10 @@ def alone(monkeypatch):
     ("settings", "message"),
     [
         ({"processes": 2, "process_id": 0}, "give --coordinator"),
-        ({"coordinator": "10.0.0.1:1234"}, "--coordinator is given alone: give --processes and --process-id too"),
+        (
+            {"coordinator": "10.0.0.1:1234"},
+            "the address of the first process is not enough: give --processes and --process-id too",
+        ),
         ({"coordinator": "here", "processes": 2, "process_id": 0}, "--coordinator here is no address with a port"),
         ({"coordinator": "127.0.0.1:9", "processes": 2, "process_id": 2}, "cannot join the other processes at"),
     ],

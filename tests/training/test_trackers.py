@@ -176,6 +176,25 @@ def test_a_tracker_that_fails_ends_no_training(tmp_path, monkeypatch, capsys):
     assert told == "jaxft: --track wandb takes no more metrics (no route); metrics.jsonl has them all\n"
 
 
+def test_a_disk_without_room_for_tensorboard_ends_no_training(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tensorboardX")
+    from tensorboardX.record_writer import RecordWriter
+
+    def train_on(prepared, run):
+        monkeypatch.setattr(RecordWriter, "flush", fail)
+        for step in range(100):  # more than a queue holds
+            run.write("classifier", step, loss=0.5)
+        return train(prepared, run)
+
+    def fail(writer):
+        raise OSError(28, "No space left on device")
+
+    result = Job("ulmfit", prepare, train_on).run(RunSettings(out=tmp_path / "run", track=("tensorboard",)))
+    assert result["test"]["accuracy"] == 1.0
+    told = "jaxft: --track tensorboard takes no more metrics (No space left on device); metrics.jsonl has them all\n"
+    assert capsys.readouterr().err == told
+
+
 def test_no_folder_of_this_machine_is_told(tmp_path, monkeypatch):
     library = Library("wandb")
     monkeypatch.setitem(sys.modules, "wandb", library)
