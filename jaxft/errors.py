@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
@@ -141,7 +142,8 @@ def run_job(job: Callable[[], None]) -> None:
         signal.signal(signal.SIGINT, _stop_at_once)
         sys.unraisablehook = _stop_if_interrupted
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # which prints the name of any file
+        with suppress(OSError, ValueError):  # where it is closed
+            sys.stdout.reconfigure(errors="surrogateescape")  # which prints the name of any file
     try:
         job()
         flush(sys.stdout)

@@ -32,7 +32,8 @@ def class_label(value: Any, column: str, where: str, remedy: str = "give one lab
     Whole numbers are equal as numbers, so that 1, 1.0 and "1.0" are one class.
 
     Raises:
-        InputError: the cell holds a list or an object, or a list written as text; the sentence ends with `remedy`.
+        InputError: the cell holds a list or an object, a list written as text, or a number that is infinite; the
+            sentence ends with `remedy`.
 
     Examples:
         >>> [class_label(value, "label", "row 2") for value in (1, 1.0, "1.0", " pos ", "NaN", None)]
@@ -43,7 +44,8 @@ def class_label(value: Any, column: str, where: str, remedy: str = "give one lab
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a column of whole numbers with gaps holds floats
     label = "" if is_missing(value) else str(value).strip()
-    if isinstance(value, dict | list) or LIST_AS_TEXT.fullmatch(label):
+    is_infinite = isinstance(value, float) and math.isinf(value)
+    if isinstance(value, dict | list) or is_infinite or LIST_AS_TEXT.fullmatch(label):
         raise InputError(f"{where} has {value!r} in {column!r}: {remedy}")
     refuse_surrogates(label, f"{where}, column {column!r}")
     whole = WHOLE_NUMBER.fullmatch(label)

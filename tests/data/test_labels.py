@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from jaxft.data.columns import Columns
 from jaxft.data.corpus import open_corpus
 from jaxft.data.examples import read_examples
 from jaxft.data.labels import MISSING
+from jaxft.data.memory import Table
 from jaxft.errors import InputError
 from tests.data.corpus_files import documents, write
 
@@ -42,6 +44,16 @@ def test_a_number_that_is_missing_is_left_out(tmp_path):
         tmp_path / "a.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label": NaN}\n{"text": "c", "label": 2}\n'
     )
     assert read_examples(str(path), "regression").targets.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
+def test_an_infinite_number_is_no_label(tmp_path, task):
+    path = json_lines(tmp_path / "a.jsonl", [1, 2, float("inf")])
+    with pytest.raises(InputError, match=r"a\.jsonl, line 3 has inf in 'label': give "):
+        read_examples(str(path), task)
+    table = Table({"text": ["a", "b", "c"], "label": [1.0, 2.0, -np.inf]})
+    with pytest.raises(InputError, match=r"has -inf in 'label': give "):
+        read_examples(table, task)
 
 
 @pytest.mark.parametrize("row", [[0.0, 1.0, 1.0], [1, 0, 0], [0.0, 1.0], [True, False]])
