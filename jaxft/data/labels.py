@@ -104,7 +104,8 @@ def read_label_set(value: Any, column: str, where: str) -> list[str]:
             raise InputError(f"{where} has {value} in {column!r}, a row of 0 and 1: give {SET_FORMS}")
         labels = value
     else:
-        labels = [] if is_missing(value) else str(value).split(SEPARATOR)
+        cell = value.split(SEPARATOR) if isinstance(value, str) else [value]
+        labels = [] if is_missing(value) else cell
         if ROW_OF_0_AND_1.fullmatch(str(value).strip()) or _is_row_of_0_and_1(labels):
             raise InputError(f"{where} has {value!r} in {column!r}, a row of 0 and 1: give {SET_FORMS}")
     names = {class_label(label, column, where, f"give {SET_FORMS}") for label in labels}
