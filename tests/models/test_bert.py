@@ -22,7 +22,7 @@ from jaxft.models.bert_layers import Attention
 from jaxft.models.encoder_layers import attention
 from jaxft.models.hugging_face import to_checkpoint
 from jaxft.models.modernbert import near_attention
-from jaxft.models.modernbert_config import GLOBAL, LOCAL
+from jaxft.models.modernbert_config import GLOBAL, LOCAL, ModernBertConfig
 from jaxft.models.torch_writer import write_state
 from jaxft.models.transformer import Transformer
 from jaxft.optim.groups import label_params
@@ -69,10 +69,12 @@ def test_older_files_of_modernbert_name_layers_and_rotations_otherwise(name, tmp
 
 
 def test_the_rotations_of_mmbert_have_one_base_in_all_layers(tmp_path):
-    def config(**changes):
+    def config(**changes) -> ModernBertConfig:
         folder = Path(shutil.copytree(GOLDEN / "modernbert", tmp_path, dirs_exist_ok=True))
         set_config(folder, **changes)
-        return encoders.open_checkpoint(folder).config
+        config = encoders.open_checkpoint(folder).config
+        assert isinstance(config, ModernBertConfig)
+        return config
 
     usual = {"rope_type": "default", "rope_theta": 160_000.0}
     new = config(rope_parameters={GLOBAL: usual, LOCAL: usual})

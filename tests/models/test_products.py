@@ -55,7 +55,7 @@ def test_an_einsum_into_float32_rounds_no_more_than_its_gradients_dtype(dtype):
     )
     for one, other in zip(ours, plain, strict=True):
         assert one.dtype == other.dtype == dtype
-        np.testing.assert_array_equal(*(np.asarray(array, np.float32) for array in (one, other)))
+        np.testing.assert_array_equal(np.asarray(one, np.float32), np.asarray(other, np.float32))
 
 
 def relative(one, other):
