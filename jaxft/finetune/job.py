@@ -39,6 +39,8 @@ from jaxft.finetune.stages import (
 from jaxft.inference.encoder import EncoderModel
 from jaxft.inference.ensemble import Ensemble
 from jaxft.inference.load import MODEL, load
+from jaxft.models.encoder_config import EncoderConfig
+from jaxft.models.encoder_kinds import head_poolings
 from jaxft.models.options import Pooling
 from jaxft.optim.phases import Plan
 from jaxft.training import job
@@ -306,7 +308,7 @@ def _describe_inputs(inputs: Inputs, splits: Splits) -> list[str]:
         f"{inputs.examples.name}: {len(examples.texts):,} texts of {len(pieces.ids) / len(examples.texts):.0f} word "
         f"pieces on average, padded to {', '.join(map(str, pieces.widths()))}; {_describe_long_texts(pieces)}",
         *inputs.encoder.notes,
-        f"the head reads {READ[inputs.encoder.config.pooling]}",
+        _describe_head(inputs.encoder.config),
         *(
             f"{name}: {len(split.train):,} train, {len(split.dev):,} dev, {len(split.test):,} test"
             for name, split in splits.items()
@@ -322,6 +324,13 @@ def _describe_inputs(inputs: Inputs, splits: Splits) -> list[str]:
             inputs.tokenizer.convert_ids_to_tokens(pieces.ids[: pieces.offsets[1]].tolist()),
         ),
     ]
+
+
+def _describe_head(config: EncoderConfig) -> str:
+    line, loaded = f"the head reads {READ[config.pooling]}", head_poolings(config.kind)
+    if config.pooling in loaded:
+        return line
+    return f"{line}: transformers loads the saved model without it, unless --pooling is {' or '.join(loaded)}"
 
 
 def _describe_long_texts(pieces: Pieces) -> str:

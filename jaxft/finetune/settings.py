@@ -108,7 +108,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(RunSettings, TableSettings):
-    """Fine-tunes BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA, ALBERT, MPNet, DeBERTa or ModernBERT on labelled texts."""
+    """Trains BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA, ALBERT, MPNet, DeBERTa-v3 or ModernBERT on labelled texts."""
 
     model: str = ""
     """folder of a Hugging Face checkpoint, or its name on the hub"""

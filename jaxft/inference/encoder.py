@@ -24,7 +24,7 @@ from jaxft.inference.answers import as_answers, as_scores, describe_classes
 from jaxft.inference.batches import piece_batches, prediction_batch_size
 from jaxft.inference.open_encoder import open_encoder
 from jaxft.models.encoder_config import EncoderConfig
-from jaxft.models.encoder_kinds import ARCHITECTURES
+from jaxft.models.encoder_kinds import ARCHITECTURES, head_poolings
 from jaxft.models.encoders import Encoder
 from jaxft.models.hugging_face import POOLING_FILE, POOLINGS, to_checkpoint
 from jaxft.models.options import Pooling, Precision
@@ -215,7 +215,7 @@ def _thresholds(description: Mapping[str, Any], classes: tuple[str, ...]) -> tup
 
 
 def _architecture(model_type: str, config: EncoderConfig) -> str:
-    has_head = config.pooling == "cls" or config.head_reads_pooler
+    has_head = config.pooling in head_poolings(config.kind)
     return ARCHITECTURES[model_type] + ("ForSequenceClassification" if has_head else "Model")
 
 

@@ -13,6 +13,8 @@ from jaxft.models.options import Pooling, Precision
 
 POSITIONS_AFTER_PADDING: tuple[Kind, ...] = ("roberta", "mpnet")
 """architectures whose first position is the one after the padding piece's number"""
+SMALL_EMBEDDINGS: tuple[Kind, ...] = ("electra", "albert")
+"""architectures whose embeddings have a size of their own"""
 MPNET_BUCKETS = 32
 """groups of distances, whatever config.json says: transformers counts them so"""
 
@@ -26,8 +28,7 @@ class BertConfig:
         position_offset: position of a text's first token; RoBERTa's positions begin after that of padding.
         layer_groups: sets of layer weights, each used by `num_layers / layer_groups` layers in turn; as many as layers
             except in ALBERT.
-        position_buckets: groups of distances between tokens that have an attention bias of their own; 0 except in
-            MPNet.
+        bias_buckets: groups of distances between tokens that have an attention bias of their own; 0 except in MPNet.
         pooler: whether there is a dense layer on the first token's output.
         num_labels: outputs of the head; None without a head.
         precision: of matrix products.
@@ -57,7 +58,7 @@ class BertConfig:
     pad_id: int
     position_offset: int
     layer_groups: int
-    position_buckets: int
+    bias_buckets: int
     pooler: bool
     num_labels: int | None
     precision: Precision = "f32"
@@ -103,7 +104,7 @@ def bert_config(
         InputError: a value is missing, of the wrong type, or out of range; or the model is no plain encoder.
     """
     _check_encoder(settings, name)
-    distilbert, deberta = kind == "distilbert", kind == "deberta"
+    distilbert, deberta, small = kind == "distilbert", kind == "deberta", kind in SMALL_EMBEDDINGS
     if deberta:
         check_deberta(settings, name)
 
@@ -117,7 +118,7 @@ def bert_config(
     config = BertConfig(
         kind=kind,
         vocab_size=size("vocab_size"),
-        embedding_size=size("embedding_size", default=128 if kind == "albert" else size("hidden_size", "dim")),
+        embedding_size=size("embedding_size", default=128) if small else size("hidden_size", "dim"),
         hidden_size=size("hidden_size", "dim"),
         num_layers=size("num_hidden_layers", "n_layers", below=MOST_LAYERS),
         num_heads=size("num_attention_heads", "n_heads"),
@@ -130,7 +131,7 @@ def bert_config(
         head_dropout=probability(
             {"albert": "classifier_dropout_prob", "deberta": "cls_dropout"}.get(kind, "classifier_dropout"),
             "seq_classif_dropout",
-            0.1 if kind == "albert" else dropout,
+            {"albert": 0.1, "distilbert": 0.2}.get(kind, dropout),
         ),
         layer_norm_eps=get("layer_norm_eps", default=1e-7 if deberta else 1e-12, value_type=float),
         initializer_range=get("initializer_range", default=0.02, value_type=float),
@@ -139,7 +140,7 @@ def bert_config(
         layer_groups=size("num_hidden_groups", default=1)
         if kind == "albert"
         else size("num_hidden_layers", "n_layers"),
-        position_buckets=MPNET_BUCKETS if kind == "mpnet" else 0,
+        bias_buckets=MPNET_BUCKETS if kind == "mpnet" else 0,
         pooler=pooler,
         num_labels=num_labels,
         precision=precision,

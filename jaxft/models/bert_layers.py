@@ -42,15 +42,17 @@ class Embeddings(nnx.Module):
         self.norm = norm(config, size, rngs)
         if config.projects_embeddings:
             self.project = dense(config, size, config.hidden_size, rngs)
-        if config.position_buckets:
-            self.distance = embed(config.position_buckets, config.num_heads)
+        if config.bias_buckets:
+            self.distance = embed(config.bias_buckets, config.num_heads)
         if config.disentangled:
             self.distance = embed(2 * config.disentangled.span, config.hidden_size)
             if config.disentangled.normalizes:
                 self.distance_norm = norm(config, config.hidden_size, rngs)
 
     def __call__(self, ids: jax.Array, token_types: jax.Array | None, key: jax.Array | None) -> jax.Array:
-        """(B, T) ids and token types -> (B, T, H)."""
+        """(B, T) ids and token types -> (B, T, H); ValueError where there are more tokens than positions."""
+        if self.config.embeds_positions and ids.shape[1] > self.config.longest:
+            raise ValueError(f"the texts are {ids.shape[1]} tokens long: give at most {self.config.longest}")
         x = self.word(ids)
         if self.config.embeds_positions:
             x = x + self.position(self._positions(ids))
@@ -73,18 +75,18 @@ class Embeddings(nnx.Module):
         if self.config.disentangled:
             rows = self.distance.embedding[...]
             return self.distance_norm(rows) if self.config.disentangled.normalizes else rows
-        if not self.config.position_buckets:
+        if not self.config.bias_buckets:
             return None
         positions = jnp.arange(length)
         distances = positions[None, :] - positions[:, None]
-        return jnp.moveaxis(self.distance(distance_buckets(distances, self.config.position_buckets)), -1, 0)
+        return jnp.moveaxis(self.distance(distance_buckets(distances, self.config.bias_buckets)), -1, 0)
 
 
 def distance_buckets(distances: jax.Array, buckets: int, longest: int = 128) -> jax.Array:
     """The bucket of each distance from a token to another, int32: half of them for those ahead of the token.
 
-    The nearest quarter of the distances on each side have buckets of their own; the others share buckets whose widths
-    grow exponentially, up to the distance `longest`.
+    On each side half of the buckets hold at most one distance each. The widths of the others grow exponentially, up to
+    the distance `longest`; all beyond are in the last.
 
     Examples:
         >>> distance_buckets(jnp.array([0, -1, 1, -8, -12, 200]), 32).tolist()

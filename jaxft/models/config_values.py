@@ -97,7 +97,9 @@ def check_sizes(config: Sizes, name: str, epsilon_key: str) -> None:
         InputError: naming the values.
     """
     if config.layer_norm_eps <= 0:
-        raise InputError(f"{name} has a config.json with {epsilon_key} 0, which divides by 0: correct it, to 1e-12")
+        raise InputError(
+            f"{name} has a config.json with {epsilon_key} 0, which divides by 0: download config.json again"
+        )
     if config.hidden_size % config.num_heads:
         raise InputError(
             f"{name} has a config.json with {config.num_heads} heads for {config.hidden_size} features: download it "

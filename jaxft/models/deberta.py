@@ -24,6 +24,7 @@ from jaxft.models.encoder_layers import (
     split_heads,
     split_key,
 )
+from jaxft.models.products import float32_einsum
 
 
 class DisentangledAttention(nnx.Module):
@@ -84,7 +85,7 @@ class DisentangledAttention(nnx.Module):
 
 def _products(tokens: jax.Array, distances: jax.Array) -> jax.Array:
     """The scores of each token with each distance: (T, N, D) and (L, N, D) -> (N, T, L) float32."""
-    return jnp.einsum("tnh,lnh->ntl", tokens, distances, preferred_element_type=jnp.float32)
+    return float32_einsum("tnh,lnh->ntl", tokens, distances)
 
 
 def _shifted(scores: jax.Array) -> jax.Array:

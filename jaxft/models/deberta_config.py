@@ -29,7 +29,8 @@ class Disentangled:
         span: rows of the embeddings of distances for each side.
         buckets: groups of distances on each side, whose widths grow exponentially; 0 where each distance up to `span`
             is one.
-        longest: the distance at which the last bucket begins.
+        longest: the distance up to which buckets grow; `longest - 1` and all beyond are in the last, except that
+            negative distances beyond have one more.
         normalizes: whether the embeddings of distances go through a norm.
     """
 
@@ -84,8 +85,8 @@ def disentangled(settings: Mapping[str, Any], name: str) -> Disentangled:
     longest = longest if longest > 0 else positions
     if buckets and (buckets < 4 or longest - 1 <= buckets // 2 < positions - 1):
         raise InputError(
-            f"{name} has a config.json with position_buckets {buckets} for max_relative_positions {longest}: correct "
-            "them, to 256 and 512"
+            f"{name} has a config.json with position_buckets {buckets} for max_relative_positions {longest}: "
+            "download config.json and the weights of the same checkpoint again"
         )
     return Disentangled(
         parts=_parts(settings, name),

@@ -32,7 +32,6 @@ def encoder_config(
         InputError: the model is none of ours, or a value is missing, of the wrong type, or out of range.
     """
     if (kind := kind_of(settings, name)) == "modernbert":
-        named_pooling(settings, name)
         return replace(modernbert_config(settings, name, pooler, num_labels, precision), pooling=pooling)
     return replace(bert_config(settings, kind, name, pooler, num_labels, precision), pooling=pooling)
 

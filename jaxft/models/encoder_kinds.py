@@ -42,6 +42,16 @@ POOLERS: dict[Kind, tuple[Pooling, ...]] = {
 """architectures whose head for texts reads a pooler, and what the pooler may read"""
 
 
+def head_poolings(kind: Kind) -> tuple[Pooling, ...]:
+    """What a head for texts of `transformers` may read.
+
+    Examples:
+        >>> head_poolings("roberta"), head_poolings("modernbert")
+        (('cls',), ('cls', 'mean'))
+    """
+    return POOLERS.get(kind, ("cls",))
+
+
 def architecture_of(settings: Mapping[str, Any]) -> str:
     """The class of `transformers` that config.json names, such as BertForMaskedLM; empty without one."""
     names = settings.get("architectures")

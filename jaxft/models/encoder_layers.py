@@ -18,7 +18,7 @@ from jaxft.models.dropout import dropout
 from jaxft.models.encoder_config import EncoderConfig
 from jaxft.models.encoder_kinds import Kind
 from jaxft.models.options import Pooling, Precision
-from jaxft.models.products import matmul, on_accelerator
+from jaxft.models.products import float32_einsum, matmul, on_accelerator
 from jaxft.sharding import own_rows, shards
 
 HEAD_ACTIVATIONS: dict[Kind, Callable[[jax.Array], jax.Array]] = {
@@ -192,7 +192,7 @@ def attention(
     Returns:
         (Q, N, D).
     """
-    scores = jnp.einsum("qnh,knh->nqk", query, keys, preferred_element_type=jnp.float32)
+    scores = float32_einsum("qnh,knh->nqk", query, keys)
     scores = scores if bias is None else scores + bias
     weights = jax.nn.softmax(jnp.where(mask[None], scores, jnp.finfo(scores.dtype).min))
     return jnp.einsum("nqk,knh->qnh", dropout(weights, p, key, has_rows=False).astype(values.dtype), values)

@@ -1,11 +1,11 @@
 """Checkpoints of every encoder that jaxft knows, as pure functions and their parameters: the door for all jobs.
 
-They are BERT, RoBERTa and XLM-R, DistilBERT, ELECTRA, ALBERT, MPNet, DeBERTa of versions 2 and 3, and ModernBERT.
+They are BERT, RoBERTa and XLM-R, DistilBERT, ELECTRA, ALBERT, MPNet, DeBERTa-v3 and ModernBERT.
 
 References:
     Devlin et al., BERT: Pre-training of Deep Bidirectional Transformers, NAACL 2019; Liu et al., RoBERTa, 2019; Sanh et
     al., DistilBERT, 2019; Clark et al., ELECTRA, ICLR 2020; Lan et al., ALBERT, ICLR 2020; Song et al., MPNet,
-    NeurIPS 2020; He et al., DeBERTa, ICLR 2021; Warner et al., ModernBERT, 2024.
+    NeurIPS 2020; He et al., DeBERTaV3, ICLR 2023; Warner et al., ModernBERT, 2024.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ from jaxft.errors import InputError
 from jaxft.models.bert_config import BertConfig
 from jaxft.models.checkpoint_files import read_checkpoint, read_config
 from jaxft.models.encoder_config import EncoderConfig, encoder_config, named_pooling
-from jaxft.models.encoder_kinds import POOLERS, architecture_of, kind_of, model_type_of
+from jaxft.models.encoder_kinds import POOLERS, kind_of, model_type_of
 from jaxft.models.hugging_face import (
     fill_encoder,
     read_pooling,
@@ -63,7 +63,11 @@ class Encoder:
         *,
         frozen_layers: int = 0,
     ) -> dict[str, Any]:
-        """The results of `Transformer.__call__`, as a pure function of the parameters."""
+        """The results of `Transformer.__call__`, as a pure function of the parameters.
+
+        Raises:
+            ValueError: as there.
+        """
         model = nnx.merge(_skeleton(self.config)[0], params)
         return model(input_ids, attention_mask, token_type_ids, key, frozen_layers=frozen_layers, remat=self.remat)
 
@@ -79,11 +83,14 @@ def load(
 ) -> tuple[Callable[..., dict[str, Any]], dict[str, Any]]:
     """Reads a Hugging Face checkpoint as a pure function and its parameters; see `open_checkpoint`.
 
+    The head reads what 1_Pooling/config.json names, with ModernBERT its classifier_pooling, and else the first token.
+
     Returns:
         `apply(params, input_ids, attention_mask, token_type_ids=None, key=None, *, frozen_layers=0)`, which returns
         what `Transformer.__call__` does, and the parameters, a nested dict.
     """
-    pooling = named_pooling(read_config(Path(folder)), str(folder)) or "cls"
+    folder = Path(folder)
+    pooling = read_pooling(folder) or named_pooling(read_config(folder), str(folder)) or "cls"
     encoder = open_checkpoint(folder, num_labels, precision=precision, seed=seed, pooling=pooling)
     return encoder.apply, encoder.params
 
@@ -107,13 +114,15 @@ def open_checkpoint(
             pickle is parsed and not run.
         num_labels: outputs of the head; None takes the head of the file, if it has one. A head that the file lacks is
             drawn at random, and so is the pooler below it, where the architecture has one. Heads of other tasks are
-            left out.
+            left out; where only `architectures` or `problem_type` in config.json would tell the task, as with
+            ModernBERT, so is a head without them.
         precision: of the matrix products; see `jaxft.models.products`.
         seed: of the parameters that are drawn at random.
         dropout: replaces every dropout probability in config.json.
         new_head: leave out the head of the file, and draw the one that `num_labels` asks for at random.
         pooling: what the head reads. None takes what the checkpoint was made for: what its 1_Pooling/config.json names,
-            the first token if the file has a classifier, or with BERT and ALBERT a pooler, and else the mean.
+            with ModernBERT its classifier_pooling, the first token if the file has a classifier, or with BERT, ALBERT
+            and DeBERTa a pooler, and else the mean.
         draw_missing: whether to draw a head that the file lacks; False refuses the file.
         remat: as in `Encoder`.
 
@@ -124,7 +133,7 @@ def open_checkpoint(
     folder, name = Path(folder), str(folder)
     settings = read_config(folder)
     kind, pooling = kind_of(settings, name), pooling or read_pooling(folder)
-    state, left_out = without_other_heads(read_checkpoint(folder), kind, architecture_of(settings), pooling)
+    state, left_out = without_other_heads(read_checkpoint(folder), kind, settings)
     pooling = pooling or named_pooling(settings, name) or ("cls" if reads_first_token(state, kind) else "mean")
     if new_head:
         state, own = without_head(state)

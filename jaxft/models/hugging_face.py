@@ -15,7 +15,7 @@ import numpy as np
 from flax import traverse_util
 
 from jaxft.models.checkpoint_files import read_object
-from jaxft.models.encoder_kinds import POOLERS
+from jaxft.models.encoder_kinds import POOLERS, architecture_of
 from jaxft.models.options import Pooling
 from jaxft.models.weight_table import Arrays, Row, assemble, fill
 
@@ -219,7 +219,11 @@ def to_checkpoint(params: Any, kind: str, pooling: Pooling = "cls") -> dict[str,
 def fill_encoder(arrays: Arrays, template: Any, problems: Sequence[str], name: str) -> dict[str, Any]:
     """`template` with the arrays in place of its leaves; see `jaxft.models.weight_table.fill`."""
     complaint = f"the weights in {name} do not fit its config.json"
-    return fill(arrays, template, problems, complaint, "name a checkpoint of one of the architectures that jaxft knows")
+    remedy = (
+        "download config.json and the weights of the same checkpoint again, or name one of an architecture that jaxft "
+        "knows"
+    )
+    return fill(arrays, template, problems, complaint, remedy)
 
 
 POOLINGS: Mapping[str, Pooling] = {
@@ -260,17 +264,16 @@ def reads_first_token(state: Arrays, kind: str) -> bool:
 
 
 def without_other_heads(
-    state: Arrays, kind: str, architecture: str, pooling: Pooling | None
+    state: Arrays, kind: str, settings: Mapping[str, Any]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """The weights without heads of other tasks than the classification of texts, and the names of these heads.
 
     Args:
         state: weights by name.
         kind: the architecture.
-        architecture: name of the class in transformers, such as BertForQuestionAnswering; empty if it is not known.
-        pooling: what the head is known to read; None if it is not known.
+        settings: content of config.json.
     """
-    own = ("classifier", "pre_classifier") if _classifies_texts(state, kind, architecture, pooling) else ()
+    own = ("classifier", "pre_classifier") if _classifies_texts(state, kind, settings) else ()
     has_base = any(re.match(_BASE, name) for name in state)
     kept, dropped = {}, {}
     for name, array in state.items():
@@ -279,11 +282,15 @@ def without_other_heads(
     return kept, sorted({name.partition(".")[0] for name in dropped})
 
 
-def _classifies_texts(state: Arrays, kind: str, architecture: str, pooling: Pooling | None) -> bool:
-    """Whether the classifier of a checkpoint, if it has one, is for whole texts and not for tokens or choices."""
-    if task := re.search(r"For(\w+)$", architecture):
+def _classifies_texts(state: Arrays, kind: str, settings: Mapping[str, Any]) -> bool:
+    """Whether the classifier of a checkpoint, if it has one, is for whole texts and not for tokens or choices.
+
+    The class that config.json names says so, or else `problem_type`, which heads for texts alone have. Without both, a
+    layer that only heads for texts have; with ModernBERT there is none.
+    """
+    if task := re.search(r"For(\w+)$", architecture_of(settings)):
         return task[1] == "SequenceClassification"
-    if pooling in ("mean", "max"):
+    if settings.get("problem_type"):
         return True
     pooler = rf"{_PREFIX}pooler\."
     layers = {"bert": pooler, "albert": pooler, "distilbert": r"pre_classifier\.", "deberta": pooler}

@@ -24,7 +24,6 @@ from jaxft.models.encoder_layers import (
     linear,
     norm,
     saved,
-    split_heads,
     split_key,
 )
 from jaxft.models.modernbert_config import ModernBertConfig
@@ -66,8 +65,10 @@ class Attention(nnx.Module):
 
     def _attend(self, projected: jax.Array, valid: jax.Array, key: jax.Array | None) -> jax.Array:
         """The attention of one text, (T, 3H) -> (T, N, D)."""
-        q, k, v = split_heads(projected, self.config.num_heads)
-        q, k = rotated(q, self.theta) * q.shape[-1] ** -0.5, rotated(k, self.theta)
+        heads = self.config.num_heads
+        parts = projected.reshape(len(projected), 3 * heads, -1)
+        q, k = jnp.split(rotated(parts[:, : 2 * heads], self.theta), 2, axis=1)
+        q, v = q * q.shape[-1] ** -0.5, parts[:, 2 * heads :]
         if self.reach is not None:
             return near_attention(q, k, v, valid, self.reach, p=self.config.attention_dropout, key=key)
         return attention(q, k, v, valid[None, :], p=self.config.attention_dropout, key=key)

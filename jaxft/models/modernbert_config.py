@@ -14,6 +14,8 @@ GLOBAL, LOCAL = "full_attention", "sliding_attention"
 """the kinds of layers, as config.json names them"""
 THETAS = {GLOBAL: ("global_rope_theta", 160_000.0), LOCAL: ("local_rope_theta", 10_000.0)}
 """for each kind of layers, the key of the base of its rotations in older files, and its usual value"""
+USUAL_SCALING = (("rope_type", "default"), ("type", "default"))
+"""entries of rope_scaling that scale nothing"""
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,10 @@ def _theta(settings: Mapping[str, Any], name: str, kind: str) -> float:
     parameters = parameters.get(kind) if isinstance(parameters, Mapping) else None
     own = {} if parameters is None else parameters
     rope_type = own.get("rope_type", "default") if isinstance(own, Mapping) else own
-    unusual = settings.get("rope_scaling") or (rope_type if rope_type != "default" else None)
+    scaling = settings.get("rope_scaling")
+    if isinstance(scaling, Mapping) and all(item in USUAL_SCALING for item in scaling.items()):
+        scaling = None
+    unusual = scaling or (rope_type if rope_type != "default" else None)
     if unusual:
         raise InputError(
             f"{name} has a config.json with rotations of the type {unusual!r}: name a checkpoint of ModernBERT with "

@@ -1,9 +1,9 @@
 """Matrix products, whose operands may be rounded to bfloat16 for hardware that multiplies it faster.
 
 Sums are float32 either way, and so are parameters and states. What lies between two products is float32 too, except in
-encoders on an accelerator. `matmul` has a reverse-mode derivative; layers with hand-written derivatives use
-`matmul_nn`, `matmul_nt` and `matmul_tn`. On a GPU or TPU, JAX's default precision decides how exact a float32 product
-is.
+encoders on an accelerator. `matmul` and `float32_einsum` have reverse-mode derivatives; layers with hand-written
+derivatives use `matmul_nn`, `matmul_nt` and `matmul_tn`. On a GPU or TPU, JAX's default precision decides how exact a
+float32 product is.
 
 What this module does for XLA's compiler of CPU code is left out for other platforms, where it would cost copies.
 """
@@ -42,6 +42,23 @@ def matmul(
         Micikevicius et al., Mixed Precision Training, ICLR 2018.
     """
     return _matmul(x, weight, precision, jnp.dtype(dtype))
+
+
+def float32_einsum(subscripts: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    """`jnp.einsum` of two arrays of one dtype into float32, whose derivative multiplies arrays of this dtype too.
+
+    JAX's own derivative multiplies the float32 cotangent by the other array, as it is.
+
+    Args:
+        subscripts: as in `jnp.einsum`.
+        x, y: float32 or bfloat16, which their gradients will be too.
+
+    Examples:
+        >>> halves = jnp.full((1, 2), 0.5, jnp.bfloat16)
+        >>> float32_einsum("ik,jk->ij", halves, halves)
+        Array([[0.5]], dtype=float32)
+    """
+    return _einsum(subscripts, x, y)
 
 
 def on_accelerator() -> bool:
@@ -138,3 +155,20 @@ def _rows(x: jax.Array) -> jax.Array:
 
 
 _matmul.defvjp(_forward, _backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _einsum(subscripts: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.einsum(subscripts, x, y, preferred_element_type=jnp.float32)
+
+
+def _einsum_backward(subscripts: str, operands: tuple[jax.Array, jax.Array], d_result: jax.Array) -> tuple:
+    x, y = operands
+    product = partial(jnp.einsum, subscripts, preferred_element_type=x.dtype)
+    d_result = d_result.astype(x.dtype)
+    (d_x,) = jax.linear_transpose(lambda x: product(x, y), x)(d_result)
+    (d_y,) = jax.linear_transpose(lambda y: product(x, y), y)(d_result)
+    return d_x, d_y
+
+
+_einsum.defvjp(lambda subscripts, x, y: (_einsum(subscripts, x, y), (x, y)), _einsum_backward)

@@ -68,12 +68,13 @@ class Transformer(nnx.Module):
             `logits` (B, C) float32 and `features` (B, H), which the output layer multiplies.
 
         Raises:
-            ValueError: `frozen_layers` is negative or above the number of layers.
+            ValueError: `frozen_layers` is negative or above the number of layers, or T is above `config.longest`, where
+                the embeddings have a vector for each position.
         """
         if not 0 <= frozen_layers <= self.config.layer_groups:
             raise ValueError(f"frozen_layers is {frozen_layers}: give 0 to {self.config.layer_groups}")
         valid = jnp.asarray(attention_mask).astype(bool)
-        keys = split_key(key, self.config.num_layers + 2)
+        keys = split_key(key, self.config.num_layers + 3)
         embedded = self.embeddings(jnp.asarray(input_ids), token_type_ids, keys[0])
         distances = self.embeddings.distances(input_ids.shape[1])
         if frozen_layers:
@@ -87,7 +88,7 @@ class Transformer(nnx.Module):
             states[-1] = jax.lax.stop_gradient(normed) if frozen_layers == self.config.layer_groups else normed
         pooled = features = pool(states[-1], valid, self.config.pooling)
         if self.config.pooler:
-            pooled = self.pooler(features if self.config.head_reads_pooler else states[-1][:, 0], keys[-1])
+            pooled = self.pooler(features if self.config.head_reads_pooler else states[-1][:, 0], keys[-2])
         outputs: dict[str, Any] = {"hidden_states": states, "pooled": pooled}
         if self.config.num_labels is not None:
             read = pooled if self.config.head_reads_pooler else features

@@ -52,6 +52,16 @@ def test_training_starts_with_a_new_head_whatever_the_checkpoint_has(tiny_checkp
         assert float(jnp.abs(kernel).max()) < 0.1
 
 
+def test_a_head_that_transformers_does_not_have_is_named_before_training(tiny_checkpoint, reviews):
+    def line(pooling: str) -> str:
+        lines = prepare(settings(tiny_checkpoint, reviews, "--pooling", pooling)).lines
+        return next(line for line in lines if line.startswith("the head reads"))
+
+    assert line("cls") == "the head reads the first token"
+    loaded = "transformers loads the saved model without it, unless --pooling is cls"
+    assert line("mean") == f"the head reads the mean over the tokens: {loaded}"
+
+
 @pytest.fixture(scope="module")
 def copies(tmp_path_factory):
     """A table of 60 rows: 15 texts in four copies, and one of the copies has another label."""

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -15,9 +16,13 @@ from jaxft.data.checksums import CHECKSUMS
 from jaxft.data.pieces import load_tokenizer
 from jaxft.errors import InputError
 from jaxft.inference.encoder import EncoderModel
+from jaxft.models import load_encoder
 from jaxft.models.encoders import open_checkpoint
 
-OTHERS = ("roberta", "electra", "distilbert", "deberta", "modernbert-biases")
+OTHERS = (
+    *("roberta", "electra", "distilbert", "albert", "mpnet", "deberta", "deberta-own-keys"),
+    *("modernbert", "modernbert-biases"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +83,7 @@ def test_the_model_is_a_checkpoint_of_transformers(folder):
     assert "classifier.weight" in load_file(folder / "model.safetensors")
 
 
-@pytest.mark.parametrize("kind", ["bert", *OTHERS, "deberta-own-keys"])
+@pytest.mark.parametrize("kind", ["bert", *OTHERS])
 def test_saving_gives_back_the_names_and_numbers_of_transformers(kind, tiny_checkpoint, tmp_path):
     golden = Path(__file__).parents[1] / "golden/bert" / kind
     encoder = open_checkpoint(golden)
@@ -104,6 +109,17 @@ def test_a_pooled_model_answers_alike_once_saved_and_is_an_encoder_of_transforme
     has_head = config["model_type"] == "modernbert" and pooling == "mean"
     assert config["architectures"][0].endswith("ForSequenceClassification" if has_head else "Model")
     assert not has_head or config["classifier_pooling"] == "mean"
+
+
+@pytest.mark.parametrize("kind", ["bert", "deberta", "modernbert"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
+def test_the_public_door_opens_a_saved_model_as_it_was_trained(kind, pooling, tiny_checkpoint, tmp_path):
+    encoder = open_checkpoint(Path(__file__).parents[1] / "golden/bert" / kind, 2, new_head=True, pooling=pooling)
+    EncoderModel(encoder, load_tokenizer(tiny_checkpoint), "classification", ("a", "b"), 16).save(tmp_path)
+    ids = np.array([[5, 6, 7, 8, 9], [3, 2, 4, 0, 0]])
+    apply, params = load_encoder(tmp_path)
+    logits = jax.jit(encoder.apply)(encoder.params, ids, ids > 0)["logits"]
+    np.testing.assert_array_equal(jax.jit(apply)(params, ids, ids > 0)["logits"], logits)
 
 
 def test_half_precision_of_a_checkpoint_is_not_claimed_of_what_is_saved(tiny_checkpoint, tmp_path):

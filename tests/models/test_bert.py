@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.extend.core import jaxprs_in_params
 from safetensors.numpy import load_file, save_file
 
 from jaxft.errors import InputError
@@ -21,6 +22,7 @@ from jaxft.models.bert_layers import Attention
 from jaxft.models.encoder_layers import attention
 from jaxft.models.hugging_face import to_checkpoint
 from jaxft.models.modernbert import near_attention
+from jaxft.models.modernbert_config import GLOBAL, LOCAL, ModernBertConfig
 from jaxft.models.torch_writer import write_state
 from jaxft.models.transformer import Transformer
 from jaxft.optim.groups import label_params
@@ -50,6 +52,34 @@ def test_answers_as_transformers_with_padding(name: str):
         np.testing.assert_allclose(np.asarray(ours)[real], np.array(theirs)[real], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(outputs["pooled"], answer["pooled"], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(outputs["logits"], answer["logits"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["modernbert", "modernbert-biases"])
+def test_older_files_of_modernbert_name_layers_and_rotations_otherwise(name, tmp_path):
+    folder = Path(shutil.copytree(GOLDEN / name, tmp_path / name))
+    settings = json.loads((folder / "config.json").read_text())
+    rotations = settings.pop("rope_parameters")
+    thetas = [rotations[kind]["rope_theta"] for kind in (GLOBAL, LOCAL)]
+    every = settings.pop("layer_types").index(GLOBAL, 1)
+    old = {"global_attn_every_n_layers": every, "global_rope_theta": thetas[0], "local_rope_theta": thetas[1]}
+    (folder / "config.json").write_text(json.dumps(settings | old))
+    apply, params = load_encoder(folder)
+    logits = jax.jit(apply)(params, *inputs(name))["logits"]
+    np.testing.assert_allclose(logits, expected(name)["logits"], rtol=1e-5, atol=1e-5)
+
+
+def test_the_rotations_of_mmbert_have_one_base_in_all_layers(tmp_path):
+    def config(**changes) -> ModernBertConfig:
+        folder = Path(shutil.copytree(GOLDEN / "modernbert", tmp_path, dirs_exist_ok=True))
+        set_config(folder, **changes)
+        config = encoders.open_checkpoint(folder).config
+        assert isinstance(config, ModernBertConfig)
+        return config
+
+    usual = {"rope_type": "default", "rope_theta": 160_000.0}
+    new = config(rope_parameters={GLOBAL: usual, LOCAL: usual})
+    assert (new.global_theta, new.local_theta) == (160_000.0, 160_000.0)
+    assert config(rope_parameters=None, global_rope_theta=160_000.0, local_rope_theta=160_000) == new
 
 
 @pytest.mark.parametrize(
@@ -103,8 +133,8 @@ def test_key_turns_dropout_on_and_every_weight_gets_a_gradient(name: str):
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         name_of = jax.tree_util.keystr(path, simple=True, separator="/")
         assert bool(jnp.isfinite(gradient).all())
-        # softmax is blind to a bias of the keys, and heads with a dense layer do not read the pooler
-        assert bool(jnp.any(gradient)) or name_of.endswith("key/bias")
+        # softmax is blind to a bias of the keys, except in scores of keys with distances
+        assert bool(jnp.any(gradient)) or (name_of.endswith("key/bias") and name != "deberta")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +215,7 @@ def test_the_loop_over_layers_gives_what_the_layers_one_after_another_give():
 
     def one_after_another(params):
         model = nnx.merge(nnx.graphdef(Transformer(encoder.config, nnx.Rngs(0))), params)
-        keys = jax.random.split(key, 5)
+        keys = jax.random.split(key, 6)
         states = [model.embeddings(IDS, None, keys[0])]
         for i in range(3):
             states.append(getattr(model, f"layer_{i}")(states[-1], MASK, None, keys[i + 1]))
@@ -334,7 +364,7 @@ def test_training_the_head_alone_compiles_no_backward_loop():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["bert", "deberta", "modernbert"])
+@pytest.mark.parametrize("name", ["bert", "albert", "deberta", "modernbert"])
 def test_layers_that_are_recomputed_whole_have_the_same_gradient_and_take_less_memory(name):
     ids = jax.random.randint(jax.random.key(0), (32, 16), 2, 40)
 
@@ -351,6 +381,23 @@ def test_layers_that_are_recomputed_whole_have_the_same_gradient_and_take_less_m
     assert before is not None
     assert after is not None
     assert after.temp_size_in_bytes < 0.9 * before.temp_size_in_bytes
+
+
+@pytest.mark.parametrize("name", [*NAMES, *OPTIONS])
+def test_texts_that_are_longer_than_the_positions_are_refused(name):
+    encoder = encoders.open_checkpoint(GOLDEN / name)
+    longest = encoder.config.longest
+
+    def width(tokens: int) -> int:
+        ids = jnp.ones((1, tokens), jnp.int32)
+        return jax.eval_shape(encoder.apply, encoder.params, ids, ids)["hidden_states"][-1].shape[1]
+
+    assert width(longest) == longest
+    if "position" not in encoder.params["embeddings"]:
+        assert width(longest + 1) == longest + 1
+        return
+    with pytest.raises(ValueError, match=f"the texts are {longest + 1} tokens long: give at most {longest}"):
+        width(longest + 1)
 
 
 def test_frozen_layers_are_at_most_all_layers():
@@ -403,6 +450,25 @@ def test_bfloat16_between_products_as_on_an_accelerator_stays_near(name, monkeyp
     logits, rounded = logits_and_gradient()
     np.testing.assert_allclose(logits, expected(name)["logits"], atol=0.15)
     assert 0 < np.linalg.norm(rounded - gradient) < 0.05 * np.linalg.norm(gradient)
+
+
+def product_dtypes(jaxpr) -> set[tuple[str, ...]]:
+    """The dtypes of the operands of all matrix products in a program."""
+    found = {
+        tuple(operand.aval.dtype.name for operand in eqn.invars)
+        for eqn in jaxpr.eqns
+        if eqn.primitive.name == "dot_general"
+    }
+    return found.union(*(product_dtypes(part) for eqn in jaxpr.eqns for part in jaxprs_in_params(eqn.params)))
+
+
+@pytest.mark.parametrize("name", ["bert", "mpnet", "deberta", "modernbert"])
+def test_with_bfloat16_between_products_every_one_of_the_gradient_multiplies_bfloat16(name, monkeypatch):
+    for module in (bert_layers, deberta, modernbert):
+        monkeypatch.setattr(module, "activation_dtype", lambda precision: jnp.bfloat16)
+    apply, params = encoders.load(GOLDEN / name, precision="bf16")
+    loss = lambda params: jnp.sum(apply(params, *inputs(name), key=jax.random.key(0))["logits"] ** 2)  # noqa: E731
+    assert product_dtypes(jax.make_jaxpr(jax.grad(loss))(params).jaxpr) == {("bfloat16", "bfloat16")}
 
 
 @pytest.fixture

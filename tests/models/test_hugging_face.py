@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from jaxft.errors import InputError
 from jaxft.models import checkpoint_files, encoders
+from jaxft.models.bert_config import BertConfig
 from jaxft.models.checkpoint_files import OTHER_FILES
 from jaxft.models.torch_file import read_tensors
 from jaxft.models.torch_writer import write_state
@@ -70,6 +71,37 @@ def test_a_classifier_of_tokens_is_not_read_as_one_of_texts(architecture, tmp_pa
     assert encoders.open_checkpoint(folder).config.num_labels == 3
     pooling = encoders.open_checkpoint(folder, 2, new_head=True, pooling=None).config.pooling
     assert pooling == ("mean" if architecture == "modernbert" else "cls")
+
+
+@pytest.mark.parametrize("pooling", [None, "cls", "mean"])
+def test_only_the_configuration_tells_that_a_modernbert_classifies_texts(pooling, tmp_path):
+    folder = write(tmp_path, weights_of("modernbert", "sequence"), "modernbert")
+
+    def doors():
+        named = encoders.open_checkpoint(folder, pooling=pooling)
+        return named, {"head" in params for params in (named.params, encoders.load(folder)[1])}
+
+    encoder, has_head = doors()
+    assert has_head == {False}
+    assert encoder.notes == ("the head of the checkpoint (classifier) is left out",)
+    for changes in (
+        {"architectures": [class_of("modernbert", "SequenceClassification")]},
+        {"problem_type": "single_label_classification"},
+    ):
+        write_json(folder / "config.json", config_of("modernbert", **changes))
+        assert doors()[1] == {True}
+
+
+@pytest.mark.parametrize("scaling", [{"rope_type": "default"}, {"type": "default"}, {}, None])
+def test_rotations_that_are_scaled_by_nothing_are_read(scaling, tmp_path):
+    encoders.load(write(tmp_path, weights_of("modernbert"), "modernbert", rope_scaling=scaling))
+
+
+def test_a_pooling_that_the_caller_gives_makes_that_of_the_configuration_irrelevant(tmp_path):
+    folder = write(tmp_path, weights_of("modernbert"), "modernbert", classifier_pooling="max")
+    assert encoders.open_checkpoint(folder, 2, pooling="mean").config.pooling == "mean"
+    with pytest.raises(InputError, match="classifier_pooling 'max': correct it to one of cls, mean"):
+        encoders.open_checkpoint(folder, 2, pooling=None)
 
 
 @pytest.mark.parametrize("task", ["TokenClassification", "MultipleChoice", "NextSentencePrediction"])
@@ -229,7 +261,7 @@ def test_a_configuration_that_no_encoder_has_is_refused(changes, message, tmp_pa
         ({"relative_attention": False}, "without relative_attention true: name a checkpoint of DeBERTa with it"),
         ({"relative_attention": 1}, "relative_attention 1: correct it to true or false"),
         ({"pos_att_type": "p2c|p2p"}, "pos_att_type 'p2c|p2p': name a checkpoint of DeBERTa with parts among c2p, p2c"),
-        ({"position_buckets": 2}, "position_buckets 2 for max_relative_positions 40: correct them, to 256 and 512"),
+        ({"position_buckets": 2}, "position_buckets 2 for max_relative_positions 40: download config.json and"),
         ({"position_buckets": 16, "max_relative_positions": 9}, "position_buckets 16 for max_relative_positions 9"),
         ({"position_buckets": 2**20}, "the shape (8, 8) where (2097152, 8) fits"),
         ({"position_buckets": -2}, "position_buckets -2: correct it to a number from -1"),
@@ -255,6 +287,7 @@ def test_a_deberta_that_jaxft_does_not_have_is_refused(changes, message, tmp_pat
         ({"local_attention": 1}, "local_attention 1: correct it to a number from 2"),
         ({"local_rope_theta": 0}, "local_rope_theta 0: correct it to a number from 1"),
         ({"rope_scaling": {"type": "linear"}}, "rotations of the type {'type': 'linear'}"),
+        ({"rope_scaling": {"rope_type": "default", "factor": 2}}, "rotations of the type {'rope_type': 'default', "),
         ({"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "rotations of the type 'yarn'"),
         ({"rope_parameters": {"full_attention": {"rope_theta": "x"}}}, "global_rope_theta 'x'"),
         ({"classifier_pooling": "max"}, "classifier_pooling 'max': correct it to one of cls, mean"),
@@ -285,6 +318,18 @@ def test_positions_that_deberta_does_not_add_may_stand_in_the_file(tmp_path):
     more = {"deberta.embeddings.position_embeddings.weight": np.ones((40, 8), np.float32)}
     plain = encoders.load(write(tmp_path, state, "deberta-v2"))[1]
     assert_same(encoders.load(write(tmp_path, state | more, "deberta-v2"))[1], plain)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "distilbert"])
+def test_embeddings_of_another_size_than_the_layers_are_of_electra_and_albert_alone(architecture, tmp_path):
+    folder = write(tmp_path, weights_of(architecture), architecture, embedding_size=4)
+    assert encoders.open_checkpoint(folder).params["embeddings"]["word"]["embedding"].shape == (320, 8)
+
+
+def test_the_usual_dropout_of_distilberts_head_is_that_of_transformers(tmp_path):
+    config = encoders.open_checkpoint(write(tmp_path, weights_of("distilbert"), "distilbert")).config
+    assert isinstance(config, BertConfig)
+    assert (config.hidden_dropout, config.head_dropout) == (0.1, 0.2)
 
 
 @pytest.mark.parametrize("changes", [{"dropout": 1.5}, {"attention_dropout": 1.0}, {"seq_classif_dropout": -1}])
