@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
+from tests.devices.small_jobs import SMALL, flags_of, weights
 from tests.devices.virtual import ROOT, command, environment, result_of
 
 SIZES = "--lm.batch-size 8 --lm.bptt 20 --model.num-layers 2 --model.embedding-size 16 --model.hidden-size 24"
@@ -39,8 +39,8 @@ def start(out: Path, *flags: Sequence[str], code: str = "") -> list[subprocess.P
     )
 
 
-def join(arguments: Sequence[Sequence[str]], devices: int) -> list[subprocess.Popen[str]]:
-    """Processes of Python with these arguments, which share a job with so many devices each."""
+def join(arguments: Sequence[Sequence[str]], devices: int, optimized: bool = False) -> list[subprocess.Popen[str]]:
+    """Processes of Python with these arguments, which share a job with so many devices each; see `environment`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -48,7 +48,7 @@ def join(arguments: Sequence[Sequence[str]], devices: int) -> list[subprocess.Po
     return [
         subprocess.Popen(
             [sys.executable, *own],
-            env=environment(devices) | where | {"JAX_PROCESS_ID": str(number)},
+            env=environment(devices, optimized) | where | {"JAX_PROCESS_ID": str(number)},
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -76,10 +76,6 @@ def wait_for_steps(out: Path, count: int, processes: list[subprocess.Popen[str]]
         time.sleep(0.05)
 
 
-def weights(out: Path) -> dict[str, np.ndarray]:
-    return load_file(out / "language_model/model.safetensors")
-
-
 def assert_same_bits(one: Path, two: Path) -> None:
     first, second = weights(one), weights(two)
     for name, array in first.items():
@@ -98,6 +94,16 @@ def whole(text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_give_the_bits_of_two_devices(whole, text, tmp_path):
     command("pretrain", *FLAGS, "--text", text, "--out", str(tmp_path / "run"), devices=2)
     assert_same_bits(whole, tmp_path / "run")
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("job", ["ulmfit", "finetune", "ner"])
+def test_two_processes_of_a_job_give_the_bits_of_two_devices(job, inputs, tmp_path):
+    flags = flags_of(job, inputs, tmp_path, SMALL)
+    arguments = ["-m", f"jaxft.{job}", *flags, "--out", str(tmp_path / "processes")]
+    assert [status for status, _ in end(join([arguments, arguments], 1, optimized=True))] == [0, 0]
+    command(job, *flags, "--out", str(tmp_path / "devices"), devices=2, optimized=True)
+    assert_same_bits(tmp_path / "devices", tmp_path / "processes")
 
 
 @pytest.mark.slow
@@ -125,8 +131,8 @@ def test_processes_of_two_devices_train_on_those_that_share_the_rows(rows, devic
     assert first["devices"] == devices
     assert {2, 6}.isdisjoint(first["saved"])  # each wish for a checkpoint is answered once
     alone = result_of("weights", str(rows), devices=1)
-    for name, weights in first["weights"].items():
-        np.testing.assert_allclose(weights, alone[name], atol=1e-6)
+    for name, array in first["weights"].items():
+        np.testing.assert_allclose(array, alone[name], atol=1e-6)
 
 
 @pytest.mark.slow

@@ -28,9 +28,9 @@ def environment(devices: int, optimized: bool = False) -> dict[str, str]:
     }
 
 
-def command(job: str, *flags: str, devices: int) -> subprocess.CompletedProcess[str]:
+def command(job: str, *flags: str, devices: int, optimized: bool = False) -> subprocess.CompletedProcess[str]:
     """The command of a job with so many virtual devices."""
-    return _run(f"jaxft.{job}", flags, environment(devices))
+    return _run(f"jaxft.{job}", flags, environment(devices, optimized))
 
 
 def _run(module: str, arguments: Sequence[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
