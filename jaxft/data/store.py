@@ -141,7 +141,7 @@ def build_store(
     with _alone(folder) as temporary:
         if (store := _open(folder)) is not None:  # another process has built it
             return store
-        numbered, finished = temporary / "numbered", temporary / "finished"
+        numbered = temporary / "numbered"
         counting: set[Split] = set(SPLITS) if transductive else {"train", "unlabelled"}
         if subwords and vocabulary is None:
             vocabulary = Vocabulary.of_subwords(_Texts(corpus, counting, progress), max_vocab, min_count)
@@ -158,9 +158,9 @@ def build_store(
                 dict(zip(table.tokens, table.counts.tolist(), strict=True)), max_vocab, min_count
             )
         with _writing(folder):
-            _write(finished, numbered, table, classes, vocabulary)
+            _write(temporary, numbered, table, classes, vocabulary)
             shutil.rmtree(folder, ignore_errors=True)
-            os.replace(finished, folder)
+            os.replace(temporary, folder)
     store = _open(folder)
     if store is None:
         raise InputError(f"the tokenized corpus in {folder} cannot be read back: free some space on the disk")
@@ -171,7 +171,8 @@ def build_store(
 def _alone(folder: Path) -> Iterator[Path]:
     """Lets one process at a time build the store in `folder`, in a temporary folder beside it.
 
-    From there the finished store moves to its place in one step. What a killed process leaves, the next one removes.
+    The finished one takes the name of the store in one step, after which nothing is left to remove; what a process
+    leaves that is killed before, the next one removes.
     """
     temporary, lock = Path(f"{folder}.tmp"), FileLock(folder.with_name(f".{folder.name}.lock"), mode=0o666)
     with _writing(folder):
@@ -302,8 +303,7 @@ def _by_number(label: str) -> tuple[float, str]:
 
 
 def _write(folder: Path, numbered: Path, table: _Numbered, classes: tuple[str, ...], vocabulary: Vocabulary) -> None:
-    """Writes the files of a store into a new folder."""
-    folder.mkdir()
+    """Writes the files of a store into a folder with `numbered` alone, which is removed."""
     offsets = np.concatenate([[0], np.cumsum(table.lengths, dtype=np.int64)])
     index = {label: i for i, label in enumerate(classes)}
     labels = np.array([index.get(name, -1) for name in table.names] + [-1], np.int32)[np.array(table.labels)]
@@ -320,6 +320,7 @@ def _write(folder: Path, numbered: Path, table: _Numbered, classes: tuple[str, .
         # Block by block: a memory map's pages would count as this process's memory.
         while (block := np.fromfile(numbered_file, np.int32, _BLOCK)).size:
             ids[block].tofile(ids_file)
+    numbered.unlink()
     hashes = {path.name: _hash_on_disk(path) for path in sorted(folder.iterdir())}
     meta = {"classes": classes, "hashes": hashes}
     meta["hash"] = _hash_of(meta)

@@ -187,6 +187,18 @@ def test_what_a_killed_run_has_left_is_removed(tmp_path):
     assert stores(tmp_path) == [folder]
 
 
+def test_a_kill_after_the_store_has_its_name_leaves_nothing(tmp_path, monkeypatch):
+    seen, replace = [], os.replace
+
+    def replace_and_look(*paths):
+        replace(*paths)
+        seen.extend(path.suffix for path in stores(tmp_path))
+
+    monkeypatch.setattr("jaxft.data.store.os.replace", replace_and_look)
+    build(DOCUMENTS, tmp_path)
+    assert seen == [""]
+
+
 def test_who_comes_while_a_store_is_built_waits_for_it(tmp_path, capsys):
     waiting = threading.Event()
 
