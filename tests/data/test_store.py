@@ -192,7 +192,7 @@ def test_a_kill_after_the_store_has_its_name_leaves_nothing(tmp_path, monkeypatc
 
     def replace_and_look(*paths):
         replace(*paths)
-        seen.extend(path.suffix for path in stores(tmp_path))
+        seen[:] = [path.suffix for path in stores(tmp_path)]  # after the last one
 
     monkeypatch.setattr("jaxft.data.store.os.replace", replace_and_look)
     build(DOCUMENTS, tmp_path)
