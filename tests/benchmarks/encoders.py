@@ -1,7 +1,8 @@
 """One training step of each architecture of encoders: tokens per second and peak memory, beside PyTorch's.
 
 The encoders are random, with a head of two classes. jaxft and transformers train them with AdamW and a clip of 1 on
-random pieces, with the dropouts that their configurations have by default.
+random pieces, with the dropouts that their configurations have by default; PyTorch with autocast where the precision is
+bf16.
 
     python tests/benchmarks/encoders.py [--peer PYTHON_WITH_TORCH] [--only deberta-v2 modernbert] [--rounds N]
 """
@@ -80,7 +81,9 @@ def measure_torch(architecture: str, options: argparse.Namespace) -> str:
     mask, times = torch.ones_like(ids), []
     for _ in range(options.steps + 1):
         started = time.perf_counter()
-        model(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bf16"):
+            loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -96,7 +99,7 @@ def main() -> None:
     sizes = {"layers": 6, "hidden": 384, "batch": 16, "width": 128, "vocabulary": 30_000, "steps": 5, "rounds": 3}
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="of jaxft's products")
+    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="of products")
     parser.add_argument("--remat", action="store_true", help="recompute whole layers in jaxft")
     parser.add_argument("--child", choices=["jaxft", "torch"], help=argparse.SUPPRESS)
     options = parser.parse_args()
