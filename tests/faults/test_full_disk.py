@@ -129,11 +129,10 @@ def test_a_tracker_on_a_full_disk_is_one_line(tmp_path):
 def test_events_that_have_no_room_leave_the_folder_empty(tmp_path, monkeypatch):
     pytest.importorskip("tensorboardX")
 
-    def refuse(writer, logdir):
-        Path(logdir).mkdir()
+    def refuse(writer):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("tensorboardX.SummaryWriter.__init__", refuse)
+    monkeypatch.setattr("tensorboardX.record_writer.RecordWriter.flush", refuse)
     with pytest.raises(InputError, match="No space left"):
         open_trackers(["tensorboard"], tmp_path, {})
     assert not list(tmp_path.iterdir())

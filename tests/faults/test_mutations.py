@@ -114,16 +114,16 @@ ODD = {
     "a number of 5,000 digits": "1" * 5000,
     "deep nesting": DEEP + "]" * 100_000,
     "an object": '{"a": 1}',
-    "1e400": "1e400",
+    "a number beyond those of a float": "1e400",
 }
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_odd_labels_of_json_are_refused_or_read(tmp_path, odd):
+def test_odd_labels_of_json_are_refused(tmp_path, odd):
     path = write(tmp_path / "a.jsonl", ROW.format('"good"') + ROW.format(ODD[odd]))
     outcome = run(lambda: list(labelled_rows(path, Columns(), class_label)))
-    assert outcome.status == (0 if odd == "1e400" else 2)
-    assert "a.jsonl, line 2" in outcome.err or odd == "1e400"
+    assert outcome.status == 2
+    assert "a.jsonl, line 2" in outcome.err
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "run.json", "config.json", "vocabulary.json", "metrics.jsonl"])
