@@ -67,7 +67,8 @@ def connect(settings: RunSettings) -> None:
         return
     if not managed and None in (count, number):
         missing = [flag for flag, given in (("--processes", count), ("--process-id", number)) if given is None]
-        raise InputError(f"the address of the first process is not enough: give {' and '.join(missing)} too")
+        more = " and ".join(missing)
+        raise InputError(f"the address of the first process, {address}, is not enough: give {more} too")
     if address is not None and not re.fullmatch(r".+:\d{1,5}", address):
         raise InputError(f"--coordinator {address} is no address with a port: give one such as 10.0.0.1:1234")
     try:
