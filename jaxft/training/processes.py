@@ -170,14 +170,8 @@ def require_same(value: Any) -> None:
     Raises:
         InputError: naming what differs.
     """
-    if jax.process_count() == 1:
-        return
-    text, key = json.dumps(value, sort_keys=True), _turn("same")
-    if is_first():
-        _client().key_value_set(key, text)
-    elif (first := _wait_for(key)) != text:
-        own, theirs = flatten(value), flatten(json.loads(first))
-        names = sorted(name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name))
+    own, theirs = flatten(value), flatten(decided_by_first(value))
+    if names := sorted(name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name)):
         raise InputError(f"the processes differ in {', '.join(names)}: start them with the same flags and data")
     meet()
 
@@ -201,10 +195,7 @@ def share_files(folder: Path, patterns: tuple[str, ...]) -> None:
     if is_first():
         found = sorted({path for pattern in patterns for path in folder.rglob(pattern) if path.is_file()})
         names = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in found]
-        _client().key_value_set(_turn("files"), json.dumps(names))
-    else:
-        names = json.loads(_wait_for(_turn("files")))
-    for name, size in names:
+    for name, size in decided_by_first(names):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "rb" if is_first() else "wb") as file:
