@@ -13,18 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.data.carving import missing_classes
-from jaxft.data.document import DEV, TEST, TRAIN
-from jaxft.data.duplicates import count_duplicates, describe_duplicates
+from jaxft.data.document import TEST
 from jaxft.data.examples import Examples
 from jaxft.data.hub import checkpoint_fingerprint
 from jaxft.data.memory import PAIR_COLUMN, Table, as_table
-from jaxft.data.overview import describe_classes, describe_first, describe_lengths, describe_numbers
-from jaxft.data.pieces import Pieces
 from jaxft.errors import InputError
 from jaxft.finetune.inputs import Inputs, Split, check_batches, read_inputs, split_examples
 from jaxft.finetune.ladder import ladder_rows
 from jaxft.finetune.plan import finetune_plan
+from jaxft.finetune.preview import describe_data, preview_lines
 from jaxft.finetune.scores import selection_score, task_scores
 from jaxft.finetune.settings import COMMAND, Settings, Training
 from jaxft.finetune.stages import (
@@ -39,9 +36,6 @@ from jaxft.finetune.stages import (
 from jaxft.inference.encoder import EncoderModel
 from jaxft.inference.ensemble import Ensemble
 from jaxft.inference.load import MODEL, load
-from jaxft.models.encoder_config import EncoderConfig
-from jaxft.models.encoder_kinds import head_poolings
-from jaxft.models.options import Pooling
 from jaxft.optim.phases import Plan
 from jaxft.training import job
 from jaxft.training.baseline import linear_baseline
@@ -55,12 +49,6 @@ from jaxft.training.stage import Stage
 from jaxft.training.summary import stage_row, trained_row
 
 Splits = Mapping[str, Split]
-READ: Mapping[Pooling, str] = {
-    "cls": "the first token",
-    "mean": "the mean over the tokens",
-    "max": "the maximum over the tokens",
-}
-"""what the head reads with each pooling"""
 SUMMED = ("seconds", "skipped_steps")
 """entries of the reports of a row of a comparison that the summary adds up"""
 
@@ -87,9 +75,9 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
         inputs=(inputs, splits, rows),
         plans=plans(inputs, splits, rows),
         fingerprints={"corpus": inputs.examples.fingerprint, "checkpoint": checkpoint_fingerprint(inputs.folder)},
-        data=_describe_data(inputs, splits, settings),
+        data=describe_data(inputs, splits, settings),
         tokens=int(inputs.pieces.lengths.sum()),
-        lines=_describe_inputs(inputs, splits),
+        lines=preview_lines(inputs, splits),
         stages=lambda: _stages(inputs, splits, rows, settings),
     )
 
@@ -269,79 +257,6 @@ def _predictions(
 
 def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in scores.items() if isinstance(value, float)}
-
-
-def _describe_data(inputs: Inputs, splits: Splits, settings: Settings) -> dict[str, Any]:
-    examples = inputs.examples
-    sizes = {name: len(rows) for name, rows in _splits_of(examples).items()}
-    folds = {name: [len(split.train), len(split.dev), len(split.test)] for name, split in splits.items()}
-    return {
-        "name": examples.name,
-        "sizes": {name: count for name, count in sizes.items() if count},
-        "folds": folds if settings.folds else {},
-        "classes": examples.classes,
-        "truncated": inputs.pieces.truncated,
-        "duplicates": _duplicates(examples),
-    }
-
-
-def _splits_of(examples: Examples) -> dict[str, np.ndarray]:
-    return {"train": examples.of(TRAIN), "dev": examples.of(DEV), "test": examples.of(TEST)}
-
-
-def _duplicates(examples: Examples) -> dict[str, int]:
-    return count_duplicates(examples.keys, examples.targets, _splits_of(examples))
-
-
-def _describe_duplicates(examples: Examples, splits: Splits) -> list[str]:
-    lines = describe_duplicates(_duplicates(examples), _splits_of(examples))
-    return [f"{line}; equal texts share a fold" for line in lines] if len(splits) > 1 else lines
-
-
-def _describe_inputs(inputs: Inputs, splits: Splits) -> list[str]:
-    pieces, examples = inputs.pieces, inputs.examples
-    tests, devs = (np.concatenate([getattr(split, name) for split in splits.values()]) for name in ("test", "dev"))
-    first, *_ = splits.values()
-    parts = {name: examples.targets[getattr(first, name)] for name in ("train", "dev", "test")}
-    return [
-        *examples.notes,
-        f"{inputs.examples.name}: {len(examples.texts):,} texts of {len(pieces.ids) / len(examples.texts):.0f} word "
-        f"pieces on average, padded to {', '.join(map(str, pieces.widths()))}; {_describe_long_texts(pieces)}",
-        *inputs.encoder.notes,
-        _describe_head(inputs.encoder.config),
-        *(
-            f"{name}: {len(split.train):,} train, {len(split.dev):,} dev, {len(split.test):,} test"
-            for name, split in splits.items()
-        ),
-        *(describe_classes(examples.classes, parts) or [describe_numbers(examples.targets)]),
-        *missing_classes("dev", examples.targets[devs], examples.classes),
-        *missing_classes("test", examples.targets[tests], examples.classes),
-        *_describe_duplicates(examples, splits),
-        describe_lengths(pieces.lengths, "word pieces"),
-        describe_first(
-            " / ".join(examples.texts[0]),
-            examples.label(0),
-            inputs.tokenizer.convert_ids_to_tokens(pieces.ids[: pieces.offsets[1]].tolist()),
-        ),
-    ]
-
-
-def _describe_head(config: EncoderConfig) -> str:
-    line, loaded = f"the head reads {READ[config.pooling]}", head_poolings(config.kind)
-    if config.pooling in loaded:
-        return line
-    return f"{line}: transformers loads the saved model without it, unless --pooling is {' or '.join(loaded)}"
-
-
-def _describe_long_texts(pieces: Pieces) -> str:
-    windows, texts = len(pieces.texts), len(np.unique(pieces.texts))
-    if windows > texts:
-        return f"longer ones are read in windows, which makes {windows:,} rows"
-    if not pieces.truncated:
-        return "no text is cut"
-    share = 100 * pieces.cut / (len(pieces.ids) + pieces.cut)
-    advice = ", so try --long-texts windows" if share >= 10 and pieces.token_type_ids is None else ""
-    return f"{pieces.truncated:,} texts are cut, {share:.0f} % of all pieces{advice}"
 
 
 def _hint(settings: Settings) -> str:
