@@ -293,9 +293,11 @@ class _StageRun:
                 f"of {self.total_steps}: lower its peak rate in a new run{checkpoint}"
             )
         if number % self.run.log_every == 0 or is_first:
-            self.run.write(name, number, phase=phase.name, epoch=number / batches.steps_per_epoch, **metrics)
-            rate = max(value for metric, value in metrics.items() if metric.startswith("lr/"))
+            epoch = number / batches.steps_per_epoch
             speed = _steps_per_second(self.bar) * batches.tokens_per_epoch / batches.steps_per_epoch
+            shares = batches.shares()
+            self.run.write(name, number, phase=phase.name, epoch=epoch, tokens_per_s=speed, **shares, **metrics)
+            rate = max(value for metric, value in metrics.items() if metric.startswith("lr/"))
             show(self.bar, phase=phase.name, loss=metrics["loss"], lr=rate, tokens_per_s=speed)
 
     def _evaluate(self, step: int, phase: Phase) -> None:
