@@ -22,6 +22,10 @@ from jaxft.training.precision import chosen_precision
 from jaxft.training.settings import dev_share
 
 
+MAX_LENGTH = 512
+"""the most word pieces that an encoder reads at once by default"""
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What every model of a run starts from.
@@ -32,6 +36,7 @@ class Inputs:
         folder: of the checkpoint.
         encoder: the checkpoint, with a new head for the task.
         tokenizer: that of the checkpoint.
+        max_length: the most word pieces that the encoder reads at once.
     """
 
     examples: Examples
@@ -39,6 +44,7 @@ class Inputs:
     folder: Path
     encoder: Encoder
     tokenizer: Any
+    max_length: int
 
 
 @dataclass(frozen=True)
@@ -84,8 +90,9 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
         pooling=None if settings.pooling == "auto" else settings.pooling,
     )
     _check_sizes(settings, encoder)
-    pieces = encode(tokenizer, examples.texts, settings.max_length, settings.long_texts)
-    return Inputs(examples, pieces, folder, encoder, tokenizer)
+    max_length = settings.max_length or min(MAX_LENGTH, encoder.config.longest)
+    pieces = encode(tokenizer, examples.texts, max_length, settings.long_texts)
+    return Inputs(examples, pieces, folder, encoder, tokenizer, max_length)
 
 
 def _check_sizes(settings: Settings, encoder: Encoder) -> None:
@@ -97,7 +104,7 @@ def _check_sizes(settings: Settings, encoder: Encoder) -> None:
             f"--train.reinit-layers {settings.train.reinit_layers} is more than the model has: give at most "
             f"{config.layer_groups} for its {config.num_layers} layers{shared}"
         )
-    if settings.max_length > config.longest:
+    if (settings.max_length or 0) > config.longest:
         raise InputError(
             f"--max-length {settings.max_length} is more than the model reads: give at most {config.longest}"
         )

@@ -129,8 +129,9 @@ class Settings(RunSettings, TableSettings):
     pooling: Literal["auto", "cls", "mean", "max"] = "auto"
     """what the head reads: the first token (cls), or the mean or the maximum over the tokens of a text; auto is what
     the checkpoint was made for, and mean where it has no trained pooler"""
-    max_length: int = 256
-    """largest number of word pieces that the encoder reads at once"""
+    max_length: int | None = None
+    """largest number of word pieces that the encoder reads at once; by default 512, or what it can read if that is
+    less"""
     long_texts: Literal["cut", "windows"] = "cut"
     """what becomes of a text with more than --max-length pieces: its end is cut off (cut), or it is read in windows
     that overlap by a quarter (windows); in training each window counts as a text, and the outputs for a text's windows

@@ -155,7 +155,7 @@ def as_model(inputs: Inputs, settings: Settings, params: Any) -> EncoderModel:
         tokenizer=inputs.tokenizer,
         task=settings.task,
         classes=inputs.examples.classes,
-        max_length=settings.max_length,
+        max_length=inputs.max_length,
         long_texts=settings.long_texts,
         pairs=settings.pair_column is not None,
         batch_size=settings.train.eval_batch_size,

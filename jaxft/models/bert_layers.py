@@ -25,6 +25,7 @@ from jaxft.models.encoder_layers import (
     split_heads,
     split_key,
 )
+from jaxft.models.products import on_accelerator
 
 
 class Embeddings(nnx.Module):
@@ -121,11 +122,11 @@ class Attention(nnx.Module):
             scale = q.shape[-1] ** -0.5
             return attention(q * scale, k, v, valid[None, :], bias, p=self.config.attention_dropout, key=key)
 
-        if key is None:
+        if key is None and on_accelerator():
             mask = valid[:, None, None, :]
             bias = None if bias is None else bias[None].astype(dtype)
             attended = jax.nn.dot_product_attention(*split_heads(projected, heads), bias=bias, mask=mask)
-        else:  # JAX's function has no dropout
+        else:  # JAX's function has no dropout, and holds the weights of all texts at once on a CPU
             attended = by_text(attend, projected, valid, key)
         return linear(self.config, saved(attended.reshape(x.shape)), self.output, dtype=dtype)
 

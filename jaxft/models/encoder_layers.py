@@ -18,7 +18,7 @@ from jaxft.models.dropout import dropout
 from jaxft.models.encoder_config import EncoderConfig
 from jaxft.models.encoder_kinds import Kind
 from jaxft.models.options import Pooling, Precision
-from jaxft.models.products import float32_einsum, matmul, on_accelerator
+from jaxft.models.products import float32_einsum, matmul, on_accelerator, operand
 from jaxft.sharding import own_rows, shards
 
 HEAD_ACTIVATIONS: dict[Kind, Callable[[jax.Array], jax.Array]] = {
@@ -113,19 +113,25 @@ def linear(
     kernel = jnp.concatenate([layer.kernel[...] for layer in layers], axis=1)
     product = matmul(x, kernel, config.precision, dtype)
     biases = [layer.bias[...] for layer in layers if layer.bias is not None]
-    return _add_bias(product, jnp.concatenate(biases)) if biases else product
+    return _add_bias(product, jnp.concatenate(biases), config.precision) if biases else product
 
 
-@jax.custom_vjp
-def _add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-    """`x + bias` in the dtype of `x`; the derivative sums in float32, which JAX would do in the dtype of `x`."""
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _add_bias(x: jax.Array, bias: jax.Array, precision: Precision) -> jax.Array:
+    """`x + bias` in the dtype of `x`; the derivative sums in float32, which JAX would do in the dtype of `x`.
+
+    It rounds what it sums as the products do that come next, so that nobody needs the unrounded array.
+    """
     return x + bias.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-_add_bias.defvjp(
-    lambda x, bias: (_add_bias(x, bias), None),
-    lambda _, d: (d, d.astype(jnp.float32).sum(axis=tuple(range(d.ndim - 1)))),
-)
+def _add_bias_backward(precision: Precision, _: None, d_result: jax.Array) -> tuple[jax.Array, jax.Array]:
+    rounded = operand(d_result, precision)
+    d_bias = rounded.astype(jnp.float32).sum(axis=tuple(range(rounded.ndim - 1)))
+    return rounded.astype(d_result.dtype), d_bias
+
+
+_add_bias.defvjp(lambda x, bias, precision: (_add_bias(x, bias, precision), None), _add_bias_backward)
 
 
 def activation_dtype(precision: Precision) -> jax.typing.DTypeLike:

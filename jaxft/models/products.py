@@ -111,7 +111,9 @@ def matmul_tn(x: jax.Array, y: jax.Array, precision: Precision) -> jax.Array:
     """(..., K).T @ (..., N) -> (K, N) float32, over all rows: a weight's gradient, of inputs and output gradients."""
     x, y = operand(_rows(x), precision), operand(_rows(y), precision)
     # XLA would merge a transpose that follows into the product, and its fast product on a CPU cannot write one.
-    return stored(_dot(transposed(x), y, 1, 0))
+    if x.shape[1] <= y.shape[1]:
+        return stored(_dot(transposed(x), y, 1, 0))
+    return transposed(stored(_dot(transposed(y), x, 1, 0)))
 
 
 def transposed(x: jax.Array) -> jax.Array:

@@ -58,6 +58,7 @@ def connect(settings: RunSettings) -> None:
     if jax.distributed.is_initialized():
         return
     address = settings.coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
+    source = "--coordinator" if settings.coordinator else "JAX_COORDINATOR_ADDRESS"
     count = _given(settings.processes, "JAX_NUM_PROCESSES")
     number = _given(settings.process_id, "JAX_PROCESS_ID")
     managed = any(_given(None, name) not in (None, 1) for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
@@ -68,9 +69,9 @@ def connect(settings: RunSettings) -> None:
     if not managed and None in (count, number):
         missing = [flag for flag, given in (("--processes", count), ("--process-id", number)) if given is None]
         more = " and ".join(missing)
-        raise InputError(f"the address of the first process, {address}, is not enough: give {more} too")
+        raise InputError(f"{source} {address} is not enough: give {more} too")
     if address is not None and not re.fullmatch(r".+:\d{1,5}", address):
-        raise InputError(f"--coordinator {address} is no address with a port: give one such as 10.0.0.1:1234")
+        raise InputError(f"{source} {address} is no address with a port: give one such as 10.0.0.1:1234")
     try:
         jax.distributed.initialize(
             address,

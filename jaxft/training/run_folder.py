@@ -37,6 +37,8 @@ def create_run_folder(path: str | os.PathLike[str], resume: bool = False) -> Pat
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file: name a folder with --out")
         holds_run = (path / "config.json").is_file()
         # A run that was stopped while it read its texts has left an empty folder.
         begun = path.is_dir() and is_empty(path)

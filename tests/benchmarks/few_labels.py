@@ -8,6 +8,7 @@ draws other rows, equally many of each class. FLAGS go to `jaxft.finetune`.
 
 import argparse
 import csv
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,8 +82,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--texts", type=int, default=1000, help="test texts")
-    parser.add_argument("flags", nargs="*")
-    arguments = parser.parse_args()
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    arguments, flags = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
     set_up()
     rows, test_rows = READERS[arguments.corpus](arguments.data)
     scores = []
@@ -93,7 +94,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             write_table(Path(folder) / "rows.csv", train_rows, test[: arguments.texts])
             place = ["--data", f"{folder}/rows.csv", "--out", f"{folder}/run", "--seed", str(seed)]
-            settings = parse(["--model", arguments.model, *place, *arguments.flags])
+            settings = parse(["--model", arguments.model, *place, *flags])
             summary = train(settings)
             seconds = next(row["seconds"] for row in summary["stages"] if row["name"] == "train")
             scores.append(

@@ -157,9 +157,8 @@ class Fuzzer:
         outcome = run(lambda: program.main(arguments))
         words = [*arguments, *program.arguments.split()]
         given = [part[:200] for word in words for part in (word, *word.split("=", 1)) if len(part.strip("- \n")) > 2]
-        given += [
-            f"jaxft: {one_line(word.split('=', 1)[-1])} " for word in words
-        ]  # whatever it is, where the sentence begins with it
+        values = [one_line(word.split("=", 1)[-1]) for word in words]  # whatever they are, where a sentence begins so
+        given += [beginning for value in values for beginning in (f"jaxft: {value} ", f"jaxft: cannot write {value},")]
         given += ["?"] * any("\udcff" in word for word in words)  # as half a surrogate pair is written
         fault = fault_of(outcome, [name for name in given if name != "--dry-run"], usage=True)
         left = set(self.folder.rglob("*")) - self.before

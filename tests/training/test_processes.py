@@ -21,7 +21,7 @@ def alone(monkeypatch):
         ({"processes": 2, "process_id": 0}, "give --coordinator"),
         (
             {"coordinator": "10.0.0.1:1234"},
-            "the address of the first process, 10.0.0.1:1234, is not enough: give --processes and --process-id too",
+            "--coordinator 10.0.0.1:1234 is not enough: give --processes and --process-id too",
         ),
         ({"coordinator": "here", "processes": 2, "process_id": 0}, "--coordinator here is no address with a port"),
         ({"coordinator": "127.0.0.1:9", "processes": 2, "process_id": 2}, "cannot join the other processes at"),
