@@ -340,6 +340,8 @@ def _answers_file(path: Path | None) -> Iterator[IO[Any]]:
     except BrokenPipeError:  # the reader has enough, which is no error
         raise
     except OSError as error:
+        if error.filename is not None:  # of what is read
+            raise
         raise InputError(f"cannot write to standard output ({error.strerror}): name a file with --output") from error
 
 

@@ -21,7 +21,6 @@ from jaxft.models.encoders import Encoder
 from jaxft.training.precision import chosen_precision
 from jaxft.training.settings import dev_share
 
-
 MAX_LENGTH = 512
 """the most word pieces that an encoder reads at once by default"""
 
@@ -118,16 +117,15 @@ def split_examples(examples: Examples, settings: Settings) -> dict[str, Split]:
     Raises:
         InputError: too few examples.
     """
+    different = len(np.unique(examples.keys))
+    splits = {"train": Split(examples.of(TRAIN), examples.of(DEV), examples.of(TEST))}
     if settings.folds:
-        splits = _fold_splits(examples, settings)
-    else:
-        splits = {"train": Split(examples.of(TRAIN), examples.of(DEV), examples.of(TEST))}
-    for split in splits.values():
-        if not len(split.train) or (settings.folds and not len(split.test)):
-            raise InputError(
-                f"{settings.data} has {len(np.unique(examples.keys))} different texts, too few to split: give more "
-                "texts, fewer --folds or a smaller --dev-fraction"
-            )
+        splits = _fold_splits(examples, settings) if settings.folds <= different else {}
+    if not splits or any(not len(split.train) or (settings.folds and not len(split.test)) for split in splits.values()):
+        raise InputError(
+            f"{settings.data} has {different} different texts, too few to split: give more texts, fewer --folds or a "
+            "smaller --dev-fraction"
+        )
     return splits
 
 

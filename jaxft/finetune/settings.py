@@ -14,6 +14,7 @@ from jaxft.training.settings import (
     BELOW_1,
     FRACTION,
     POSITIVE,
+    ROWS,
     RUN_RANGES,
     Metric,
     Range,
@@ -202,11 +203,9 @@ RANGES: dict[str, Range] = {
     "ladder_rate": POSITIVE,
     **ranges_of(
         "train",
-        dict.fromkeys(
-            ("epochs", "batch_size", "accumulation", "eval_batch_size", "swa_start", "evaluate_every", "patience"),
-            AT_LEAST_1,
-        ),
+        dict.fromkeys(("epochs", "accumulation", "swa_start", "evaluate_every", "patience"), AT_LEAST_1),
     ),
+    **ranges_of("train", dict.fromkeys(("batch_size", "eval_batch_size"), ROWS)),
     **ranges_of("train", dict.fromkeys(("peak_rate", "head_rate", "divisor", "clip_norm", "swa_rate"), POSITIVE)),
     **ranges_of("train", dict.fromkeys(("min_steps", "warmup", "weight_decay", "reinit_layers"), AT_LEAST_0)),
     **ranges_of("train", dict.fromkeys(("dropout", "label_smoothing", "ema_decay"), BELOW_1)),

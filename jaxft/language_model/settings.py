@@ -11,7 +11,9 @@ from jaxft.training.settings import (
     BELOW_1,
     FRACTION,
     POSITIVE,
+    ROWS,
     RUN_RANGES,
+    WIDTH,
     Range,
     RunSettings,
     flag,
@@ -120,18 +122,18 @@ OPTIMIZER_RANGES: dict[str, Range] = {
     "b2": BELOW_1,
     "weight_decay": AT_LEAST_0,
     "clip_norm": POSITIVE,
-    "batch_size": AT_LEAST_1,
+    "batch_size": ROWS,
     "drop_mult": AT_LEAST_0,
 }
 """ranges of the settings that every stage with an AWD-LSTM has"""
 LANGUAGE_MODEL_RANGES: dict[str, Range] = {
     **RUN_RANGES,
     **ranges_of("text", {"min_count": AT_LEAST_1, "max_vocab": (lambda x: x >= 10, "at least 10")}),
-    **ranges_of("model", dict.fromkeys(("embedding_size", "hidden_size"), AT_LEAST_1)),
+    **ranges_of("model", dict.fromkeys(("embedding_size", "hidden_size"), WIDTH)),
     "model.num_layers": (lambda x: 1 <= x <= MOST_LAYERS, f"from 1 to {MOST_LAYERS}"),
     **ranges_of("lm", OPTIMIZER_RANGES),
     **ranges_of("lm", dict.fromkeys(("epochs", "activation_penalty", "temporal_penalty"), AT_LEAST_0)),
-    **ranges_of("lm", {"bptt": AT_LEAST_1, "patience": AT_LEAST_1, "valid_fraction": FRACTION}),
+    **ranges_of("lm", {"bptt": ROWS, "patience": AT_LEAST_1, "valid_fraction": FRACTION}),
     **ranges_of("lm", {"ema_decay": BELOW_1, "swa_start": BELOW_1}),
 }
 """ranges of `LanguageModelSettings`"""

@@ -13,7 +13,9 @@ from jaxft.training.settings import (
     BELOW_1,
     FRACTION,
     POSITIVE,
+    ROWS,
     RUN_RANGES,
+    WIDTH,
     Range,
     RunSettings,
     ranges_of,
@@ -22,6 +24,7 @@ from jaxft.training.settings import (
 NO_ENCODER = "none"
 Schedule = Literal["keras_bert", "plateau", "linear", "cosine", "constant", "slanted_triangular"]
 
+LSTM_SIZE: Range = (lambda x: 0 <= x <= 2**16, "from 0 to 65,536")
 BIGRAMS: Range = (lambda x: 0 <= x <= 2**24, f"from 0 to {2**24:,}")
 """rows of a table of token pairs; the largest takes 4 GB with 64 features"""
 
@@ -142,15 +145,13 @@ FGM_EPSILON = 0.5
 RANGES: dict[str, Range] = {
     **RUN_RANGES,
     "repeats": AT_LEAST_1,
-    "max_length": (lambda x: x >= 16, "at least 16"),
+    "max_length": (lambda x: 16 <= x <= 2**20, "from 16 to 1,048,576"),
     "dev_fraction": FRACTION,
     "token_column": AT_LEAST_0,
-    **ranges_of("model", dict.fromkeys(("embedding_size", "min_count"), AT_LEAST_1)),
-    **ranges_of("model", {"bigrams": BIGRAMS, "lstm_size": AT_LEAST_0, "dropout": BELOW_1}),
-    **ranges_of(
-        "train",
-        dict.fromkeys(("epochs", "batch_size", "eval_batch_size", "plateau_patience", "patience"), AT_LEAST_1),
-    ),
+    **ranges_of("model", {"embedding_size": WIDTH, "min_count": AT_LEAST_1}),
+    **ranges_of("model", {"bigrams": BIGRAMS, "lstm_size": LSTM_SIZE, "dropout": BELOW_1}),
+    **ranges_of("train", dict.fromkeys(("batch_size", "eval_batch_size"), ROWS)),
+    **ranges_of("train", dict.fromkeys(("epochs", "plateau_patience", "patience"), AT_LEAST_1)),
     **ranges_of("train", dict.fromkeys(("peak_rate", "head_rate", "clip_norm"), POSITIVE)),
     **ranges_of(
         "train",

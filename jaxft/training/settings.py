@@ -78,18 +78,22 @@ NO_EFFECT_ON_RESULT = (
 
 FLOAT32_TINY, FLOAT32_MAX = 1.1754944e-38, 3.4028235e38
 """the smallest positive normal number of float32, and the largest"""
-MAX_COUNT = 2**32 - 1
+MAX_COUNT = 2**31 - 1
 
 Range = tuple[Callable[[Any], bool], str]
 """whether a number is allowed, and the allowed numbers in words"""
 AT_LEAST_1: Range = (lambda x: x >= 1, "at least 1")
 AT_LEAST_0: Range = (lambda x: 0 <= x < float("inf"), "at least 0")
+WIDTH: Range = (lambda x: 1 <= x <= 2**16, "from 1 to 65,536")
+"""of the sizes of layers; XLA ends the process where a product of sizes overflows"""
+ROWS: Range = (lambda x: 1 <= x <= 2**20, "from 1 to 1,048,576")
+"""of the rows and the columns of a batch"""
 POSITIVE: Range = (lambda x: 0 < x < float("inf"), "above 0")
 BELOW_1: Range = (lambda x: 0 <= x < 1, "from 0 to below 1")
 FRACTION: Range = (lambda x: 0 < x < 1, "between 0 and 1")
 
 RUN_RANGES: dict[str, Range] = {
-    "seed": (lambda x: 0 <= x < 2**32, "from 0 to 4,294,967,295"),
+    "seed": (lambda x: 0 <= x <= MAX_COUNT, f"from 0 to {MAX_COUNT:,}"),
     "log_every": AT_LEAST_1,
     "checkpoint_minutes": AT_LEAST_0,
     "keep_checkpoints": AT_LEAST_1,
@@ -123,7 +127,7 @@ def check_ranges(settings: Any, ranges: Mapping[str, Range]) -> None:
     Examples:
         >>> check_ranges(RunSettings(seed=-1), RUN_RANGES)
         Traceback (most recent call last):
-        jaxft.errors.InputError: --seed -1 is out of its range: give a number from 0 to 4,294,967,295
+        jaxft.errors.InputError: --seed -1 is out of its range: give a number from 0 to 2,147,483,647
     """
     values = flatten(asdict(settings))
     for name, (allows, words) in ranges.items():

@@ -15,7 +15,18 @@ from jaxft.language_model.settings import (
     check_text,
 )
 from jaxft.models.options import Dropouts
-from jaxft.training.settings import AT_LEAST_0, AT_LEAST_1, BELOW_1, FRACTION, POSITIVE, Metric, Range, ranges_of
+from jaxft.training.settings import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    BELOW_1,
+    FRACTION,
+    POSITIVE,
+    ROWS,
+    WIDTH,
+    Metric,
+    Range,
+    ranges_of,
+)
 
 SMALLEST_BATCH = 2
 """the fewest texts of a step whose features batch norm can tell apart"""
@@ -116,10 +127,8 @@ RANGES: dict[str, Range] = {
     **LANGUAGE_MODEL_RANGES,
     "limit_unlabelled": AT_LEAST_0,
     **ranges_of("classifier", OPTIMIZER_RANGES),
-    **ranges_of(
-        "classifier",
-        dict.fromkeys(("phase_epochs", "epochs", "eval_batch_size", "max_length", "head_hidden"), AT_LEAST_1),
-    ),
+    **ranges_of("classifier", dict.fromkeys(("phase_epochs", "epochs"), AT_LEAST_1)),
+    **ranges_of("classifier", {"eval_batch_size": ROWS, "max_length": ROWS, "head_hidden": WIDTH}),
     **ranges_of("classifier", {"phase_steps": AT_LEAST_0, "rate_decay": POSITIVE}),
     **ranges_of("classifier", {"head_dropout": BELOW_1, "dev_fraction": FRACTION}),
 }

@@ -40,7 +40,21 @@ from tests.faults.outcomes import fault_of, run
 from tests.faults.targets import classifier, delimited, language_model, plain_text
 
 VALUES = (
-    *("-1", "0", "1", "2", "3", "0.5", "-0.5", "4294967295", "4294967296", "12345678901234567890", "1e39", "1e-320"),
+    *(
+        "-1",
+        "0",
+        "1",
+        "2",
+        "3",
+        "0.5",
+        "-0.5",
+        "2147483647",
+        "4294967295",
+        "4294967296",
+        "12345678901234567890",
+        "1e39",
+        "1e-320",
+    ),
     *("1e400", "nan", "inf", "-inf", "1_000", "1e3", "0x10", "٣", "True", "None", "none", "", " ", "'", '"', "\n"),
     *(
         "a\nb",
@@ -144,16 +158,21 @@ class Fuzzer:
         write_inputs(self.folder)
         self.before = set(self.folder.rglob("*"))
 
-    def arguments(self, number: int) -> tuple[Program, list[str]]:
+    def random_command(self, number: int) -> tuple[Program, list[str]]:
         """The command of a try."""
         rng = random.Random(f"{self.seed} {number}")
         program = rng.choice(self.programs)
-        line = changed(program.arguments.split(), program.flags, rng)
-        return program, [word.replace("{folder}", str(self.folder)) for word in line]
+        return program, changed(program.arguments.split(), program.flags, rng)
 
-    def fault(self, number: int) -> str | None:
-        """What is wrong with the outcome of a try; None if nothing is."""
-        program, arguments = self.arguments(number)
+    def commands(self, value: str) -> list[tuple[Program, list[str]]]:
+        """Every command with each of its flags at this value."""
+        return [
+            (program, [*program.arguments.split(), name, value]) for program in self.programs for name in program.flags
+        ]
+
+    def fault(self, program: Program, line: Sequence[str]) -> str | None:
+        """What is wrong with the outcome of a command; None if nothing is."""
+        arguments = [word.replace("{folder}", str(self.folder)) for word in line]
         outcome = run(lambda: program.main(arguments))
         words = [*arguments, *program.arguments.split()]
         given = [part[:200] for word in words for part in (word, *word.split("=", 1)) if len(part.strip("- \n")) > 2]
@@ -176,6 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tries", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="number of the one try to make")
+    parser.add_argument("--value", help="instead of random tries, give every flag this value")
     asked = parser.parse_args(arguments)
     faulthandler.enable()
     jax.config.update("jax_disable_most_optimizations", True)  # the programs are many and small
@@ -185,14 +205,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.chdir(work)
     # the speed of this machine is measured for seconds, and does not depend on flags
     with patch("jaxft.language_model.estimate.product_speed", lambda *_: 1e10):
-        for number in range(asked.tries) if asked.only is None else [asked.only]:
+        numbers = range(asked.tries) if asked.only is None else [asked.only]
+        commands = map(fuzzer.random_command, numbers) if asked.value is None else fuzzer.commands(asked.value)
+        for tried, (program, line) in enumerate(commands, 1):
             faulthandler.dump_traceback_later(120, exit=True)  # where the time limit does not reach
-            if fault := fuzzer.fault(number):
+            if fault := fuzzer.fault(program, line):
                 faults += 1
-                print(f"try {number}: {fault}", flush=True)
+                print(f"try {tried - 1}: {fault}", flush=True)
     faulthandler.cancel_dump_traceback_later()
     shutil.rmtree(work)
-    print(f"{asked.tries} tries in {time.monotonic() - started:.0f} s, {faults} faults")
+    print(f"{tried} tries in {time.monotonic() - started:.0f} s, {faults} faults")
     raise SystemExit(bool(faults))
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from jaxft.errors import InputError, one_line
 from jaxft.ner.settings import parse as parse_ner
+from jaxft.ulmfit.job import prepare
 from jaxft.ulmfit.presets import parse
 from tests.faults.flags import Fuzzer
 from tests.faults.outcomes import fault_of, run
@@ -25,7 +26,19 @@ def fuzzer(tmp_path_factory):
 
 @pytest.mark.parametrize("number", range(24))
 def test_odd_flags_are_obeyed_or_refused(fuzzer, number):
-    assert fuzzer.fault(number) is None
+    assert fuzzer.fault(*fuzzer.random_command(number)) is None
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("value", ["2147483647", "-1", "0", "x"])
+def test_every_flag_obeys_or_refuses_a_value(fuzzer, value):
+    assert list(filter(None, (fuzzer.fault(*command) for command in fuzzer.commands(value)))) == []
+
+
+@pytest.mark.parametrize("flag", ["--lm.epochs", "--classifier.epochs"])
+def test_more_steps_than_32_bits_count_are_refused(flag):
+    with pytest.raises(InputError, match=r"would take [0-9]+ steps in its [0-9]+ epochs, .*: lower the epochs"):
+        prepare(parse(["--data", "demo", "--no-baseline", flag, "2147483647"]))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +61,7 @@ def test_a_long_message_keeps_its_beginning_and_its_remedy():
     assert len(message) < 1000
 
 
-@pytest.mark.parametrize("value", ["12345678901234567890", "-1", "4294967296"])
+@pytest.mark.parametrize("value", ["12345678901234567890", "-1", "2147483647"])
 def test_counts_that_nothing_reaches_are_refused(value):
     with pytest.raises(InputError, match=r"--lm\.batch-size .* is out of its range"):
         parse(["--data", "demo", "--lm.batch-size", value])

@@ -84,7 +84,10 @@ class StoppedAt(Run):
 
 
 def log_without_times(folder):
-    return [{k: v for k, v in line.items() if k not in ("seconds", "tokens_per_s")} for line in read_metrics(folder / "metrics.jsonl")]
+    return [
+        {k: v for k, v in line.items() if k not in ("seconds", "tokens_per_s")}
+        for line in read_metrics(folder / "metrics.jsonl")
+    ]
 
 
 @pytest.fixture(scope="module")
