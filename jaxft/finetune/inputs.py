@@ -13,7 +13,7 @@ from jaxft.data.document import DEV, TEST, TRAIN
 from jaxft.data.examples import Examples, read_examples
 from jaxft.data.hub import checkpoint_folder
 from jaxft.data.memory import Table
-from jaxft.data.pieces import Pieces, encode
+from jaxft.data.pieces import LongTexts, Pieces, encode
 from jaxft.errors import InputError
 from jaxft.finetune.settings import Settings, Training
 from jaxft.inference.open_encoder import open_encoder
@@ -21,7 +21,7 @@ from jaxft.models.encoders import Encoder
 from jaxft.training.precision import chosen_precision
 from jaxft.training.settings import dev_share
 
-MAX_LENGTH = 512
+MAX_LENGTH = 256
 """the most word pieces that an encoder reads at once by default"""
 
 
@@ -36,6 +36,7 @@ class Inputs:
         encoder: the checkpoint, with a new head for the task.
         tokenizer: that of the checkpoint.
         max_length: the most word pieces that the encoder reads at once.
+        long_texts: what becomes of a text with more.
     """
 
     examples: Examples
@@ -44,6 +45,7 @@ class Inputs:
     encoder: Encoder
     tokenizer: Any
     max_length: int
+    long_texts: LongTexts
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,11 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
     )
     _check_sizes(settings, encoder)
     max_length = settings.max_length or min(MAX_LENGTH, encoder.config.longest)
-    pieces = encode(tokenizer, examples.texts, max_length, settings.long_texts)
-    return Inputs(examples, pieces, folder, encoder, tokenizer, max_length)
+    long_texts = settings.long_texts
+    if long_texts == "auto":
+        long_texts = "windows" if settings.pair_column is None and tokenizer.is_fast else "cut"
+    pieces = encode(tokenizer, examples.texts, max_length, long_texts)
+    return Inputs(examples, pieces, folder, encoder, tokenizer, max_length, long_texts)
 
 
 def _check_sizes(settings: Settings, encoder: Encoder) -> None:

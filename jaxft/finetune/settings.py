@@ -131,12 +131,12 @@ class Settings(RunSettings, TableSettings):
     """what the head reads: the first token (cls), or the mean or the maximum over the tokens of a text; auto is what
     the checkpoint was made for, and mean where it has no trained pooler"""
     max_length: int | None = None
-    """largest number of word pieces that the encoder reads at once; by default 512, or what it can read if that is
+    """largest number of word pieces that the encoder reads at once; by default 256, or what it can read if that is
     less"""
-    long_texts: Literal["cut", "windows"] = "cut"
+    long_texts: Literal["auto", "cut", "windows"] = "auto"
     """what becomes of a text with more than --max-length pieces: its end is cut off (cut), or it is read in windows
     that overlap by a quarter (windows); in training each window counts as a text, and the outputs for a text's windows
-    are averaged"""
+    are averaged; auto is cut for pairs of texts and where there is no tokenizer.json, and windows elsewhere"""
     dev_fraction: float | None = None
     """share of the training texts to hold out as dev, where the data have no dev split; by default 0.1, or none where
     that is fewer than 50 texts"""
@@ -174,6 +174,7 @@ COMMONLIT = Settings(
     folds=5,
     ladder_rate=1e-6,
     pooling="cls",
+    long_texts="cut",
     train=Training(
         epochs=5,
         head="random",

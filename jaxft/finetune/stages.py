@@ -156,7 +156,7 @@ def as_model(inputs: Inputs, settings: Settings, params: Any) -> EncoderModel:
         task=settings.task,
         classes=inputs.examples.classes,
         max_length=inputs.max_length,
-        long_texts=settings.long_texts,
+        long_texts=inputs.long_texts,
         pairs=settings.pair_column is not None,
         batch_size=settings.train.eval_batch_size,
         text_columns=Columns.of(settings).joined,

@@ -1,10 +1,11 @@
 """Gives random values to random flags of every command, and checks what becomes of it.
 
     python -m tests.faults.flags --tries 1000 --seed 0
+    python -m tests.faults.flags --value 2147483647
 
 Each command has to do what it is asked, as far as `--dry-run`, or to end in one sentence, or in the usage message of a
 flag that cannot be parsed; see `tests.faults.outcomes`. A try depends on the seed and on its number alone: `--only 17`
-repeats try 17.
+repeats try 17. With `--value`, every flag of every command is given that value.
 """
 
 import argparse

@@ -12,6 +12,7 @@ from jaxft.errors import InputError
 from jaxft.finetune.__main__ import main
 from jaxft.finetune.inputs import read_inputs, split_examples
 from jaxft.finetune.job import prepare
+from jaxft.finetune.settings import parse
 from jaxft.inference.encoder import EncoderModel
 from jaxft.models.encoders import open_checkpoint
 from tests.finetune.toy import graded, settings, table
@@ -115,3 +116,19 @@ def test_rows_beyond_the_limit_serve_as_labels_nowhere(tiny_checkpoint, tmp_path
     assert len(split.train) + len(split.dev) == 24
     assert len(inputs.examples.texts) == len(inputs.examples.targets) == 24 + len(split.test)
     assert whole.data["sizes"]["train"] + whole.data["sizes"]["dev"] == 24
+
+
+def test_long_texts_are_read_in_windows_and_pairs_are_cut(tiny_checkpoint, tmp_path):
+    lines = [f"w{i} {'good film ' * 20},{'so bad ' * 20},{i % 2}" for i in range(40)]
+    (tmp_path / "long.csv").write_text("\n".join(["text,second,label", *lines]) + "\n")
+    data = str(tmp_path / "long.csv")
+    read = read_inputs(settings(tiny_checkpoint, data))
+    assert (read.long_texts, read.max_length, read.pieces.truncated) == ("windows", 20, 0)
+    assert len(read.pieces.texts) > 80
+    pairs = read_inputs(settings(tiny_checkpoint, data, "--pair-column", "second"))
+    assert (pairs.long_texts, pairs.pieces.truncated) == ("cut", 40)
+
+
+def test_a_checkpoint_that_reads_less_than_the_default_is_given_what_it_reads(tiny_checkpoint, reviews):
+    read = read_inputs(parse(["--model", str(tiny_checkpoint), "--data", reviews]))
+    assert read.max_length == read.encoder.config.longest < 256

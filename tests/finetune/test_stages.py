@@ -129,7 +129,7 @@ def test_stopped_and_resumed_equals_uninterrupted(few, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flags", [[], ["--long-texts", "windows"]])
+@pytest.mark.parametrize("flags", [[], ["--long-texts", "cut"]])
 def test_few_texts_with_default_settings_stopped_and_resumed_equal_uninterrupted(tiny_checkpoint, tmp_path, flags):
     data = table(tmp_path / "few.csv", 60, review)
     place = ["--model", str(tiny_checkpoint), "--data", data]
