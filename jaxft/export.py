@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, content in fastai_files(model).items()
     }
     if request.output.exists() and not request.output.is_dir():
-        raise InputError(f"{request.output} is a file: name a folder with --output")
+        raise InputError(f"{request.output} is no folder: name one with --output")
     if request.output.is_dir() and not is_empty(request.output):
         raise InputError(f"{request.output} is not empty: name another folder with --output")
     let_interrupts_raise()

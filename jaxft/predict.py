@@ -340,7 +340,7 @@ def _answers_file(path: Path | None) -> Iterator[IO[Any]]:
     except BrokenPipeError:  # the reader has enough, which is no error
         raise
     except OSError as error:
-        if error.filename is not None:  # of what is read
+        if error.filename is not None:  # it comes from an input, and not from standard output
             raise
         raise InputError(f"cannot write to standard output ({error.strerror}): name a file with --output") from error
 

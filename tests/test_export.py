@@ -94,7 +94,7 @@ def test_the_command_exports_every_model_of_a_run(tmp_path: Path, capsys):
     assert "backward/classifier.pth, backward/itos.pkl, classifier.pth, itos.pkl, language_model.pth" in printed
     assert read_vocabulary(tmp_path / "out/backward/itos.pkl") == members[1].vocabulary
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="file is a file: name a folder with --output"):
+    with pytest.raises(InputError, match="file is no folder: name one with --output"):
         export.main([str(tmp_path / "run"), "--output", str(tmp_path / "file")])
     with pytest.raises(InputError, match="out is not empty: name another folder with --output"):
         export.main([str(tmp_path / "run"), "--output", str(tmp_path / "out")])

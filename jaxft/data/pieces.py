@@ -233,7 +233,7 @@ def _encode_part(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: i
     )
     if windows and "overflow_to_sample_mapping" not in encoded:
         raise InputError(
-            "the checkpoint has no tokenizer.json, which --long-texts windows needs: give --long-texts cut"
+            "the tokenizer of the checkpoint cannot make windows, for want of a tokenizer.json: give --long-texts cut"
         )
     rows = [ids or [filler_id(tokenizer)] for ids in encoded["input_ids"]]
     lengths = np.array([len(ids) for ids in rows], np.int64)

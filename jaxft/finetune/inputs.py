@@ -123,14 +123,19 @@ def split_examples(examples: Examples, settings: Settings) -> dict[str, Split]:
         InputError: too few examples.
     """
     different = len(np.unique(examples.keys))
-    splits = {"train": Split(examples.of(TRAIN), examples.of(DEV), examples.of(TEST))}
+    too_few = InputError(
+        f"{settings.data} has {different} different texts, too few to split: give more texts, fewer --folds or a "
+        "smaller --dev-fraction"
+    )
+    if settings.folds > different:
+        raise too_few
     if settings.folds:
-        splits = _fold_splits(examples, settings) if settings.folds <= different else {}
-    if not splits or any(not len(split.train) or (settings.folds and not len(split.test)) for split in splits.values()):
-        raise InputError(
-            f"{settings.data} has {different} different texts, too few to split: give more texts, fewer --folds or a "
-            "smaller --dev-fraction"
-        )
+        splits = _fold_splits(examples, settings)
+    else:
+        splits = {"train": Split(examples.of(TRAIN), examples.of(DEV), examples.of(TEST))}
+    for split in splits.values():
+        if not len(split.train) or (settings.folds and not len(split.test)):
+            raise too_few
     return splits
 
 

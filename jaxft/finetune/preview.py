@@ -10,7 +10,6 @@ from jaxft.data.document import DEV, TEST, TRAIN
 from jaxft.data.duplicates import count_duplicates, describe_duplicates
 from jaxft.data.examples import Examples
 from jaxft.data.overview import describe_classes, describe_first, describe_lengths, describe_numbers
-from jaxft.data.pieces import Pieces
 from jaxft.finetune.inputs import Inputs, Split
 from jaxft.finetune.settings import Settings
 from jaxft.models.encoder_config import EncoderConfig
@@ -62,7 +61,7 @@ def preview_lines(inputs: Inputs, splits: Mapping[str, Split]) -> list[str]:
     return [
         *examples.notes,
         f"{inputs.examples.name}: {len(examples.texts):,} texts of {len(pieces.ids) / len(examples.texts):.0f} word "
-        f"pieces on average, padded to {', '.join(map(str, pieces.widths()))}; {_describe_long_texts(pieces)}",
+        f"pieces on average, padded to {', '.join(map(str, pieces.widths()))}; {_describe_long_texts(inputs)}",
         *inputs.encoder.notes,
         _describe_head(inputs.encoder.config),
         *(
@@ -73,7 +72,7 @@ def preview_lines(inputs: Inputs, splits: Mapping[str, Split]) -> list[str]:
         *missing_classes("dev", examples.targets[devs], examples.classes),
         *missing_classes("test", examples.targets[tests], examples.classes),
         *_describe_duplicates(examples, splits),
-        describe_lengths(pieces.lengths, "word pieces"),
+        describe_lengths(np.bincount(pieces.texts, pieces.lengths).astype(int), _unit(inputs)),
         describe_first(
             " / ".join(examples.texts[0]),
             examples.label(0),
@@ -89,12 +88,19 @@ def _describe_head(config: EncoderConfig) -> str:
     return f"{line}: transformers loads the saved model without it, unless --pooling is {' or '.join(loaded)}"
 
 
-def _describe_long_texts(pieces: Pieces) -> str:
-    windows, texts = len(pieces.texts), len(np.unique(pieces.texts))
-    if windows > texts:
-        return f"longer ones are read in windows, which makes {windows:,} rows"
+def _unit(inputs: Inputs) -> str:
+    """What the lengths of the texts count."""
+    has_windows = len(inputs.pieces.texts) > len(inputs.examples.texts)
+    return "word pieces, those in two windows twice," if has_windows else "word pieces"
+
+
+def _describe_long_texts(inputs: Inputs) -> str:
+    pieces, windows = inputs.pieces, len(inputs.pieces.texts)
+    if windows > len(inputs.examples.texts):
+        return f"texts of more than {inputs.max_length} are read in windows, which makes {windows:,} rows"
     if not pieces.truncated:
         return "no text is cut"
     share = 100 * pieces.cut / (len(pieces.ids) + pieces.cut)
-    advice = ", so try --long-texts windows" if share >= 10 and pieces.token_type_ids is None else ""
+    has_choice = pieces.token_type_ids is None and inputs.tokenizer.is_fast
+    advice = ", so try --long-texts windows" if share >= 10 and has_choice else ""
     return f"{pieces.truncated:,} texts are cut, {share:.0f} % of all pieces{advice}"

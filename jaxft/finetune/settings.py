@@ -136,7 +136,7 @@ class Settings(RunSettings, TableSettings):
     long_texts: Literal["auto", "cut", "windows"] = "auto"
     """what becomes of a text with more than --max-length pieces: its end is cut off (cut), or it is read in windows
     that overlap by a quarter (windows); in training each window counts as a text, and the outputs for a text's windows
-    are averaged; auto is cut for pairs of texts and where there is no tokenizer.json, and windows elsewhere"""
+    are averaged; auto is windows, but cut for pairs of texts and with a tokenizer that cannot make windows"""
     dev_fraction: float | None = None
     """share of the training texts to hold out as dev, where the data have no dev split; by default 0.1, or none where
     that is fewer than 50 texts"""

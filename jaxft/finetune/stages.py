@@ -81,7 +81,7 @@ def encoder_stage(inputs: Inputs, split: Split, settings: Settings, params: Any,
     batches = _batches(inputs, split.train, labels, train.batch_size)
     steps_per_epoch, num_layers = batches.steps_per_epoch, encoder.config.layer_groups
     rows = inputs.pieces.rows(split.train)
-    tokens_per_epoch = int(inputs.pieces.lengths[rows].mean() * steps_per_epoch * train.batch_size)
+    tokens_per_epoch = int(inputs.pieces.lengths[rows].mean() * steps_per_epoch * min(train.batch_size, len(rows)))
     weights = _class_weights(inputs.examples, split, settings)
     plan = finetune_plan(train, num_layers, steps_per_epoch)
     score, mode = selection_score(task, settings.metric, inputs.examples)

@@ -35,6 +35,7 @@ from jaxft.sharding import by_rows, mesh_for, place
 from jaxft.training.batches import Batches
 from jaxft.training.precision import chosen_precision
 from jaxft.training.run import Run, StageResult
+from jaxft.training.settings import check_steps
 from jaxft.training.stage import Stage, run_stage
 from jaxft.training.train_step import make_eval_step
 
@@ -136,7 +137,7 @@ def lm_stage(texts: Texts, settings: LanguageModelSettings, params: Any, directi
     loss_fn = _lm_loss(config, stage)
     return Stage(
         name=stage_name(LANGUAGE_MODEL, direction),
-        plan=lm_plan(settings),
+        plan=lm_plan(settings, stream.steps_per_epoch),
         make_loss_fn=lambda phase: loss_fn,
         optimizer=_lm_optimizer(stage),
         labels=label_params(params, language_model_rules(settings.model.num_layers)),
@@ -239,19 +240,21 @@ def as_language_model(
     return TextLanguageModel(encoder_config(texts, settings), texts.store.vocabulary, params, direction, pretokenized)
 
 
-def lm_plan(settings: LanguageModelSettings) -> tuple[Phase, ...]:
-    """The language model's plan: one phase in which everything trains, or none where the stage is left out.
+def lm_plan(settings: LanguageModelSettings, steps_per_epoch: int) -> tuple[Phase, ...]:
+    """The language model's plan, one phase in which everything trains, for `steps_per_epoch` steps in an epoch.
 
     Examples:
         >>> from jaxft.language_model.presets import PAPER
         >>> from jaxft.language_model.settings import LanguageModelSettings
         >>> settings = LanguageModelSettings(**vars(PAPER))
-        >>> [(phase.epochs, phase.rates["lstm_2"]) for phase in lm_plan(settings)]
+        >>> [(phase.epochs, phase.rates["lstm_2"]) for phase in lm_plan(settings, 100)]
         [(15, 0.0015384615384615385)]
+
+    Raises:
+        InputError: more steps than are counted.
     """
     stage = settings.lm
-    if not stage.epochs:
-        return ()
+    check_steps(stage.epochs, steps_per_epoch, "lm.epochs")
     groups = [group for _, group in language_model_rules(settings.model.num_layers)]
     return unfreezing.full(groups, stage.peak_rate, stage.divisor, epochs=stage.epochs, schedule=stage.schedule)
 

@@ -120,7 +120,7 @@ def linear(
 def _add_bias(x: jax.Array, bias: jax.Array, precision: Precision) -> jax.Array:
     """`x + bias` in the dtype of `x`; the derivative sums in float32, which JAX would do in the dtype of `x`.
 
-    It rounds what it sums as the products do that come next, so that nobody needs the unrounded array.
+    It rounds what it sums as the next products do, so that the unrounded array need not be kept.
     """
     return x + bias.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 

@@ -110,10 +110,15 @@ def matmul_nt_few(x: jax.Array, weight: jax.Array, precision: Precision) -> jax.
 def matmul_tn(x: jax.Array, y: jax.Array, precision: Precision) -> jax.Array:
     """(..., K).T @ (..., N) -> (K, N) float32, over all rows: a weight's gradient, of inputs and output gradients."""
     x, y = operand(_rows(x), precision), operand(_rows(y), precision)
-    # XLA would merge a transpose that follows into the product, and its fast product on a CPU cannot write one.
-    if x.shape[1] <= y.shape[1]:
-        return stored(_dot(transposed(x), y, 1, 0))
-    return transposed(stored(_dot(transposed(y), x, 1, 0)))
+
+    def copying(x: jax.Array, y: jax.Array) -> jax.Array:
+        """Copies the smaller operand into the order that the product reads, and where it is `y` the result too."""
+        # XLA would merge a transpose that follows into the product, and its fast product on a CPU cannot write one.
+        if x.shape[1] <= y.shape[1]:
+            return jax.lax.optimization_barrier(_dot(_copied(x), y, 1, 0))
+        return _copied(jax.lax.optimization_barrier(_dot(_copied(y), x, 1, 0)))
+
+    return jax.lax.platform_dependent(x, y, cpu=copying, default=lambda x, y: _dot(x, y, 0, 0))
 
 
 def transposed(x: jax.Array) -> jax.Array:

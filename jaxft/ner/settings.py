@@ -24,7 +24,8 @@ from jaxft.training.settings import (
 NO_ENCODER = "none"
 Schedule = Literal["keras_bert", "plateau", "linear", "cosine", "constant", "slanted_triangular"]
 
-LSTM_SIZE: Range = (lambda x: 0 <= x <= 2**16, "from 0 to 65,536")
+LSTM_SIZE: Range = (lambda x: 0 <= x <= 2**16, f"from 0 to {2**16:,}")
+"""features of an LSTM's state; 0 is no LSTM"""
 BIGRAMS: Range = (lambda x: 0 <= x <= 2**24, f"from 0 to {2**24:,}")
 """rows of a table of token pairs; the largest takes 4 GB with 64 features"""
 
@@ -145,7 +146,7 @@ FGM_EPSILON = 0.5
 RANGES: dict[str, Range] = {
     **RUN_RANGES,
     "repeats": AT_LEAST_1,
-    "max_length": (lambda x: 16 <= x <= 2**20, "from 16 to 1,048,576"),
+    "max_length": (lambda x: 16 <= x <= 2**20, f"from 16 to {2**20:,}"),
     "dev_fraction": FRACTION,
     "token_column": AT_LEAST_0,
     **ranges_of("model", {"embedding_size": WIDTH, "min_count": AT_LEAST_1}),

@@ -25,6 +25,7 @@ from jaxft.sharding import by_rows, current_mesh, mesh_size, replicated
 from jaxft.training.batches import Batches
 from jaxft.training.run import Run, StageResult
 from jaxft.training.selection import Evaluations, Selection, best_score, evaluate_every, out_of_patience
+from jaxft.training.settings import check_steps
 from jaxft.training.stage import Stage, run_stage
 
 SCORE = "micro_f1"
@@ -40,6 +41,9 @@ def ner_plan(settings: Settings, encoder: Encoder | None, steps_per_epoch: int) 
         >>> plan = ner_plan(Settings(schedule="plateau"), None, 100)
         >>> plan[0].schedule, plan[0].rates
         ('constant', {'head': 0.0001})
+
+    Raises:
+        InputError: more steps than are counted.
     """
     train = settings.train
     rates: dict[str, float | None] = {HEAD_GROUP: train.head_rate or train.peak_rate}
@@ -47,6 +51,7 @@ def ner_plan(settings: Settings, encoder: Encoder | None, steps_per_epoch: int) 
         rates = {ENCODER_GROUP: train.peak_rate, **rates}
         rates = {UNUSED_GROUP: None, **rates} if encoder.config.pooler else rates
     epochs = max(train.epochs, -(-train.min_steps // steps_per_epoch))
+    check_steps(epochs, steps_per_epoch, "train.epochs", "train.min_steps")
     total = epochs * steps_per_epoch
     options: dict[str, float | str] = {}
     if settings.schedule in ("keras_bert", "linear", "cosine"):

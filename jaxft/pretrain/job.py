@@ -91,13 +91,11 @@ def plans(texts: Texts, settings: Settings) -> dict[str, tuple[Plan, int]]:
     Raises:
         InputError: the texts are too few for a window.
     """
-    return {
-        stage_name(LANGUAGE_MODEL, direction): (
-            lm_plan(settings),
-            lm_stream(texts, settings, direction).steps_per_epoch,
-        )
-        for direction in directions(settings.direction)
-    }
+    found = {}
+    for direction in directions(settings.direction):
+        steps = lm_stream(texts, settings, direction).steps_per_epoch
+        found[stage_name(LANGUAGE_MODEL, direction)] = (lm_plan(settings, steps), steps)
+    return found
 
 
 def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from jaxft.errors import InputError
 from jaxft.files import to_json, write_json
-from jaxft.optim.schedule_parts import MAX_STEPS
 from jaxft.training import plots, summary
 from jaxft.training.comparison import comparison_table
 from jaxft.training.devices import check_batch_sizes, sharing_devices
@@ -64,16 +63,6 @@ class Prepared:
     files: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
     estimate: Callable[[], Mapping[str, float]] | None = None
     stages: Callable[[], Iterable[Stage]] = tuple
-
-    def __post_init__(self) -> None:
-        """Refuses more steps than 32 bits count, by an `InputError`."""
-        for name, (plan, steps_per_epoch) in self.plans.items():
-            epochs = sum(phase.span or phase.epochs for phase in plan)
-            if epochs * steps_per_epoch > MAX_STEPS:
-                raise InputError(
-                    f"{name} would take {epochs * steps_per_epoch} steps in its {epochs} epochs, and steps are counted "
-                    f"up to {MAX_STEPS}: lower the epochs"
-                )
 
 
 SHARED_FILES = ("*.safetensors", "*.json", "metrics.jsonl", "vocab*", "merges*", "*.model", "*.txt")

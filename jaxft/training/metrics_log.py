@@ -16,8 +16,8 @@ class MetricsLog:
 
     Every line is handed to the operating system at once, so that another program can follow the file and a killed run
     loses nothing that it reported. A checkpoint remembers `size()`; on resume `truncate_metrics` cuts off what was
-    written after it, half a line included, and except for times the log of a resumed run is that of an uninterrupted
-    one.
+    written after it, half a line included, and except for times and devices the log of a resumed run is that of an
+    uninterrupted one.
 
     Args:
         path: the file, `RUN/metrics.jsonl`.

@@ -57,8 +57,9 @@ def connect(settings: RunSettings) -> None:
     """
     if jax.distributed.is_initialized():
         return
-    address = settings.coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
-    source = "--coordinator" if settings.coordinator else "JAX_COORDINATOR_ADDRESS"
+    given = settings.coordinator is not None
+    source = "--coordinator" if given else "JAX_COORDINATOR_ADDRESS"
+    address = settings.coordinator if given else os.environ.get("JAX_COORDINATOR_ADDRESS") or None
     count = _given(settings.processes, "JAX_NUM_PROCESSES")
     number = _given(settings.process_id, "JAX_PROCESS_ID")
     managed = any(_given(None, name) not in (None, 1) for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))

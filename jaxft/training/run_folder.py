@@ -38,7 +38,7 @@ def create_run_folder(path: str | os.PathLike[str], resume: bool = False) -> Pat
     path = Path(path)
     try:
         if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a file: name a folder with --out")
+            raise InputError(f"{path} is no folder: name one with --out")
         holds_run = (path / "config.json").is_file()
         # A run that was stopped while it read its texts has left an empty folder.
         begun = path.is_dir() and is_empty(path)
@@ -169,12 +169,15 @@ def record_config(folder: Path, resume: bool, config: Mapping[str, Any]) -> None
         if before.get(part) != now.get(part):
             raise InputError(f"{changed} since the run in {folder} began: restore them, or start a new run")
     differences = [
-        f"{flag(name)} was {before.get(name)} and is now {now.get(name)}"
+        f"{flag(name)} was {_shown(before.get(name))} and is now {_shown(now.get(name))}"
         for name in {**before, **now}
         if before.get(name) != now.get(name)
     ]
     if differences:
         raise InputError(
-            f"the run in {folder} has other settings ({', '.join(differences)}): resume it with the flags that it was "
-            "started with"
+            f"the run in {folder} has other settings ({', '.join(differences)}): resume it with the earlier values"
         )
+
+
+def _shown(value: Any) -> Any:
+    return "its default" if value is None else value

@@ -79,21 +79,22 @@ NO_EFFECT_ON_RESULT = (
 FLOAT32_TINY, FLOAT32_MAX = 1.1754944e-38, 3.4028235e38
 """the smallest positive normal number of float32, and the largest"""
 MAX_COUNT = 2**31 - 1
+"""the largest whole number of a setting but the seed; steps are counted in 32 bits"""
 
 Range = tuple[Callable[[Any], bool], str]
 """whether a number is allowed, and the allowed numbers in words"""
 AT_LEAST_1: Range = (lambda x: x >= 1, "at least 1")
 AT_LEAST_0: Range = (lambda x: 0 <= x < float("inf"), "at least 0")
-WIDTH: Range = (lambda x: 1 <= x <= 2**16, "from 1 to 65,536")
-"""of the sizes of layers; XLA ends the process where a product of sizes overflows"""
-ROWS: Range = (lambda x: 1 <= x <= 2**20, "from 1 to 1,048,576")
-"""of the rows and the columns of a batch"""
+WIDTH: Range = (lambda x: 1 <= x <= 2**16, f"from 1 to {2**16:,}")
+"""sizes of layers; XLA ends the process where a product of sizes overflows"""
+ROWS: Range = (lambda x: 1 <= x <= 2**20, f"from 1 to {2**20:,}")
+"""numbers of rows and columns of a batch"""
 POSITIVE: Range = (lambda x: 0 < x < float("inf"), "above 0")
 BELOW_1: Range = (lambda x: 0 <= x < 1, "from 0 to below 1")
 FRACTION: Range = (lambda x: 0 < x < 1, "between 0 and 1")
 
 RUN_RANGES: dict[str, Range] = {
-    "seed": (lambda x: 0 <= x <= MAX_COUNT, f"from 0 to {MAX_COUNT:,}"),
+    "seed": (lambda x: 0 <= x < 2**32, f"from 0 to {2**32 - 1:,}"),
     "log_every": AT_LEAST_1,
     "checkpoint_minutes": AT_LEAST_0,
     "keep_checkpoints": AT_LEAST_1,
@@ -127,7 +128,7 @@ def check_ranges(settings: Any, ranges: Mapping[str, Range]) -> None:
     Examples:
         >>> check_ranges(RunSettings(seed=-1), RUN_RANGES)
         Traceback (most recent call last):
-        jaxft.errors.InputError: --seed -1 is out of its range: give a number from 0 to 2,147,483,647
+        jaxft.errors.InputError: --seed -1 is out of its range: give a number from 0 to 4,294,967,295
     """
     values = flatten(asdict(settings))
     for name, (allows, words) in ranges.items():
@@ -141,8 +142,31 @@ def _check_size(name: str, value: Any) -> None:
     """Refuses a number that float32 cannot hold, or a whole number that no count reaches."""
     if isinstance(value, float) and value and not FLOAT32_TINY <= abs(value) <= FLOAT32_MAX:
         raise InputError(f"{flag(name)} {value} is no number that 32 bits hold: give 0, or 1.2e-38 to 3.4e38")
-    if isinstance(value, int) and abs(value) > MAX_COUNT:
+    if isinstance(value, int) and name != "seed" and abs(value) > MAX_COUNT:
         raise InputError(f"{flag(name)} {value} is out of its range: give at most {MAX_COUNT:,}")
+
+
+def check_steps(epochs: int, steps_per_epoch: int, *names: str) -> None:
+    """Refuses more steps than 32 bits count.
+
+    Args:
+        epochs: of all phases.
+        steps_per_epoch: steps of training in each.
+        names: the settings that ask for the epochs.
+
+    Raises:
+        InputError: naming the flags.
+
+    Examples:
+        >>> check_steps(2_000_000_000, 2, "lm.epochs")
+        Traceback (most recent call last):
+        jaxft.errors.InputError: 4,000,000,000 steps are more than the 2,147,483,647 that are counted: lower --lm.epochs
+    """
+    if epochs * steps_per_epoch > MAX_COUNT:
+        raise InputError(
+            f"{epochs * steps_per_epoch:,} steps are more than the {MAX_COUNT:,} that are counted: lower "
+            f"{' or '.join(map(flag, names))}"
+        )
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

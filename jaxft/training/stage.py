@@ -278,7 +278,10 @@ class _StageRun:
         return batch, place_part(own, self.mesh)
 
     def _report_step(self, number: int, metrics: dict[str, float], phase: Phase, is_first: bool) -> None:
-        """Moves the bar, logs the metrics now and then, and gives up after too many steps that are not finite."""
+        """Moves the bar, logs the metrics now and then, and gives up after too many steps that are not finite.
+
+        The logged `tokens_per_s` is the mean since the stage began or resumed, compilation and evaluations included.
+        """
         if wishes := [int(metrics.pop(name)) for name in sorted(metrics) if name.startswith(WISHES)]:
             stop, save = wishes
             self.run.agree(bool(stop), save)

@@ -32,7 +32,6 @@ from jaxft.language_model.stage import (
     as_language_model,
     directions,
     encoder_config,
-    lm_plan,
     stage_name,
     untrained_lm,
 )
@@ -126,7 +125,7 @@ def _describe_inputs(corpus: Corpus, texts: Texts, settings: Settings) -> list[s
 def _stages(texts: Texts, settings: Settings) -> Iterator[Stage]:
     """The stages that will be trained, with the shapes of their parameters alone."""
     for direction in directions(settings.direction):
-        if lm_plan(settings) and settings.language_model is None:
+        if settings.lm.epochs and settings.language_model is None:
             yield abstract_lm_stage(texts, settings, direction)
         yield abstract_classifier_stage(texts, settings, direction)
 
@@ -147,7 +146,7 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
     """Trains every stage, saves the models, and measures them on the test texts; returns entries of the summary."""
     settings, inputs, texts = prepared.settings, prepared.inputs, prepared.inputs.texts
     language_models = dict(inputs.borrowed)
-    if not language_models and lm_plan(settings):
+    if not language_models and settings.lm.epochs:
         language_models = train_lms(texts, settings, settings.direction, inputs.starts, run)
     elif not language_models:  # too little text to train them further
         language_models = {name: untrained_lm(texts, start) for name, start in inputs.starts.items()}

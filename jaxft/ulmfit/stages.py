@@ -49,7 +49,7 @@ from jaxft.training.linear_head import FOLDS, PROBE_TEXTS, Head, solve_head
 from jaxft.training.run import Run, StageResult
 from jaxft.training.scores import default_metric, metric_mode, metric_score, score_name
 from jaxft.training.selection import Evaluations, Selection, best_score, within_standard_error
-from jaxft.training.settings import Metric, dev_share
+from jaxft.training.settings import Metric, check_steps, dev_share
 from jaxft.training.stage import Stage, run_stage
 from jaxft.ulmfit.settings import SMALLEST_BATCH, Settings
 
@@ -308,6 +308,8 @@ def classifier_plan(settings: Settings, steps_per_epoch: int) -> tuple[Phase, ..
     groups = [group for _, group in classifier_rules(settings.model.num_layers)]
     fewest = -(-stage.phase_steps // steps_per_epoch)
     phase_epochs, epochs = max(stage.phase_epochs, fewest), max(stage.epochs, fewest)
+    names = [f"classifier.{name}" for name in ("epochs", "phase_epochs", "phase_steps")]
+    check_steps((len(groups) + 1) * max(phase_epochs, epochs), steps_per_epoch, *names)
     lengths = {"epochs_per_phase": phase_epochs, "final_epochs": epochs}
     match stage.plan:
         case "gradual":
@@ -339,9 +341,9 @@ def plans(texts: Texts, settings: Settings) -> dict[str, tuple[tuple[Phase, ...]
     """
     plans = {}
     for direction in directions(settings.direction):
-        if lm_plan(settings) and settings.language_model is None:
-            stream = lm_stream(texts, settings, direction)
-            plans[stage_name(LANGUAGE_MODEL, direction)] = (lm_plan(settings), stream.steps_per_epoch)
+        if settings.lm.epochs and settings.language_model is None:
+            steps = lm_stream(texts, settings, direction).steps_per_epoch
+            plans[stage_name(LANGUAGE_MODEL, direction)] = (lm_plan(settings, steps), steps)
         steps = _training_batches(texts, settings).steps_per_epoch
         plans[stage_name(CLASSIFIER, direction)] = (classifier_plan(settings, steps), steps)
     return plans

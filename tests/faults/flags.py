@@ -41,21 +41,8 @@ from tests.faults.outcomes import fault_of, run
 from tests.faults.targets import classifier, delimited, language_model, plain_text
 
 VALUES = (
-    *(
-        "-1",
-        "0",
-        "1",
-        "2",
-        "3",
-        "0.5",
-        "-0.5",
-        "2147483647",
-        "4294967295",
-        "4294967296",
-        "12345678901234567890",
-        "1e39",
-        "1e-320",
-    ),
+    *("-1", "0", "1", "2", "3", "0.5", "-0.5", "2147483647", "4294967295", "4294967296", "12345678901234567890"),
+    *("1e39", "1e-320"),
     *("1e400", "nan", "inf", "-inf", "1_000", "1e3", "0x10", "٣", "True", "None", "none", "", " ", "'", '"', "\n"),
     *(
         "a\nb",
@@ -206,16 +193,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.chdir(work)
     # the speed of this machine is measured for seconds, and does not depend on flags
     with patch("jaxft.language_model.estimate.product_speed", lambda *_: 1e10):
-        numbers = range(asked.tries) if asked.only is None else [asked.only]
-        commands = map(fuzzer.random_command, numbers) if asked.value is None else fuzzer.commands(asked.value)
-        for tried, (program, line) in enumerate(commands, 1):
+        if asked.value is None:
+            numbers = range(asked.tries) if asked.only is None else [asked.only]
+            commands = [(number, *fuzzer.random_command(number)) for number in numbers]
+        else:
+            commands = [(line[-2], program, line) for program, line in fuzzer.commands(asked.value)]
+        for name, program, line in commands:
             faulthandler.dump_traceback_later(120, exit=True)  # where the time limit does not reach
             if fault := fuzzer.fault(program, line):
                 faults += 1
-                print(f"try {tried - 1}: {fault}", flush=True)
+                print(f"try {name}: {fault}", flush=True)
     faulthandler.cancel_dump_traceback_later()
     shutil.rmtree(work)
-    print(f"{tried} tries in {time.monotonic() - started:.0f} s, {faults} faults")
+    print(f"{len(commands)} tries in {time.monotonic() - started:.0f} s, {faults} faults")
     raise SystemExit(bool(faults))
 
 

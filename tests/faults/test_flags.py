@@ -1,9 +1,16 @@
 """Random flags of every command, and numbers and names that have fallen."""
 
+from dataclasses import replace
+
 import pytest
 
 from jaxft.errors import InputError, one_line
+from jaxft.finetune.plan import finetune_plan
+from jaxft.finetune.settings import Training
+from jaxft.ner.settings import Settings
+from jaxft.ner.settings import Training as NerTraining
 from jaxft.ner.settings import parse as parse_ner
+from jaxft.ner.stages import ner_plan
 from jaxft.ulmfit.job import prepare
 from jaxft.ulmfit.presets import parse
 from tests.faults.flags import Fuzzer
@@ -35,10 +42,18 @@ def test_every_flag_obeys_or_refuses_a_value(fuzzer, value):
     assert list(filter(None, (fuzzer.fault(*command) for command in fuzzer.commands(value)))) == []
 
 
-@pytest.mark.parametrize("flag", ["--lm.epochs", "--classifier.epochs"])
+@pytest.mark.parametrize("flag", ["--lm.epochs", "--classifier.epochs", "--classifier.phase-steps"])
 def test_more_steps_than_32_bits_count_are_refused(flag):
-    with pytest.raises(InputError, match=r"would take [0-9]+ steps in its [0-9]+ epochs, .*: lower the epochs"):
+    with pytest.raises(InputError, match=rf"[0-9,]+ steps are more than the .*: lower .*{flag}"):
         prepare(parse(["--data", "demo", "--no-baseline", flag, "2147483647"]))
+
+
+@pytest.mark.parametrize("many", [{"epochs": 2**31 - 1}, {"min_steps": 2**31 - 1}])
+def test_a_plan_of_more_steps_than_32_bits_count_is_refused(many):
+    with pytest.raises(InputError, match=r"lower --train\.epochs or --train\.min-steps"):
+        finetune_plan(replace(Training(), **many), 2, 11)
+    with pytest.raises(InputError, match=r"lower --train\.epochs or --train\.min-steps"):
+        ner_plan(Settings(train=replace(NerTraining(), **many)), None, 11)
 
 
 @pytest.mark.parametrize(

@@ -91,9 +91,10 @@ def test_copies_of_a_text_are_in_one_split_and_their_number_is_said(tiny_checkpo
 
 
 def test_more_folds_than_different_texts_are_refused(tiny_checkpoint, copies):
-    many = settings(tiny_checkpoint, copies, "--folds", "20")
-    with pytest.raises(InputError, match="has 15 different texts, too few to split"):
-        split_examples(read_inputs(many).examples, many)
+    for folds in ("20", str(2**31 - 1)):
+        many = settings(tiny_checkpoint, copies, "--folds", folds)
+        with pytest.raises(InputError, match="has 15 different texts, too few to split"):
+            split_examples(read_inputs(many).examples, many)
 
 
 def test_test_texts_in_train_are_counted_and_not_moved(tiny_checkpoint, tmp_path, capsys):

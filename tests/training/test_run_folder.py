@@ -34,7 +34,7 @@ def test_a_folder_in_use_is_not_mixed_with_a_new_run(tmp_path):
 
 def test_an_unwritable_folder_is_refused_by_name(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="file is a file: name a folder with --out"):
+    with pytest.raises(InputError, match="file is no folder: name one with --out"):
         create_run_folder(tmp_path / "file")
     with pytest.raises(InputError, match=rf"cannot write to {tmp_path / 'file' / 'run'} .*--out"):
         create_run_folder(tmp_path / "file" / "run")
