@@ -16,6 +16,7 @@ from jaxft.training.settings import (
     POSITIVE,
     ROWS,
     RUN_RANGES,
+    UP_TO_1,
     Metric,
     Range,
     RunSettings,
@@ -207,10 +208,10 @@ RANGES: dict[str, Range] = {
         dict.fromkeys(("epochs", "accumulation", "swa_start", "evaluate_every", "patience"), AT_LEAST_1),
     ),
     **ranges_of("train", dict.fromkeys(("batch_size", "eval_batch_size"), ROWS)),
-    **ranges_of("train", dict.fromkeys(("peak_rate", "head_rate", "divisor", "clip_norm", "swa_rate"), POSITIVE)),
+    **ranges_of("train", dict.fromkeys(("peak_rate", "head_rate", "clip_norm", "swa_rate"), POSITIVE)),
     **ranges_of("train", dict.fromkeys(("min_steps", "warmup", "weight_decay", "reinit_layers"), AT_LEAST_0)),
     **ranges_of("train", dict.fromkeys(("dropout", "label_smoothing", "ema_decay"), BELOW_1)),
-    "train.decay": (lambda x: 0 < x <= 1, "above 0 and at most 1"),
+    **ranges_of("train", {"decay": UP_TO_1, "divisor": AT_LEAST_1}),
 }
 
 

@@ -117,7 +117,7 @@ class LanguageModelSettings(RunSettings):
 
 OPTIMIZER_RANGES: dict[str, Range] = {
     "peak_rate": POSITIVE,
-    "divisor": POSITIVE,
+    "divisor": AT_LEAST_1,
     "b1": BELOW_1,
     "b2": BELOW_1,
     "weight_decay": AT_LEAST_0,

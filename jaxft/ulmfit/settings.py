@@ -20,8 +20,8 @@ from jaxft.training.settings import (
     AT_LEAST_1,
     BELOW_1,
     FRACTION,
-    POSITIVE,
     ROWS,
+    UP_TO_1,
     WIDTH,
     Metric,
     Range,
@@ -129,7 +129,7 @@ RANGES: dict[str, Range] = {
     **ranges_of("classifier", OPTIMIZER_RANGES),
     **ranges_of("classifier", dict.fromkeys(("phase_epochs", "epochs"), AT_LEAST_1)),
     **ranges_of("classifier", {"eval_batch_size": ROWS, "max_length": ROWS, "head_hidden": WIDTH}),
-    **ranges_of("classifier", {"phase_steps": AT_LEAST_0, "rate_decay": POSITIVE}),
+    **ranges_of("classifier", {"phase_steps": AT_LEAST_0, "rate_decay": UP_TO_1}),
     **ranges_of("classifier", {"head_dropout": BELOW_1, "dev_fraction": FRACTION}),
 }
 

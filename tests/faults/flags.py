@@ -163,7 +163,12 @@ class Fuzzer:
         arguments = [word.replace("{folder}", str(self.folder)) for word in line]
         outcome = run(lambda: program.main(arguments))
         words = [*arguments, *program.arguments.split()]
-        given = [part[:200] for word in words for part in (word, *word.split("=", 1)) if len(part.strip("- \n")) > 2]
+        given = [
+            part[:200]
+            for word in words
+            for part in (word, *word.split("=", 1))
+            if len(part.encode(errors="replace").strip(b"- \n")) > 2
+        ]
         values = [one_line(word.split("=", 1)[-1]) for word in words]  # whatever they are, where a sentence begins so
         given += [beginning for value in values for beginning in (f"jaxft: {value} ", f"jaxft: cannot write {value},")]
         given += ["?"] * any("\udcff" in word for word in words)  # as half a surrogate pair is written

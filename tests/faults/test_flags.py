@@ -37,7 +37,7 @@ def test_odd_flags_are_obeyed_or_refused(fuzzer, number):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("value", ["2147483647", "-1", "0", "x"])
+@pytest.mark.parametrize("value", ["2147483647", "1e30", "1e-30", "-1", "0", "x"])
 def test_every_flag_obeys_or_refuses_a_value(fuzzer, value):
     assert list(filter(None, (fuzzer.fault(*command) for command in fuzzer.commands(value)))) == []
 
