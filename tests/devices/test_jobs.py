@@ -121,18 +121,8 @@ def test_a_dry_run_says_how_many_rows_a_device_computes(inputs, tmp_path):
 @pytest.mark.exhaustive
 def test_few_texts_are_shared_by_fewer_devices(inputs, tmp_path):
     run = tmp_path / "run"
-    flags = [
-        "--out",
-        str(run),
-        "--limit-labels",
-        "22",
-        "--train.batch-size",
-        "32",
-        "--dev-fraction",
-        "0.2",
-        "--long-texts",
-        "cut",
-    ]
+    few = "--limit-labels 22 --train.batch-size 32 --dev-fraction 0.2 --long-texts cut".split()  # noqa: SIM905
+    flags = ["--out", str(run), *few]
     ended = command("finetune", *flags_of("finetune", inputs, tmp_path, SMALL), *flags, devices=4)
     assert (
         "train: 6 of 18 rows of each batch on each of 3 of 4 devices, because more cannot share it evenly"
