@@ -142,7 +142,7 @@ def test_rare_classes_and_long_texts(tiny_checkpoint, tmp_path, capsys):
     data = table(tmp_path / "rare.csv", 120, unbalanced)
     flags = ["--class-weights", "balanced", "--metric", "mcc", "--long-texts", "windows", "--max-length", "12"]
     summary = run_job(tiny_checkpoint, data, tmp_path / "run", *flags, "--train.epochs", "2")
-    assert "longer ones are read in windows" in capsys.readouterr().out
+    assert "texts of more than 12 are read in windows" in capsys.readouterr().out
     assert {"loss", "accuracy", "macro_f1", "mcc"} == set(summary["dev"])
     assert summary["weights"].startswith("those with the best mcc on 1")
     model = jaxft.load(tmp_path / "run")
