@@ -122,21 +122,21 @@ def split_examples(examples: Examples, settings: Settings) -> dict[str, Split]:
     Raises:
         InputError: too few examples.
     """
-    different = len(np.unique(examples.keys))
-    too_few = InputError(
-        f"{settings.data} has {different} different texts, too few to split: give more texts, fewer --folds or a "
-        "smaller --dev-fraction"
-    )
-    if settings.folds > different:
-        raise too_few
     if settings.folds:
         splits = _fold_splits(examples, settings)
     else:
         splits = {"train": Split(examples.of(TRAIN), examples.of(DEV), examples.of(TEST))}
     for split in splits.values():
         if not len(split.train) or (settings.folds and not len(split.test)):
-            raise too_few
+            raise _too_few(examples, settings)
     return splits
+
+
+def _too_few(examples: Examples, settings: Settings) -> InputError:
+    return InputError(
+        f"{settings.data} has {len(np.unique(examples.keys))} different texts, too few to split: give more texts, "
+        "fewer --folds or a smaller --dev-fraction"
+    )
 
 
 def check_batches(pieces: Pieces, splits: Mapping[str, Split], train: Training) -> None:
@@ -155,6 +155,8 @@ def check_batches(pieces: Pieces, splits: Mapping[str, Split], train: Training) 
 
 
 def _fold_splits(examples: Examples, settings: Settings) -> dict[str, Split]:
+    if settings.folds > len(np.unique(examples.keys)):
+        raise _too_few(examples, settings)
     labelled = np.flatnonzero(examples.splits != TEST)
     groups, rng = strata(examples.targets[labelled]), np.random.default_rng(settings.seed)
     keys = examples.keys[labelled]

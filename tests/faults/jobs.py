@@ -84,9 +84,9 @@ def strays(place: Path) -> list[Path]:
 def _content(path: Path) -> Any:
     try:
         if path.name == "summary.json":
-            return _without_times(read_json(path))
+            return without_times(read_json(path))
         if path.name == "metrics.jsonl":
-            return _without_times(read_metrics(path))
+            return without_times(read_metrics(path))
         if path.name.startswith(("stage-", "checkpoint")):  # whose report tells the seconds
             return {name: array.tobytes() for name, array in load_file(path).items()}
     except (InputError, SafetensorError):
@@ -96,7 +96,8 @@ def _content(path: Path) -> Any:
     return path.read_bytes()
 
 
-def _without_times(value: Any) -> Any:
+def without_times(value: Any) -> Any:
+    """A summary, or lines of the metrics, without what differs from run to run."""
     if isinstance(value, dict):
-        return {name: _without_times(item) for name, item in value.items() if name not in TIMES}
-    return list(map(_without_times, value)) if isinstance(value, list) else value
+        return {name: without_times(item) for name, item in value.items() if name not in TIMES}
+    return list(map(without_times, value)) if isinstance(value, list) else value

@@ -19,6 +19,7 @@ from jaxft.training.metrics_log import read_metrics
 from jaxft.training.run import Run, StageResult
 from jaxft.training.selection import Selection, best_score
 from jaxft.training.stage import Stage, check_stage, run_stage
+from tests.faults.jobs import without_times
 
 STEPS = 4  # per epoch
 PARAMS = {"body": jnp.array([1.0, -2.0, 0.5]), "head": jnp.array([0.3, 0.1, -0.2])}
@@ -84,10 +85,7 @@ class StoppedAt(Run):
 
 
 def log_without_times(folder):
-    return [
-        {k: v for k, v in line.items() if k not in ("seconds", "tokens_per_s")}
-        for line in read_metrics(folder / "metrics.jsonl")
-    ]
+    return without_times(read_metrics(folder / "metrics.jsonl"))
 
 
 @pytest.fixture(scope="module")

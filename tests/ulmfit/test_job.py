@@ -22,6 +22,7 @@ from jaxft.tensor_files import load_params
 from jaxft.training.metrics_log import read_metrics
 from jaxft.training.run import Run
 from jaxft.ulmfit.__main__ import main
+from tests.faults.jobs import without_times
 
 SMALL = """
     --model.embedding-size 8 --model.hidden-size 12 --model.num-layers 2 --text.min-count 1 --log-every 1
@@ -59,10 +60,6 @@ def finished(table, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "whole"
     main(["--data", str(table), "--out", str(out), *SMALL])
     return out
-
-
-def without_times(lines):
-    return [{k: v for k, v in line.items() if k not in ("seconds", "tokens_per_s")} for line in lines]
 
 
 def same_arrays(first, second):
