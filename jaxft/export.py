@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from jaxft.base.files import is_empty, replacing, writing
 from jaxft.errors import InputError, let_interrupts_raise, run_job
-from jaxft.files import is_empty, replacing, writing
 
 HELP = """Writes the models of a finished run in the format of another library.
 

@@ -20,9 +20,9 @@ from typing import IO, Annotated, Any, BinaryIO, Literal
 
 import tyro
 
+from jaxft.base.files import replacing
 from jaxft.data.columns import Columns, Quoting, column_names
 from jaxft.errors import InputError, TextError, run_job
-from jaxft.files import replacing
 
 STANDARD_INPUT = Path("-")
 TEXTS_AT_ONCE = 4096

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import jaxft
+from jaxft.base.files import read_json
 from jaxft.errors import InputError
-from jaxft.files import read_json
 
 WORDS = {"pos": ["fine", "good", "great"], "neg": ["bad", "dull", "poor"]}
 PLAIN = ["the", "a", "film", "was", "i", "saw", "it", "and"]

@@ -15,11 +15,11 @@ import pytest
 from flax import nnx
 
 from jaxft import load, predict
+from jaxft.base.files import read_json, write_json
 from jaxft.data.checksums import CHECKSUMS
 from jaxft.data.pieces import load_tokenizer
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError, TextError
-from jaxft.files import read_json, write_json
 from jaxft.inference.encoder import EncoderModel
 from jaxft.inference.text_classifier import TextClassifier
 from jaxft.models.awd_lstm import AWDLSTMConfig

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxft.base.files import require_file
 from jaxft.data.files import most_bytes, too_large_error
 from jaxft.errors import InputError
-from jaxft.files import require_file
 
 ARROW_SUFFIXES = (".parquet", ".arrow", ".feather")
 ROWS_AT_ONCE = 1024

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from jaxft.base.files import require_file, write_text
 from jaxft.errors import InputError
-from jaxft.files import require_file, write_text
 
 CHECKSUMS = "SHA256SUMS"
 LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")

@@ -19,8 +19,8 @@ import urllib3
 from filelock import FileLock
 from tqdm.auto import tqdm
 
+from jaxft.base.files import cache_folder
 from jaxft.errors import InputError, reason_of
-from jaxft.files import cache_folder
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0  # without a single byte

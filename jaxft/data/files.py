@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from jaxft.base.files import require_file
 from jaxft.errors import InputError
-from jaxft.files import require_file
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 LARGEST_LINE = 1 << 25

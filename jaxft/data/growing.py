@@ -6,7 +6,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from jaxft.files import cache_folder, writing
+from jaxft.base.files import cache_folder, writing
 
 MOST_IN_MEMORY = 1 << 26
 """bytes of a larger array are on disk"""

@@ -10,11 +10,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from jaxft.base.files import require_file
 from jaxft.data.archive import archive_files
 from jaxft.data.document import Document, Split
 from jaxft.data.files import decode
 from jaxft.errors import InputError
-from jaxft.files import require_file
 
 # (folder, its documents' split and label); the order in which a folder is read
 LAYOUT: dict[tuple[str, str], tuple[Split, str | None]] = {

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from jaxft.base.files import require_file
 from jaxft.data.growing import GrowingArray
 from jaxft.data.length_batches import quantile_widths
 from jaxft.errors import InputError, reason_of
-from jaxft.files import require_file
 
 SENTENCEPIECE_FILES = ("sentencepiece.bpe.model", "spiece.model", "spm.model")
 """what a tokenizer is read from only where the package sentencepiece is installed"""
@@ -179,6 +179,11 @@ def filler_id(tokenizer: Any) -> int:
     return next((id for id in (tokenizer.unk_token_id, tokenizer.pad_token_id) if id is not None), 0)
 
 
+def makes_windows(tokenizer: Any) -> bool:
+    """Whether a tokenizer splits a long text into windows; those that are written in Python do not."""
+    return tokenizer.is_fast
+
+
 def encode(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int, long_texts: LongTexts = "cut") -> Pieces:
     """Splits texts, or pairs of texts, into pieces, with the special pieces of the tokenizer.
 
@@ -193,6 +198,10 @@ def encode(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int, lo
     Raises:
         InputError: the tokenizer cannot make windows.
     """
+    if long_texts == "windows" and not makes_windows(tokenizer):
+        raise InputError(
+            "the tokenizer of the checkpoint cannot make windows, for want of a tokenizer.json: give --long-texts cut"
+        )
     parts = (texts[start : start + AT_ONCE] for start in range(0, len(texts), AT_ONCE))
     return _joined(_encode_part(tokenizer, part, max_length, long_texts == "windows") for part in parts)
 
@@ -231,10 +240,6 @@ def _encode_part(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: i
         return_attention_mask=False,
         return_token_type_ids=pairs,
     )
-    if windows and "overflow_to_sample_mapping" not in encoded:
-        raise InputError(
-            "the tokenizer of the checkpoint cannot make windows, for want of a tokenizer.json: give --long-texts cut"
-        )
     rows = [ids or [filler_id(tokenizer)] for ids in encoded["input_ids"]]
     lengths = np.array([len(ids) for ids in rows], np.int64)
     truncated, cut = (0, 0) if windows else _count_cut(tokenizer, columns, encoded, lengths)

@@ -24,13 +24,13 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
+from jaxft.base.files import read_json, require_file
 from jaxft.data import text
 from jaxft.data.document import READERS_VERSION, SPLITS, TRAIN, Corpus, Document, Split
 from jaxft.data.duplicates import text_key
 from jaxft.data.numbering import number_subwords, number_texts
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
-from jaxft.files import read_json, require_file
 
 # Part of every cache key: raise it with any change of the files.
 _FORMAT = 2

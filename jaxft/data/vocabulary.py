@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
+from jaxft.base.files import require_file, write_text
 from jaxft.data.detokenize import detokenize
 from jaxft.data.subwords import Merges, apply_rules, join_subwords, learn_subwords, subword_tokenizer
 from jaxft.data.text import BOS, PAD, SPECIALS, UNK, tokenize
 from jaxft.errors import InputError
-from jaxft.files import require_file, write_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

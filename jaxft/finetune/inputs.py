@@ -13,7 +13,7 @@ from jaxft.data.document import DEV, TEST, TRAIN
 from jaxft.data.examples import Examples, read_examples
 from jaxft.data.hub import checkpoint_folder
 from jaxft.data.memory import Table
-from jaxft.data.pieces import LongTexts, Pieces, encode
+from jaxft.data.pieces import LongTexts, Pieces, encode, makes_windows
 from jaxft.errors import InputError
 from jaxft.finetune.settings import Settings, Training
 from jaxft.inference.open_encoder import open_encoder
@@ -94,7 +94,7 @@ def read_inputs(settings: Settings, table: Table | None = None) -> Inputs:
     max_length = settings.max_length or min(MAX_LENGTH, encoder.config.longest)
     long_texts = settings.long_texts
     if long_texts == "auto":
-        long_texts = "windows" if settings.pair_column is None and tokenizer.is_fast else "cut"
+        long_texts = "windows" if settings.pair_column is None and makes_windows(tokenizer) else "cut"
     pieces = encode(tokenizer, examples.texts, max_length, long_texts)
     return Inputs(examples, pieces, folder, encoder, tokenizer, max_length, long_texts)
 

@@ -11,7 +11,7 @@ from jaxft.finetune.settings import Training
 from jaxft.models.encoders import encoder_rules
 from jaxft.optim.groups import discriminative_rates, layerwise_decay_rates
 from jaxft.optim.phases import Phase, Plan
-from jaxft.training.settings import check_steps
+from jaxft.training.settings import check_steps, enough_epochs
 
 GROUPED_DIVISORS = (1.0, 2.0, 3.5)
 """divisors of the peak rate in the upper, middle and lower third of the layers, for grouped layer-wise decay"""
@@ -53,7 +53,7 @@ def finetune_plan(train: Training, num_layers: int, steps_per_epoch: int) -> Pla
     """
     rates = group_rates(train, num_layers)
     groups = list(rates)
-    epochs = max(train.epochs, -(-train.min_steps // steps_per_epoch))
+    epochs = enough_epochs(train.epochs, train.min_steps, steps_per_epoch)
     check_steps(epochs + len(groups), steps_per_epoch, "train.epochs", "train.min_steps")
 
     def phase(name: str, trained: Sequence[str], epochs: int, span: int | None = None) -> Phase:

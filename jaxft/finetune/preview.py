@@ -10,6 +10,7 @@ from jaxft.data.document import DEV, TEST, TRAIN
 from jaxft.data.duplicates import count_duplicates, describe_duplicates
 from jaxft.data.examples import Examples
 from jaxft.data.overview import describe_classes, describe_first, describe_lengths, describe_numbers
+from jaxft.data.pieces import makes_windows
 from jaxft.finetune.inputs import Inputs, Split
 from jaxft.finetune.settings import Settings
 from jaxft.models.encoder_config import EncoderConfig
@@ -101,6 +102,6 @@ def _describe_long_texts(inputs: Inputs) -> str:
     if not pieces.truncated:
         return "no text is cut"
     share = 100 * pieces.cut / (len(pieces.ids) + pieces.cut)
-    has_choice = pieces.token_type_ids is None and inputs.tokenizer.is_fast
+    has_choice = pieces.token_type_ids is None and makes_windows(inputs.tokenizer)
     advice = ", so try --long-texts windows" if share >= 10 and has_choice else ""
     return f"{pieces.truncated:,} texts are cut, {share:.0f} % of all pieces{advice}"

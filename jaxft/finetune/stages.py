@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxft.base.sharding import by_rows, replicated
 from jaxft.data.carving import sample_with_folds
 from jaxft.data.columns import Columns
 from jaxft.data.document import Task
@@ -29,7 +30,6 @@ from jaxft.optim.adam import adam_warmup, bert_adamw
 from jaxft.optim.groups import decay_mask, label_params
 from jaxft.optim.phases import Phase, Plan
 from jaxft.optim.whole_batch import LossFn
-from jaxft.sharding import by_rows, replicated
 from jaxft.training.batches import Batches
 from jaxft.training.class_weights import class_weights
 from jaxft.training.linear_head import FOLDS, PROBE_TEXTS, solve_head

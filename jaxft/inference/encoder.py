@@ -13,12 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxft.base.files import file_names, replacing_files, write_json
+from jaxft.base.sharding import by_rows, replicated
+from jaxft.base.tensor_files import save_params
 from jaxft.data.checksums import write_checksums
 from jaxft.data.document import Task
 from jaxft.data.examples import Text
 from jaxft.data.pieces import LongTexts, Pieces, encode
 from jaxft.errors import TextError
-from jaxft.files import file_names, replacing_files, write_json
 from jaxft.inference import predictor
 from jaxft.inference.answers import as_answers, as_scores, describe_classes
 from jaxft.inference.batches import piece_batches, prediction_batch_size
@@ -28,8 +30,6 @@ from jaxft.models.encoder_kinds import ARCHITECTURES, head_poolings
 from jaxft.models.encoders import Encoder
 from jaxft.models.hugging_face import POOLING_FILE, POOLINGS, to_checkpoint
 from jaxft.models.options import Pooling, Precision
-from jaxft.sharding import by_rows, replicated
-from jaxft.tensor_files import save_params
 
 ENCODER_KIND = "encoder"
 """The kind of a fine-tuned encoder in model.json."""

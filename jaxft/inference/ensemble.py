@@ -11,9 +11,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from jaxft.base.files import read_json, write_json
 from jaxft.data.checksums import read_checksums, write_checksums
 from jaxft.data.document import Task
-from jaxft.files import read_json, write_json
 from jaxft.inference import predictor
 from jaxft.inference.answers import as_answers
 from jaxft.inference.encoder import EncoderModel

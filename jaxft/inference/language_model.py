@@ -11,15 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxft.base.files import write_json
+from jaxft.base.tensor_files import load_params, save_params
 from jaxft.data.checksums import write_checksums
 from jaxft.data.document import Direction
 from jaxft.data.text import BOS, EOS, FLD, PAD, SPECIALS, UNK
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
-from jaxft.files import write_json
 from jaxft.models.awd_lstm import AWDLSTMConfig, LanguageModel, initial_carry
 from jaxft.models.options import NO_DROPOUT
-from jaxft.tensor_files import load_params, save_params
 
 LANGUAGE_MODEL_KIND = "language-model"
 """The kind of a language model in model.json."""

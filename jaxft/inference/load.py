@@ -9,12 +9,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+from jaxft.base.files import read_json
 from jaxft.data.checksums import check_checksums
 from jaxft.data.document import Direction
 from jaxft.data.files import expanded
 from jaxft.data.hub import HUB_NAME, downloaded_model, refuse_revision
 from jaxft.errors import InputError
-from jaxft.files import read_json
 from jaxft.inference.encoder import ENCODER_KIND, EncoderModel
 from jaxft.inference.ensemble import ENSEMBLE_KINDS, Ensemble
 from jaxft.inference.language_model import LANGUAGE_MODEL_KIND, TextLanguageModel

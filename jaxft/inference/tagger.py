@@ -12,20 +12,20 @@ from typing import Any, Self
 import jax
 import numpy as np
 
+from jaxft.base.files import file_names, replacing_files, write_json
+from jaxft.base.sharding import by_rows, replicated
+from jaxft.base.tensor_files import load_params, save_params
 from jaxft.data.checksums import write_checksums
 from jaxft.data.spans import Scheme, Span, read_spans, write_tags
 from jaxft.data.tag_pieces import TagPieces, TokenIds, Unit, split_text, tag_pieces
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
-from jaxft.files import file_names, replacing_files, write_json
 from jaxft.inference.answers import describe_classes, refuse_not_finite
 from jaxft.inference.batches import prediction_batch_size, window_batches
 from jaxft.inference.open_encoder import open_encoder
 from jaxft.inference.predictor import as_rows
 from jaxft.models.hugging_face import to_checkpoint
 from jaxft.models.tagger import TaggerConfig, TaggerFns
-from jaxft.sharding import by_rows, replicated
-from jaxft.tensor_files import load_params, save_params
 
 TAGGER_KIND = "tagger"
 """The kind of a tagger in model.json."""
@@ -239,7 +239,7 @@ def decode_tags(
     """Predicts the tags of every sentence of `pieces`, in BIO.
 
     Args:
-        decode_fn: `TaggerFns.decode`, jitted by `jaxft.sharding.by_rows`.
+        decode_fn: `TaggerFns.decode`, jitted by `jaxft.base.sharding.by_rows`.
         params: the tagger's parameters.
         names: names of the tags.
         pieces: the windows of the sentences.

@@ -14,19 +14,19 @@ import jax
 import numpy as np
 from flax import nnx
 
+from jaxft.base.files import write_json
+from jaxft.base.sharding import by_rows, current_mesh, replicated
+from jaxft.base.tensor_files import load_params, save_params
 from jaxft.data.checksums import write_checksums
 from jaxft.data.document import Direction, Task
 from jaxft.data.length_batches import LengthBatches, length_widths
 from jaxft.data.vocabulary import Vocabulary
-from jaxft.files import write_json
 from jaxft.inference import predictor
 from jaxft.inference.answers import as_answers, describe_classes, refuse_not_finite
 from jaxft.inference.batches import prediction_batch_size
 from jaxft.models.awd_lstm import AWDLSTMConfig
 from jaxft.models.heads import Classifier
 from jaxft.models.options import NO_DROPOUT
-from jaxft.sharding import by_rows, current_mesh, replicated
-from jaxft.tensor_files import load_params, save_params
 
 CLASSIFIER_KIND = "ulmfit-classifier"
 """The kind of a classifier in model.json."""

@@ -8,12 +8,12 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 
+from jaxft.base.sharding import current_mesh, mesh_size
 from jaxft.data.splits import Texts
 from jaxft.models.awd_lstm import AWDLSTMConfig
 from jaxft.models.options import Precision
 from jaxft.models.products import matmul, on_accelerator, operand
 from jaxft.optim.phases import Phase, Plan
-from jaxft.sharding import current_mesh, mesh_size
 
 EFFICIENCY: dict[Precision, float] = {"f32": 0.5, "bf16": 0.35}
 """share of the speed of a large matrix product that training reaches, as measured with the small preset on a CPU"""

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
+from jaxft.base.files import require_file
 from jaxft.data.archive import archive_files, is_archive
 from jaxft.data.document import Direction
 from jaxft.data.download import fetch
 from jaxft.data.files import expanded
 from jaxft.data.hub import HUB_NAME, downloaded_model, refuse_revision
 from jaxft.errors import InputError
-from jaxft.files import require_file
 from jaxft.inference.language_model import TextLanguageModel
 from jaxft.inference.load import LANGUAGE_MODELS, load
 from jaxft.models.fastai import (

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from jaxft.base.sharding import by_rows, mesh_for, place
 from jaxft.data.document import Direction
 from jaxft.data.splits import Texts
 from jaxft.data.windows import WindowStream
@@ -31,7 +32,6 @@ from jaxft.models.transfer import transfer_vocabulary
 from jaxft.optim import averaging, unfreezing
 from jaxft.optim.groups import decay_mask, label_params
 from jaxft.optim.phases import Phase
-from jaxft.sharding import by_rows, mesh_for, place
 from jaxft.training.batches import Batches
 from jaxft.training.precision import chosen_precision
 from jaxft.training.run import Run, StageResult

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from jaxft.base.files import require_file
 from jaxft.errors import InputError, reason_of
-from jaxft.files import require_file
 from jaxft.models.torch_file import is_state, read_tensors
 from jaxft.models.weight_table import some_of
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from jaxft.base.sharding import own_rows, rows_before, shards
 from jaxft.models.hashing import mixed
-from jaxft.sharding import own_rows, rows_before, shards
 
 LEVELS = 1 << 16
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
+from jaxft.base.sharding import own_rows, shards
 from jaxft.models.activations import ACTIVATIONS
 from jaxft.models.bert_config import BertConfig
 from jaxft.models.dropout import dropout
@@ -19,7 +20,6 @@ from jaxft.models.encoder_config import EncoderConfig
 from jaxft.models.encoder_kinds import Kind
 from jaxft.models.options import Pooling, Precision
 from jaxft.models.products import float32_einsum, matmul, on_accelerator, operand
-from jaxft.sharding import own_rows, shards
 
 HEAD_ACTIVATIONS: dict[Kind, Callable[[jax.Array], jax.Array]] = {
     "roberta": ACTIVATIONS["tanh"],

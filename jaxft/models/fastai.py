@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxft.base.files import require_file
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
-from jaxft.files import require_file
 from jaxft.models.awd_lstm import AWDLSTMConfig, LanguageModel, initial_carry
 from jaxft.models.heads import Classifier
 from jaxft.models.options import Dropouts

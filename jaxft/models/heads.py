@@ -16,10 +16,10 @@ import numpy as np
 import optax
 from flax import nnx
 
+from jaxft.base.sharding import axis_name, shards, sum_over_shards
 from jaxft.models.awd_lstm import AWDLSTMConfig, Encoder, initial_carry, layer_rules
 from jaxft.models.dropout import keep_masks
 from jaxft.models.options import Dropouts
-from jaxft.sharding import axis_name, shards, sum_over_shards
 
 LONG_CHUNKS = 192
 """above so many chunks, only the rows of a batch that have begun are read"""

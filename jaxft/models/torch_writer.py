@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.files import replacing
+from jaxft.base.files import replacing
 
 STORAGES = {"float32": b"FloatStorage", "int64": b"LongStorage"}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxft.base.sharding import by_rows
 from jaxft.data.duplicates import count_duplicates, describe_duplicates, text_key
 from jaxft.data.hub import checkpoint_fingerprint
 from jaxft.data.memory import Table, as_table
@@ -20,7 +21,6 @@ from jaxft.ner.inputs import Inputs, describe_data, read_inputs
 from jaxft.ner.settings import COMMAND, Settings, comparison_settings
 from jaxft.ner.stages import SCORE, as_model, ner_plan, part_scores, tagger_stage, train_tagger
 from jaxft.optim.phases import Plan
-from jaxft.sharding import by_rows
 from jaxft.training import job
 from jaxft.training.comparison import comparison_row, stage_of, train_rows, write_comparison
 from jaxft.training.fitted import Fitted, fit_job

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import optax
 
+from jaxft.base.sharding import by_rows, current_mesh, mesh_size, replicated
 from jaxft.data.length_batches import quantile_widths
 from jaxft.data.spans import entity_scores
 from jaxft.inference.batches import window_batches
@@ -21,11 +22,10 @@ from jaxft.optim.groups import decay_mask, label_params
 from jaxft.optim.monitors import plateau, replay
 from jaxft.optim.phases import Phase, Plan
 from jaxft.optim.whole_batch import value_and_grad
-from jaxft.sharding import by_rows, current_mesh, mesh_size, replicated
 from jaxft.training.batches import Batches
 from jaxft.training.run import Run, StageResult
 from jaxft.training.selection import Evaluations, Selection, best_score, evaluate_every, out_of_patience
-from jaxft.training.settings import check_steps
+from jaxft.training.settings import check_steps, enough_epochs
 from jaxft.training.stage import Stage, run_stage
 
 SCORE = "micro_f1"
@@ -50,7 +50,7 @@ def ner_plan(settings: Settings, encoder: Encoder | None, steps_per_epoch: int) 
     if encoder is not None:
         rates = {ENCODER_GROUP: train.peak_rate, **rates}
         rates = {UNUSED_GROUP: None, **rates} if encoder.config.pooler else rates
-    epochs = max(train.epochs, -(-train.min_steps // steps_per_epoch))
+    epochs = enough_epochs(train.epochs, train.min_steps, steps_per_epoch)
     check_steps(epochs, steps_per_epoch, "train.epochs", "train.min_steps")
     total = epochs * steps_per_epoch
     options: dict[str, float | str] = {}

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxft.base.limits import MAX_STEPS
 from jaxft.optim.flax_serialization import register
-from jaxft.optim.schedule_parts import MAX_STEPS
 
 PyTree = Any
 

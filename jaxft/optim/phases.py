@@ -18,10 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxft.base.limits import MAX_STEPS
 from jaxft.optim.discriminative import DiscriminativeState, map_discriminative
 from jaxft.optim.groups import table
 from jaxft.optim.named_schedules import schedule_by_name
-from jaxft.optim.schedule_parts import MAX_STEPS, Schedule
+from jaxft.optim.schedule_parts import Schedule
 
 PyTree = Any
 

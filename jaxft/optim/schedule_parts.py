@@ -10,9 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-FLOAT32_MAX = 3.4028234663852886e38
-MAX_STEPS = 2**31 - 1
-"""what an int32 counter of steps holds"""
+from jaxft.base.limits import FLOAT32_MAX, MAX_STEPS
 
 Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
 """An `optax.Schedule` that always returns an array."""

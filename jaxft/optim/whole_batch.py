@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxft.sharding import shards, sum_over_shards
+from jaxft.base.sharding import shards, sum_over_shards
 
 PyTree = Any
 LossFn = Callable[[PyTree, PyTree, PyTree, jax.Array | None], tuple[jax.Array, tuple[PyTree, Mapping[str, jax.Array]]]]

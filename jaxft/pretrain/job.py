@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxft.base.files import cache_folder
 from jaxft.data.document import DEV, TEST, UNLABELLED, Corpus, Direction
 from jaxft.data.duplicates import count_duplicates, describe_duplicates
 from jaxft.data.files import expanded
@@ -18,7 +19,6 @@ from jaxft.data.plain import plain_corpus, table_corpus, wikitext_corpus
 from jaxft.data.splits import Texts, hold_out
 from jaxft.data.store import build_store
 from jaxft.errors import InputError
-from jaxft.files import cache_folder
 from jaxft.inference.load import LANGUAGE_MODELS, load
 from jaxft.language_model.both_directions import train_lms
 from jaxft.language_model.estimate import stage_seconds

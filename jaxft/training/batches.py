@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxft.sharding import mesh_for, mesh_size
+from jaxft.base.sharding import mesh_for, mesh_size
 from jaxft.training.devices import place_batch, place_part, rows_of_process
 
 

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxft.base.tensor_files import host_array, named_leaves, read_arrays, write_arrays
 from jaxft.errors import InputError
 from jaxft.optim.flax_serialization import is_key
-from jaxft.tensor_files import host_array, named_leaves, read_arrays, write_arrays
 
 
 def save(path: str | os.PathLike[str], tree: Any, meta: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from jaxft.files import write_text
+from jaxft.base.files import write_text
 from jaxft.training import plots
 from jaxft.training.run import Run, StageResult
 

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxft.base.sharding import on_devices, place, row_spec
 from jaxft.errors import InputError
 from jaxft.optim.whole_batch import GradFn
-from jaxft.sharding import on_devices, place, row_spec
 from jaxft.training.settings import flag
 
 WISHES = "wish/"

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxft.base.files import to_json, write_json
 from jaxft.errors import InputError
-from jaxft.files import to_json, write_json
 from jaxft.training import plots, summary
 from jaxft.training.comparison import comparison_table
 from jaxft.training.devices import check_batch_sizes, sharing_devices

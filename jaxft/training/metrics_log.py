@@ -7,8 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from jaxft.base.files import require_file, to_json, writing
 from jaxft.errors import InputError
-from jaxft.files import require_file, to_json, writing
 
 
 class MetricsLog:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxft.files import write_text
+from jaxft.base.files import write_text
 from jaxft.training.run_folder import without_folders
 
 PLACE = "PATH-OR-NAME"

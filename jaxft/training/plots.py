@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxft.files import replacing, writing
+from jaxft.base.files import replacing, writing
 from jaxft.optim.phases import Plan, learning_rates
 from jaxft.training.scores import PERCENT_SCORES
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.files import replacing, write_text
+from jaxft.base.files import replacing, write_text
 
 Row = dict[str, Any]
 """`text`, `label`, `prediction` and `loss` of a text, what else a job tells of it, and `mistakes` in words"""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from jaxft.files import to_json
+from jaxft.base.files import to_json
 from jaxft.optim.phases import Plan, format_plan
 
 Plans = Mapping[str, tuple[Plan, int]]

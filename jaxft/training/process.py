@@ -7,8 +7,8 @@ from importlib.util import find_spec
 
 import jax
 
+from jaxft.base.files import cache_folder
 from jaxft.errors import InputError, let_interrupts_raise
-from jaxft.files import cache_folder
 
 # from <malloc.h>
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8

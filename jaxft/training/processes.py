@@ -25,8 +25,8 @@ from jax.errors import JaxRuntimeError
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxft.base.sharding import AXIS
 from jaxft.errors import InputError, Stopped, flush, one_line, reason_of, sentence_and_status
-from jaxft.sharding import AXIS
 from jaxft.training.settings import RunSettings, flatten
 
 HEARTBEAT_SECONDS = 30

@@ -15,8 +15,8 @@ from typing import Any, Self
 
 import jax
 
+from jaxft.base.tensor_files import load_params, read_meta, save_params
 from jaxft.errors import Stopped
-from jaxft.tensor_files import load_params, read_meta, save_params
 from jaxft.training import checkpoint
 from jaxft.training.metrics_log import MetricsLog, lines_after, truncate_metrics
 from jaxft.training.processes import is_first, meet

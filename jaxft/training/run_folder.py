@@ -11,8 +11,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from jaxft.base.files import is_empty, read_json, to_json, write_json, writing
 from jaxft.errors import InputError
-from jaxft.files import is_empty, read_json, to_json, write_json, writing
 from jaxft.training.settings import NO_EFFECT_ON_RESULT, flag, flatten
 
 

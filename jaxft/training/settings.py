@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxft.base.limits import FLOAT32_MAX, FLOAT32_TINY, MAX_STEPS
 from jaxft.errors import InputError
 
 Metric = Literal["accuracy", "macro-f1", "weighted-f1", "mcc", "roc-auc", "log-loss"]
@@ -76,11 +77,6 @@ NO_EFFECT_ON_RESULT = (
 )
 """settings that do not change the result, so that a resumed run may have others"""
 
-FLOAT32_TINY, FLOAT32_MAX = 1.1754944e-38, 3.4028235e38
-"""the smallest positive normal number of float32, and the largest"""
-MAX_COUNT = 2**31 - 1
-"""the largest whole number of a setting but the seed; steps are counted in 32 bits"""
-
 Range = tuple[Callable[[Any], bool], str]
 """whether a number is allowed, and the allowed numbers in words"""
 AT_LEAST_1: Range = (lambda x: x >= 1, "at least 1")
@@ -143,8 +139,18 @@ def _check_size(name: str, value: Any) -> None:
     """Refuses a number that float32 cannot hold, or a whole number that no count reaches."""
     if isinstance(value, float) and value and not FLOAT32_TINY <= abs(value) <= FLOAT32_MAX:
         raise InputError(f"{flag(name)} {value} is no number that 32 bits hold: give 0, or 1.2e-38 to 3.4e38")
-    if isinstance(value, int) and name != "seed" and abs(value) > MAX_COUNT:
-        raise InputError(f"{flag(name)} {value} is out of its range: give at most {MAX_COUNT:,}")
+    if isinstance(value, int) and name != "seed" and abs(value) > MAX_STEPS:
+        raise InputError(f"{flag(name)} {value} is out of its range: give at most {MAX_STEPS:,}")
+
+
+def enough_epochs(epochs: int, min_steps: int, steps_per_epoch: int) -> int:
+    """The epochs, or as many as give `min_steps` steps where they give fewer.
+
+    Examples:
+        >>> enough_epochs(3, 100, steps_per_epoch=200), enough_epochs(3, 100, steps_per_epoch=7)
+        (3, 15)
+    """
+    return max(epochs, -(-min_steps // steps_per_epoch))
 
 
 def check_steps(epochs: int, steps_per_epoch: int, *names: str) -> None:
@@ -163,9 +169,9 @@ def check_steps(epochs: int, steps_per_epoch: int, *names: str) -> None:
         Traceback (most recent call last):
         jaxft.errors.InputError: 4,000,000,000 steps are more than the 2,147,483,647 that are counted: lower --lm.epochs
     """
-    if epochs * steps_per_epoch > MAX_COUNT:
+    if epochs * steps_per_epoch > MAX_STEPS:
         raise InputError(
-            f"{epochs * steps_per_epoch:,} steps are more than the {MAX_COUNT:,} that are counted: lower "
+            f"{epochs * steps_per_epoch:,} steps are more than the {MAX_STEPS:,} that are counted: lower "
             f"{' or '.join(map(flag, names))}"
         )
 

@@ -17,12 +17,12 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
+from jaxft.base.sharding import current_mesh, gathered, mesh_size, place
 from jaxft.errors import InputError
 from jaxft.optim.averaging import Average
 from jaxft.optim.discriminative import applied_metrics, discriminative, rescale
 from jaxft.optim.phases import Phase, Plan, migrate, phase_schedule
 from jaxft.optim.whole_batch import GradFn, LossFn, value_and_grad
-from jaxft.sharding import current_mesh, gathered, mesh_size, place
 from jaxft.training.batches import Batches
 from jaxft.training.devices import WISHES, place_part, sharded, with_wishes
 from jaxft.training.loop import take_steps

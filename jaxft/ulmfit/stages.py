@@ -15,6 +15,8 @@ import optax
 from flax import nnx
 from scipy.special import softmax
 
+from jaxft.base.files import cache_folder
+from jaxft.base.sharding import by_rows, replicated
 from jaxft.data.carving import sample_with_folds
 from jaxft.data.columns import Columns
 from jaxft.data.corpus import open_corpus
@@ -24,7 +26,6 @@ from jaxft.data.memory import Table
 from jaxft.data.splits import Texts, split_texts
 from jaxft.data.store import build_store
 from jaxft.errors import InputError
-from jaxft.files import cache_folder
 from jaxft.inference.ensemble import Ensemble
 from jaxft.inference.text_classifier import TextClassifier, classifier_logits_fn, predict_logits
 from jaxft.language_model.stage import (
@@ -42,14 +43,13 @@ from jaxft.models.heads import Classifier, classification_loss, classifier_rules
 from jaxft.optim import unfreezing
 from jaxft.optim.groups import label_params
 from jaxft.optim.phases import Phase
-from jaxft.sharding import by_rows, replicated
 from jaxft.training.batches import Batches
 from jaxft.training.class_weights import class_weights
 from jaxft.training.linear_head import FOLDS, PROBE_TEXTS, Head, solve_head
 from jaxft.training.run import Run, StageResult
 from jaxft.training.scores import default_metric, metric_mode, metric_score, score_name
 from jaxft.training.selection import Evaluations, Selection, best_score, within_standard_error
-from jaxft.training.settings import Metric, check_steps, dev_share
+from jaxft.training.settings import Metric, check_steps, dev_share, enough_epochs
 from jaxft.training.stage import Stage, run_stage
 from jaxft.ulmfit.settings import SMALLEST_BATCH, Settings
 
@@ -306,8 +306,9 @@ def classifier_plan(settings: Settings, steps_per_epoch: int) -> tuple[Phase, ..
     """
     stage = settings.classifier
     groups = [group for _, group in classifier_rules(settings.model.num_layers)]
-    fewest = -(-stage.phase_steps // steps_per_epoch)
-    phase_epochs, epochs = max(stage.phase_epochs, fewest), max(stage.epochs, fewest)
+    phase_epochs, epochs = (
+        enough_epochs(wanted, stage.phase_steps, steps_per_epoch) for wanted in (stage.phase_epochs, stage.epochs)
+    )
     names = [f"classifier.{name}" for name in ("epochs", "phase_epochs", "phase_steps")]
     check_steps((len(groups) + 1) * max(phase_epochs, epochs), steps_per_epoch, *names)
     lengths = {"epochs_per_phase": phase_epochs, "final_epochs": epochs}

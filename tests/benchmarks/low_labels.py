@@ -17,9 +17,9 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from jaxft.base.files import read_json, write_json
 from jaxft.data.columns import Columns
 from jaxft.data.corpus import open_corpus
-from jaxft.files import read_json, write_json
 from jaxft.training.scores import accuracy_interval
 from jaxft.ulmfit.presets import parse
 from jaxft.ulmfit.stages import read_texts

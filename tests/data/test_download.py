@@ -13,11 +13,11 @@ from types import SimpleNamespace
 import pytest
 import requests
 
+from jaxft.base.files import cache_folder
 from jaxft.data import corpus, download
 from jaxft.data.corpus import open_corpus
 from jaxft.data.download import fetch
 from jaxft.errors import InputError
-from jaxft.files import cache_folder
 
 CONTENT = bytes(range(256)) * 2000
 INSTEAD = "--data PATH, or --data demo"

@@ -6,10 +6,10 @@ import numpy as np
 from flax import nnx
 from safetensors.numpy import load_file
 
+from jaxft.base.tensor_files import save_params
 from jaxft.models.bert_config import bert_config
 from jaxft.models.hugging_face import to_checkpoint
 from jaxft.models.transformer import Transformer
-from jaxft.tensor_files import save_params
 from tests.checkpoints import config_of, write_json, write_tokenizer
 from tests.finetune.toy import review, table
 from tests.ner.toy import write_parts

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxft.files import cache_folder
+from jaxft.base.files import cache_folder
 
 ROOT = Path(__file__).parents[2]
 

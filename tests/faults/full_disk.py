@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.files import cache_folder
+from jaxft.base.files import cache_folder
 from tests.faults.jobs import differences, outcome, strays, write_inputs
 from tests.faults.process import GROWS, Fault, Starter, fresh_folder
 

@@ -11,8 +11,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from jaxft.base.files import read_json
 from jaxft.errors import InputError
-from jaxft.files import read_json
 from jaxft.training.metrics_log import read_metrics
 from tests.checkpoints import write_checkpoint
 from tests.ner.toy import write

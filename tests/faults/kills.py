@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.files import cache_folder
+from jaxft.base.files import cache_folder
 from tests.faults.jobs import SETTINGS, differences, outcome, strays, write_inputs
 from tests.faults.process import Ended, Fault, Starter, fresh_folder
 

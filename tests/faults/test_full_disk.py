@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from jaxft import export
+from jaxft.base.files import replacing_files, write_json, write_text
+from jaxft.base.tensor_files import save_params
 from jaxft.data.document import Corpus, Document
 from jaxft.data.store import build_store
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
-from jaxft.files import replacing_files, write_json, write_text
 from jaxft.models.torch_writer import write_state
-from jaxft.tensor_files import save_params
 from jaxft.training import checkpoint, plots
 from jaxft.training.metrics_log import MetricsLog
 from jaxft.training.predictions import write_predictions

@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxft.base.files import read_json
+from jaxft.base.tensor_files import load_params
 from jaxft.data.arrow import arrow_rows
 from jaxft.data.columns import Columns
 from jaxft.data.corpus import open_corpus
@@ -28,13 +30,11 @@ from jaxft.data.table import labelled_rows
 from jaxft.data.tagged_files import read_sentences
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
-from jaxft.files import read_json
 from jaxft.inference.load import load
 from jaxft.models.checkpoint_files import read_checkpoint, read_config
 from jaxft.models.encoders import open_checkpoint
 from jaxft.models.fastai import read_state, read_vocabulary
 from jaxft.predict import read_texts
-from jaxft.tensor_files import load_params
 from jaxft.training.metrics_log import MetricsLog, read_metrics
 from tests.checkpoints import write_checkpoint
 from tests.data.corpus_files import tar_bytes, write

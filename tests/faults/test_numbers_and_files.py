@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxft.base.files import replacing, write_text
+from jaxft.base.tensor_files import load_params, read_meta, save_params, write_arrays
 from jaxft.errors import InputError
-from jaxft.files import replacing, write_text
 from jaxft.inference.answers import as_scores
-from jaxft.tensor_files import load_params, read_meta, save_params, write_arrays
 from jaxft.training import checkpoint
 from jaxft.training.metrics_log import read_metrics
 from jaxft.training.run import CHECKPOINT, Run, StageResult

@@ -12,10 +12,10 @@ from safetensors.numpy import load_file, save_file
 
 import jaxft
 from jaxft import predict
+from jaxft.base.files import read_json
 from jaxft.data.columns import Columns
 from jaxft.data.examples import read_examples
 from jaxft.errors import InputError
-from jaxft.files import read_json
 from jaxft.finetune.__main__ import main
 from jaxft.finetune.inputs import read_inputs, split_examples
 from tests.finetune.toy import FAST, graded, review, run_job, sentence, settings, table, tagged

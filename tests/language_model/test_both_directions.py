@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import jaxft
-from jaxft.files import read_json
+from jaxft.base.files import read_json
+from jaxft.base.tensor_files import load_params
 from jaxft.inference.ensemble import Ensemble
 from jaxft.inference.text_classifier import TextClassifier
-from jaxft.tensor_files import load_params
 
 Job = Callable[..., Path]
 

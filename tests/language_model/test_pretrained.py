@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxft.base.files import read_json
+from jaxft.base.tensor_files import load_params
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.errors import InputError
-from jaxft.files import read_json
 from jaxft.language_model import pretrained
 from jaxft.language_model.pretrained import open_pretrained
-from jaxft.tensor_files import load_params
 
 Job = Callable[..., Path]
 FASTAI = Path(__file__).parents[1] / "golden" / "fastai"

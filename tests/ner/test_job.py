@@ -14,10 +14,10 @@ import pytest
 
 import jaxft
 from jaxft import predict
+from jaxft.base.files import read_json
 from jaxft.data.checksums import CHECKSUMS
 from jaxft.data.tagged import read_tagged
 from jaxft.errors import InputError
-from jaxft.files import read_json
 from jaxft.inference.tagger import EntityTagger
 from jaxft.ner.__main__ import main
 from jaxft.ner.inputs import read_inputs

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import jaxft
+from jaxft.base.files import read_json
+from jaxft.base.tensor_files import load_params, save_params
 from jaxft.errors import InputError, Stopped
-from jaxft.files import read_json
 from jaxft.inference.language_model import TextLanguageModel
 from jaxft.language_model.stage import LANGUAGE_MODEL, stage_name
 from jaxft.pretrain.__main__ import main
-from jaxft.tensor_files import load_params, save_params
 from jaxft.training import run as run_module
 from jaxft.training.metrics_log import read_metrics
 from jaxft.training.run import Run

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 
+from jaxft.base.tensor_files import read_meta, save_params
 from jaxft.errors import InputError
-from jaxft.tensor_files import read_meta, save_params
 from jaxft.training.checkpoint import restore, save
 
 
@@ -219,7 +219,7 @@ def test_what_is_no_checkpoint_of_ours_is_refused(tmp_path):
 
 
 def test_another_format_version_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxft.tensor_files.FORMAT_VERSION", 99)
+    monkeypatch.setattr("jaxft.base.tensor_files.FORMAT_VERSION", 99)
     save(tmp_path / "c", {"w": jnp.zeros(2)}, {})
     monkeypatch.undo()
     with pytest.raises(InputError, match="has format 99 and this version of jaxft reads format 1"):

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from jaxft.base.files import read_json, write_text
 from jaxft.errors import InputError
-from jaxft.files import read_json, write_text
 from jaxft.optim.unfreezing import gradual_unfreezing
 from jaxft.training.comparison import comparison_row
 from jaxft.training.job import Job, Prepared

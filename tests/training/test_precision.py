@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import jax
 import pytest
 
+from jaxft.base.files import write_json
 from jaxft.errors import InputError
-from jaxft.files import write_json
 from jaxft.training import precision
 from jaxft.training.precision import choose_precision, chosen_precision
 from jaxft.training.settings import RunSettings

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from jaxft.base.files import read_json, write_json
 from jaxft.errors import InputError
-from jaxft.files import read_json, write_json
 from jaxft.training.run_folder import create_run_folder, new_run_folder, record_config, run_config
 from jaxft.training.settings import RunSettings
 

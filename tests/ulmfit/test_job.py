@@ -16,9 +16,9 @@ import pytest
 
 import jaxft
 from jaxft import export, predict
+from jaxft.base.files import read_json, write_json
+from jaxft.base.tensor_files import load_params
 from jaxft.errors import InputError, Stopped
-from jaxft.files import read_json, write_json
-from jaxft.tensor_files import load_params
 from jaxft.training.metrics_log import read_metrics
 from jaxft.training.run import Run
 from jaxft.ulmfit.__main__ import main

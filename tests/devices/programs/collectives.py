@@ -13,8 +13,8 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding
 
+from jaxft.base.sharding import on_devices, row_spec
 from jaxft.language_model.both_directions import _stacked_stage
-from jaxft.sharding import on_devices, row_spec
 from jaxft.training.stage import Stage
 from jaxft.training.train_step import TrainState
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxft.base.sharding import current_mesh, mesh_for, on_devices, place
 from jaxft.finetune.stages import encoder_loss
 from jaxft.models.awd_lstm import AWDLSTMConfig, LanguageModel, initial_carry, language_model_loss
 from jaxft.models.encoders import open_checkpoint
@@ -24,7 +25,6 @@ from jaxft.optim.accumulation import accumulate_gradients
 from jaxft.optim.adversarial import fast_gradient_method
 from jaxft.optim.stacked_models import stack, stacked_value_and_grad
 from jaxft.optim.whole_batch import value_and_grad
-from jaxft.sharding import current_mesh, mesh_for, on_devices, place
 from jaxft.training.devices import place_batch, sharded
 
 ROWS, WORDS = 16, 50

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxft.base.sharding import by_rows, on_devices, replicated
 from jaxft.models.dropout import dropout
 from jaxft.optim.averaging import ema
 from jaxft.optim.unfreezing import gradual_unfreezing
 from jaxft.optim.whole_batch import value_and_grad
-from jaxft.sharding import by_rows, on_devices, replicated
 from jaxft.training.batches import Batches
 from jaxft.training.run import Run, StageResult
 from jaxft.training.stage import Stage, run_stage

@@ -1,6 +1,6 @@
-"""Named arrays in safetensors files: parameters of models and checkpoints. Every package but `optim` may import it.
+"""Named arrays in safetensors files: parameters of models and checkpoints.
 
-Every file is data only, never a pickle, and other tools open it; it is whole or absent, as `jaxft.files` says.
+Every file is data only, never a pickle, and other tools open it; it is whole or absent, as `jaxft.base.files` says.
 """
 
 import json
@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from jaxft.base.files import replacing, require_file
 from jaxft.errors import InputError
-from jaxft.files import replacing, require_file
 
 FORMAT_VERSION = 1
 

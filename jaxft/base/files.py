@@ -1,5 +1,4 @@
-"""Files that are whole or absent: JSON and text written in one step, and the cache folder. Every package but `optim`
-may import it."""
+"""Files that are whole or absent: JSON and text written in one step, and the cache folder."""
 
 import dataclasses
 import json

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxft.base.files import read_json, replacing, to_json, write_json
 from jaxft.errors import InputError
-from jaxft.files import read_json, replacing, to_json, write_json
 
 
 @dataclass

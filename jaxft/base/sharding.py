@@ -1,7 +1,7 @@
 """The rows of a batch divided among devices: what a model asks about its rows, and functions computed by rows.
 
 A function that is computed by rows sees those of one device, its shard, and runs as it would run alone. What depends on
-a row's place in the whole batch, such as dropout, asks here. Every package may import this module.
+a row's place in the whole batch, such as dropout, asks here.
 """
 
 from collections.abc import Callable, Iterator, Sequence

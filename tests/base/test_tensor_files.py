@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from jaxft.base.tensor_files import load_params, read_meta, save_params
 from jaxft.errors import InputError
-from jaxft.tensor_files import load_params, read_meta, save_params
 from jaxft.training import checkpoint
 
 PARAMS = {
@@ -61,7 +61,7 @@ def test_what_holds_no_parameters_of_jaxft_is_refused(tmp_path):
 
 
 def test_another_format_version_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxft.tensor_files.FORMAT_VERSION", 99)
+    monkeypatch.setattr("jaxft.base.tensor_files.FORMAT_VERSION", 99)
     save_params(tmp_path / "m", {"w": jnp.zeros(2)}, {})
     monkeypatch.undo()
     for read in (load_params, read_meta):

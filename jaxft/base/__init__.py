@@ -1,0 +1,1 @@
+"""What every room stands on: files and tensors on disk, the shards of a batch, and the limits of numbers."""
