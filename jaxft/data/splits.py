@@ -4,7 +4,7 @@ The jobs call `split_texts`. Everything that is held out comes from the training
 model reads the test texts.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class Texts:
         lm_train: texts that the language model learns from; none of `dev`, of `lm_valid` or, unless transductive, of
             `test`.
         lm_valid: texts that its perplexity is measured on.
+        pseudo: unlabelled texts that a classifier learns from too; the store has the labels that a model gave them.
     """
 
     name: str
@@ -44,6 +45,12 @@ class Texts:
     test: np.ndarray
     lm_train: np.ndarray
     lm_valid: np.ndarray
+    pseudo: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def taught(self) -> np.ndarray:
+        """The texts that a classifier learns from: `train`, then `pseudo`."""
+        return np.concatenate([self.train, self.pseudo])
 
     @property
     def labelled(self) -> dict[str, np.ndarray]:
@@ -58,7 +65,9 @@ class Texts:
         if direction == "forward":
             return self
         last = len(self.store) - 1
-        splits = {name: last - getattr(self, name) for name in ("train", "dev", "test", "lm_train", "lm_valid")}
+        splits = {
+            name: last - getattr(self, name) for name in ("train", "dev", "test", "lm_train", "lm_valid", "pseudo")
+        }
         return replace(self, store=self.store.reversed(), **splits)
 
 

@@ -88,6 +88,7 @@ ROWS: Range = (lambda x: 1 <= x <= 2**20, f"from 1 to {2**20:,}")
 POSITIVE: Range = (lambda x: 0 < x < float("inf"), "above 0")
 BELOW_1: Range = (lambda x: 0 <= x < 1, "from 0 to below 1")
 UP_TO_1: Range = (lambda x: 0 < x <= 1, "above 0 and at most 1")
+FROM_0_TO_1: Range = (lambda x: 0 <= x <= 1, "from 0 to 1")
 FRACTION: Range = (lambda x: 0 < x < 1, "between 0 and 1")
 
 RUN_RANGES: dict[str, Range] = {

@@ -46,6 +46,7 @@ from jaxft.training.scores import classification_scores, metric_score, score_nam
 from jaxft.training.stage import Stage
 from jaxft.training.summary import stage_row, trained_row
 from jaxft.ulmfit.presets import COMMAND
+from jaxft.ulmfit.self_training import describe_pseudo_labels
 from jaxft.ulmfit.settings import Settings
 from jaxft.ulmfit.stages import (
     CLASSIFIER,
@@ -119,6 +120,7 @@ def _describe_inputs(corpus: Corpus, texts: Texts, settings: Settings) -> list[s
         *describe_classes(store.classes, parts),
         *_describe_splits(texts, settings.transductive),
         *describe_texts(corpus, texts),
+        *describe_pseudo_labels(texts, settings),
     ]
 
 
@@ -183,6 +185,7 @@ def _describe_data(texts: Texts, settings: Settings) -> dict[str, Any]:
             "dev": len(texts.dev),
             "test": len(texts.test),
             "language-model texts": len(texts.lm_train),
+            **({"texts with pseudo-labels": len(texts.pseudo)} if len(texts.pseudo) else {}),
         },
         "classes": texts.store.classes,
         "transductive": settings.transductive,

@@ -26,6 +26,7 @@ PAPER = Settings(
         clip_norm=0.25,  # [M]; [F7] takes 25
         dropout=presets.PAPER_DROPOUT,
         head_hidden=50,  # [P] 4.1
+        pseudo_share=0.0,
         head_dropout=0.1,  # [F7]
     ),
 )
@@ -66,6 +67,7 @@ FASTAI = Settings(
         dropout=Dropouts(0.4, 0.3, 0.4, 0.5, 0.05),  # [F2]
         drop_mult=0.5,  # [F2]
         head_dropout=0.1,  # [F2]
+        pseudo_share=0.0,
     ),
 )
 
@@ -110,6 +112,7 @@ DEMO = replace(
         phase_steps=0,
         batch_size=10,
         drop_mult=0.2,
+        pseudo_share=0.0,
         dev_fraction=0.1,
     ),
 )

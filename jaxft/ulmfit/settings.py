@@ -20,6 +20,7 @@ from jaxft.training.settings import (
     AT_LEAST_1,
     BELOW_1,
     FRACTION,
+    FROM_0_TO_1,
     ROWS,
     UP_TO_1,
     WIDTH,
@@ -31,6 +32,7 @@ from jaxft.training.settings import (
 SMALLEST_BATCH = 2
 """the fewest texts of a step whose features batch norm can tell apart"""
 
+HeadStart = Literal["random", "probe"]
 PlanName = Literal["gradual", "fastai", "chain-thaw", "last", "full"]
 
 
@@ -73,13 +75,16 @@ class ClassifierStage:
     """the encoder's five dropout probabilities"""
     drop_mult: float = 1.0
     """multiplier of all five dropout probabilities"""
-    head: Literal["random", "probe"] = "random"
+    head: HeadStart = "random"
     """what the head starts as: random, or the linear layer that is solved on the pooled states of the frozen encoder
     (probe)"""
     head_hidden: int = 50
     """units of the head's hidden layer"""
     head_dropout: float = 0.1
     """dropout before the last linear layer; --classifier.dropout.output applies to the pooled features"""
+    pseudo_share: float | None = None
+    """share of the unlabelled texts that the classifier learns from too, with the classes that a linear model on their
+    words is surest of; by default 0.5 of at most 5,000 texts where fewer than 2,000 have a label, and otherwise 0"""
     dev_fraction: float | None = None
     """share of the labelled texts to hold out as dev; by default 0.1, or none where that is fewer than 50 texts. The
     weights of the last epoch within one standard error of the best dev score are kept, or without dev texts the last"""
@@ -130,7 +135,7 @@ RANGES: dict[str, Range] = {
     **ranges_of("classifier", dict.fromkeys(("phase_epochs", "epochs"), AT_LEAST_1)),
     **ranges_of("classifier", {"eval_batch_size": ROWS, "max_length": ROWS, "head_hidden": WIDTH}),
     **ranges_of("classifier", {"phase_steps": AT_LEAST_0, "rate_decay": UP_TO_1}),
-    **ranges_of("classifier", {"head_dropout": BELOW_1, "dev_fraction": FRACTION}),
+    **ranges_of("classifier", {"head_dropout": BELOW_1, "dev_fraction": FRACTION, "pseudo_share": FROM_0_TO_1}),
 }
 
 

@@ -51,7 +51,8 @@ from jaxft.training.scores import default_metric, metric_mode, metric_score, sco
 from jaxft.training.selection import Evaluations, Selection, best_score, within_standard_error
 from jaxft.training.settings import Metric, check_steps, dev_share, enough_epochs
 from jaxft.training.stage import Stage, run_stage
-from jaxft.ulmfit.settings import SMALLEST_BATCH, Settings
+from jaxft.ulmfit.self_training import with_pseudo_labels
+from jaxft.ulmfit.settings import SMALLEST_BATCH, HeadStart, Settings
 
 __all__ = ["fine_tune_lm", "lm_plan", "plans", "predict", "pretrain_lm", "read_texts", "test_probabilities"]
 __all__ += ["train_classifier"]
@@ -62,6 +63,8 @@ CLASSIFIER = "classifier"
 
 def read_texts(settings: Settings, progress: bool = True, corpus: Corpus | None = None) -> Texts:
     """Reads, tokenizes and splits a corpus; ids are cached, splits depend on the seed.
+
+    Where labels are few, some of the unlabelled texts get one too; see `jaxft.ulmfit.self_training`.
 
     Args:
         settings: `settings.data` and how to read it.
@@ -82,7 +85,7 @@ def read_texts(settings: Settings, progress: bool = True, corpus: Corpus | None 
         progress=progress,
     )
     labelled = int((store.splits == TRAIN).sum())
-    return split_texts(
+    texts = split_texts(
         corpus,
         store,
         seed=settings.seed,
@@ -92,6 +95,7 @@ def read_texts(settings: Settings, progress: bool = True, corpus: Corpus | None 
         limit_unlabelled=settings.limit_unlabelled,
         transductive=settings.transductive,
     )
+    return with_pseudo_labels(texts, settings)
 
 
 def open_corpus_of(settings: Settings, table: Table | None = None) -> Corpus:
@@ -132,17 +136,27 @@ def train_classifier(
         InputError: losses that stay not finite, or one text per step.
         Stopped: the run was asked to stop.
     """
+    run = run or Run(None)
+    head = "random" if run.position(stage_name(CLASSIFIER, direction)) else settings.classifier.head
+    graphdef, params, statistics = starting_classifier(texts, settings, lm_params, head, direction)
+    result = run_stage(run, _classifier_stage(texts, settings, graphdef, params, statistics, direction))
+    return as_classifier(texts, settings, result, direction), result
+
+
+def starting_classifier(
+    texts: Texts, settings: Settings, lm_params: Any | None, head: HeadStart, direction: Direction = "forward"
+) -> tuple[nnx.GraphDef, Any, Any]:
+    """The graph, parameters and statistics that a classifier starts from; see `train_classifier`.
+
+    A head with too few hidden units to hold a solved one is random.
+    """
     graphdef, params, statistics = _random_classifier(texts, settings)
     if lm_params is not None:
         params = {**params, "encoder": lm_params["encoder"]}
-    run, read = run or Run(None), texts.in_direction(direction)
-    has_begun = run.position(stage_name(CLASSIFIER, direction))
-    fits = 2 * len(texts.store.classes) <= settings.classifier.head_hidden
-    if settings.classifier.head == "probe" and fits and not has_begun:
-        weights = _class_weights(texts, settings)
-        params, statistics = with_probe(read, settings, graphdef, params, statistics, weights)
-    result = run_stage(run, _classifier_stage(texts, settings, graphdef, params, statistics, direction))
-    return as_classifier(texts, settings, result, direction), result
+    if head == "probe" and 2 * len(texts.store.classes) <= settings.classifier.head_hidden:
+        weights, read = _class_weights(texts, settings), texts.in_direction(direction)
+        params, statistics = _with_probe(read, settings, graphdef, params, statistics, weights)
+    return graphdef, params, statistics
 
 
 def abstract_classifier_stage(texts: Texts, settings: Settings, direction: Direction = "forward") -> Stage:
@@ -157,8 +171,8 @@ def _classifier_stage(
     """The stage that trains a classifier from its parameters and the statistics of its norms."""
     stage, read = settings.classifier, texts.in_direction(direction)
     batches = _training_batches(read, settings)
-    documents = batches.steps_per_epoch * min(stage.batch_size, len(texts.train))
-    words = int(texts.store.lengths[texts.train].mean() * documents)
+    documents = batches.steps_per_epoch * min(stage.batch_size, len(texts.taught))
+    words = int(texts.store.lengths[texts.taught].mean() * documents)
     loss_fn = classification_loss(graphdef, _class_weights(texts, settings))
     metric = _metric(texts, settings)
     return Stage(
@@ -176,7 +190,7 @@ def _classifier_stage(
             batches.steps_per_epoch,
             tokens_per_epoch=words,
             part=lambda step, rows: batches.training_batch(step, settings.seed, rows),
-            rows=min(stage.batch_size, len(texts.train)),
+            rows=min(stage.batch_size, len(texts.taught)),
         ),
         evaluate=_evaluation(read, settings, graphdef) if len(texts.dev) else None,
         selection=Selection(is_best=_is_best(metric, len(texts.dev))),
@@ -211,7 +225,7 @@ def _class_weights(texts: Texts, settings: Settings) -> np.ndarray | None:
     return class_weights(settings.class_weights, texts.store.labels[texts.train], texts.store.classes)
 
 
-def with_probe(
+def _with_probe(
     texts: Texts,
     settings: Settings,
     graphdef: nnx.GraphDef,
@@ -351,14 +365,14 @@ def plans(texts: Texts, settings: Settings) -> dict[str, tuple[tuple[Phase, ...]
 
 
 def _training_batches(texts: Texts, settings: Settings) -> LengthBatches:
-    if min(settings.classifier.batch_size, len(texts.train)) < SMALLEST_BATCH:
+    if min(settings.classifier.batch_size, len(texts.taught)) < SMALLEST_BATCH:
         raise InputError(
             f"{texts.name} gives the classifier one text per step, which batch norm cannot learn from: give at least "
             f"{SMALLEST_BATCH} training texts, and --classifier.batch-size {SMALLEST_BATCH} or more"
         )
     # Each width is compiled anew for each phase, which takes as long as the padding of some 200 batches costs.
-    buckets = min(3, 1 + len(texts.train) // 10_000)
-    return _length_batches(texts, texts.train, settings, settings.classifier.batch_size, buckets)
+    buckets = min(3, 1 + len(texts.taught) // 10_000)
+    return _length_batches(texts, texts.taught, settings, settings.classifier.batch_size, buckets)
 
 
 def _evaluation_batches(texts: Texts, documents: np.ndarray, settings: Settings, batch_size: int) -> LengthBatches:
@@ -369,7 +383,7 @@ def _length_batches(
     texts: Texts, documents: np.ndarray, settings: Settings, batch_size: int, buckets: int = 1
 ) -> LengthBatches:
     store = texts.store
-    longest = int(store.lengths[store.splits != UNLABELLED].max())
+    longest = int(store.lengths[np.concatenate([np.flatnonzero(store.splits != UNLABELLED), texts.pseudo])].max())
     widths = length_widths(longest, settings.classifier.max_length, settings.lm.bptt, buckets)
     pad = store.vocabulary.pad
     return LengthBatches(store.ids, store.offsets, documents, store.labels, batch_size, widths, pad)

@@ -1,118 +1,129 @@
-"""Accuracy over the number of labels: ULMFiT, the same classifier from scratch, and TF-IDF with logistic regression.
+"""Accuracy over the number of labels: ULMFiT, its probe, and TF-IDF with logistic regression.
 
-All three learn from the same labelled rows and are tested on the same test rows. ULMFiT takes the language model of a
-finished run, so that the points differ in their labels alone. Runs that are in the folder already are not repeated:
+All take the language model of a finished run on the same texts, so that the points differ in their labels alone; every
+seed draws other labelled texts, and each is tested on the same test texts:
 
-    python tests/benchmarks/low_labels.py --data aclImdb_v1.tar.gz --run runs/imdb --out runs/low_labels
+    python tests/benchmarks/low_labels.py --data aclImdb_v1.tar.gz --run runs/imdb --out runs/low_labels \\
+        [--labels 100 500 2500] [--seeds 3] [--texts 2500] [--beside few_labels.json] [-- FLAGS]
 
-The last point stands for all labels. Writes `low_labels.json` and `low_labels.png`, and prints a table.
+FLAGS go to `jaxft.ulmfit`. Writes `low_labels.json`, prints a table, and draws `low_labels.png`, with the results of
+`few_labels.py --out` if `--beside` names them.
 """
 
 import argparse
-import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 
 from jaxft.base.files import read_json, write_json
-from jaxft.data.columns import Columns
-from jaxft.data.corpus import open_corpus
-from jaxft.training.scores import accuracy_interval
+from jaxft.language_model.stage import LANGUAGE_MODEL
+from jaxft.training.baseline import linear_baseline
+from jaxft.training.process import set_up
+from jaxft.training.run import StageResult, read_stage
 from jaxft.ulmfit.presets import parse
-from jaxft.ulmfit.stages import read_texts
+from jaxft.ulmfit.settings import Settings
+from jaxft.ulmfit.stages import (
+    as_classifier,
+    open_corpus_of,
+    raw_texts,
+    read_texts,
+    starting_classifier,
+    test_probabilities,
+    train_classifier,
+)
 
-ULMFIT, SCRATCH, BASELINE = "ULMFiT", "the same from scratch", "TF-IDF + logistic regression"
-COLOURS = {ULMFIT: "#0072B2", SCRATCH: "#D55E00", BASELINE: "#6b6b6b"}
+ULMFIT, PROBE, WORDS = "ULMFiT", "its probe", "TF-IDF + logistic regression"
+COLOURS = ("#0072B2", "#56B4E9", "#6b6b6b", "#D55E00", "#E69F00", "#6b6b6b")
+
+Results = dict[str, dict[str, list[float]]]
+"""accuracies of each draw, by the name of the curve and by the number of labels"""
 
 
 def main() -> None:
-    """Trains what is missing, then draws and prints."""
+    """Trains, then prints and draws."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--run", type=Path, required=True, help="finished run on all labels, for its language model")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the runs and the picture")
+    parser.add_argument("--run", type=Path, required=True, help="finished run, for its language model")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results and the picture")
     parser.add_argument("--labels", type=int, nargs="+", default=[100, 500, 2500])
-    options, flags = parser.parse_known_args()
-    results = {ULMFIT: {}, SCRATCH: {}, BASELINE: {}}
-    for labels in [*options.labels, None]:
-        limit = [] if labels is None else ["--limit-labels", str(labels)]
-        common = ["--data", options.data, *flags, *limit]
-        whole = read_json(options.run / "summary.json") if labels is None else None
-        borrowed = ["--language-model", str(options.run)]
-        tested = whole or run_job(options.out / f"ulmfit-{labels}", [*common, *borrowed])
-        sizes = tested["data"]["sizes"]
-        count = sizes["train"] + sizes["dev"]
-        results[ULMFIT][count] = score(tested)
-        scratch = run_job(options.out / f"scratch-{labels or 'all'}", [*common, "--lm.epochs", "0"])
-        results[SCRATCH][count] = score(scratch)
-        results[BASELINE][count] = baseline(common)
-        write_json(options.out / "low_labels.json", results)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--texts", type=int, default=2500, help="test texts")
+    parser.add_argument("--beside", type=Path, help="results of other models, to draw beside these")
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    options, flags = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
+    set_up()
+    language_model = read_stage(options.run, LANGUAGE_MODEL)
+    if language_model is None:
+        parser.error(f"{options.run} holds no trained language model")
+    results: Results = {ULMFIT: {}, PROBE: {}, WORDS: {}}
+    for labels in options.labels:
+        for seed in range(options.seeds):
+            own = ["--data", options.data, "--limit-labels", str(labels), "--seed", str(seed), *flags]
+            scores = accuracies(parse(own), language_model.params, options.texts)
+            for name, score in scores.items():
+                results[name].setdefault(str(labels), []).append(score)
+            print(labels, "labels, seed", seed, *(f"{n} {s:.4f}" for n, s in scores.items()), flush=True)
+            write_json(options.out / "low_labels.json", results)
     print_table(results)
-    draw(results, options.out / "low_labels.png")
+    beside = read_json(options.beside) if options.beside else {}
+    draw({**results, **{name: points for name, points in beside.items() if name != WORDS}}, options.out)
 
 
-def run_job(folder: Path, flags: list[str]) -> dict:
-    """The summary of a run, which is made or resumed unless it has finished."""
-    if not (folder / "summary.json").exists():
-        resume = ["--resume"] if (folder / "config.json").exists() else []
-        subprocess.run([sys.executable, "-m", "jaxft.ulmfit", "--out", folder, *flags, *resume], check=True)
-    return read_json(folder / "summary.json")
-
-
-def score(summary: dict) -> tuple[float, float, float]:
-    """Accuracy and its 95 % interval."""
-    return (summary["test"]["accuracy"], *summary["test"]["accuracy_interval"])
-
-
-def baseline(flags: list[str]) -> tuple[float, float, float]:
-    """Logistic regression on the labelled rows of a run, its dev rows included, since it chooses nothing by them."""
-    settings = parse(flags)
+def accuracies(settings: Settings, language_model: Mapping, count: int) -> dict[str, float]:
+    """The accuracies on `count` test texts."""
     texts = read_texts(settings, progress=False)
-    rows = {"train": np.union1d(texts.train, texts.dev), "test": texts.test}
-    wanted = set(np.concatenate(list(rows.values())).tolist())
-    corpus = open_corpus(settings.data, Columns.of(settings))
-    documents = {i: d for i, d in enumerate(corpus.documents()) if i in wanted}
-    (train, train_labels), (test, test_labels) = (
-        ([documents[i].text for i in part], [documents[i].label for i in part]) for part in rows.values()
-    )
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2 if len(train) > 1000 else 1)
-    model = LogisticRegression(C=10.0, max_iter=1000).fit(vectorizer.fit_transform(train), train_labels)
-    right = int((model.predict(vectorizer.transform(test)) == np.array(test_labels)).sum())
-    return (right / len(test), *accuracy_interval(right, len(test)))
+    test = np.sort(np.random.default_rng(0).permutation(texts.test)[:count])
+    texts = replace(texts, test=test)
+    labels = texts.store.labels[test]
+    trained, _ = train_classifier(texts, settings, language_model)
+    _, params, statistics = starting_classifier(texts, settings, language_model, "probe")
+    probe = as_classifier(texts, settings, StageResult(params, statistics, {}))
+    models = {ULMFIT: trained, PROBE: probe}
+    scores = {
+        name: float((test_probabilities(model, texts, settings).argmax(axis=1) == labels).mean())
+        for name, model in models.items()
+    }
+    labelled = np.concatenate([texts.train, texts.dev])
+    words = raw_texts(open_corpus_of(settings), np.concatenate([labelled, test]))
+    known, others = texts.store.labels[labelled].tolist(), words[len(labelled) :]
+    baseline = linear_baseline(words[: len(labelled)], known, others, labels.tolist(), texts.store.classes)
+    return {**scores, WORDS: baseline["accuracy"]}
 
 
-def print_table(results: dict) -> None:
-    """Markdown, a row for each number of labels."""
+def print_table(results: Results) -> None:
+    """Markdown, a row for each number of labels, with means and standard deviations."""
     print("| labels | " + " | ".join(results) + " |\n|" + "---|" * (len(results) + 1))
     for count in results[ULMFIT]:
-        cells = (f"{100 * results[name][count][0]:.1f} %" for name in results)
-        print(f"| {count:,} | " + " | ".join(cells) + " |")
+        parts = (100 * np.array(points[count]) for points in results.values())
+        cells = (f"{part.mean():.1f} % ({part.std(ddof=1) if len(part) > 1 else 0:.1f})" for part in parts)
+        print(f"| {int(count):,} | " + " | ".join(cells) + " |")
 
 
-def draw(results: dict, path: Path) -> None:
-    """Accuracy over labels, with 95 % intervals."""
+def draw(results: Results, folder: Path) -> None:
+    """Mean accuracy over labels, with standard deviations."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
     axes = figure.subplots()
-    for name, points in results.items():
-        counts, (accuracy, low, high) = list(points), 100 * np.array(list(points.values())).T
-        axes.errorbar(
-            counts, accuracy, (accuracy - low, high - accuracy), marker="o", capsize=3, color=COLOURS[name], label=name
-        )
-    counts = list(results[ULMFIT])
+    ticks = sorted({int(count) for points in results.values() for count in points})
+    for (name, points), colour in zip(results.items(), COLOURS, strict=False):
+        counts = sorted(map(int, points))
+        parts = [100 * np.array(points[str(count)]) for count in counts]
+        means = [part.mean() for part in parts]
+        deviations = [part.std(ddof=1) if len(part) > 1 else 0.0 for part in parts]
+        axes.errorbar(counts, means, deviations, marker="o", capsize=3, color=colour, label=name)
     axes.set_xscale("log")
-    axes.set_xticks(counts, [f"{count:,}" for count in counts])
+    axes.set_xticks(ticks, [f"{count:,}" for count in ticks])
     axes.minorticks_off()
     axes.set_xlabel("labelled reviews")
     axes.set_ylabel("test accuracy in %")
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="best")
-    figure.savefig(path)
+    figure.savefig(folder / "low_labels.png")
 
 
 if __name__ == "__main__":
