@@ -1,9 +1,11 @@
 """Fine-tuning with default settings on few labels, beside the probe that it starts from and a linear model on words.
 
-    python tests/benchmarks/few_labels.py subj 100 --model MINILM --data DATA [--seeds 3] [--texts 1000] [-- FLAGS]
+    python tests/benchmarks/few_labels.py subj 100 --model MINILM --data DATA [--seeds 3] [--texts 1000]
+        [--out few_labels.json --name MiniLM] [-- FLAGS]
 
 DATA is a folder with `subj/`, `ag_news/` and, for imdb, `imdb.csv` with the columns text, label and split. Every seed
-draws other rows, equally many of each class. FLAGS go to `jaxft.finetune`.
+draws other rows, equally many of each class. FLAGS go to `jaxft.finetune`. The file of `--out` gets the accuracies for
+the picture of `low_labels.py`.
 """
 
 import argparse
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxft.base.files import read_json, write_json
 from jaxft.finetune.inputs import read_inputs, split_examples
 from jaxft.finetune.job import train
 from jaxft.finetune.settings import Settings, parse
@@ -74,6 +77,14 @@ def probe_accuracy(settings: Settings) -> float:
     return float((outputs.argmax(axis=1) == targets[split.test]).mean())
 
 
+def add(path: Path, name: str, labels: int, scores: Sequence[Sequence[float]]) -> None:
+    """Adds the accuracies of a number of labels to a file of them."""
+    results = read_json(path) if path.exists() else {}
+    for curve, column in ((name, 0), (f"probe of {name}", 1)):
+        results.setdefault(curve, {})[str(labels)] = [row[column] for row in scores]
+    write_json(path, results)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", choices=sorted(READERS))
@@ -82,6 +93,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--texts", type=int, default=1000, help="test texts")
+    parser.add_argument("--out", type=Path, help="JSON file to add the accuracies to")
+    parser.add_argument("--name", default="encoder", help="of the model, in that file")
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     arguments, flags = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
     set_up()
@@ -100,6 +113,8 @@ def main() -> None:
             scores.append(
                 (summary["test"]["accuracy"], probe_accuracy(settings), summary["baseline"]["accuracy"], seconds)
             )
+        if arguments.out is not None:
+            add(arguments.out, arguments.name, arguments.labels, scores)
         print(f"seed {seed}: fine-tuned %.4f, probe %.4f, words %.4f, %.0f s" % scores[-1], flush=True)
     means, deviations = np.mean(scores, axis=0), np.std(scores, axis=0, ddof=1 if len(scores) > 1 else 0)
     names = ("fine-tuned", "probe", "words")
