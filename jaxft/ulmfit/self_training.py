@@ -55,5 +55,7 @@ def _share(texts: Texts, settings: Settings) -> float:
 
 
 def _unlabelled(texts: Texts) -> np.ndarray:
-    """The texts without a label that the language model learns from."""
-    return np.setdiff1d(texts.lm_train, np.concatenate([texts.train, texts.dev, texts.test]))
+    """The texts that the language model learns from and that have no label, and no equal text that is held out."""
+    held_out = np.concatenate([texts.dev, texts.test])
+    pool = np.setdiff1d(texts.lm_train, np.concatenate([texts.train, held_out]))
+    return pool[~np.isin(texts.store.keys[pool], texts.store.keys[held_out])]

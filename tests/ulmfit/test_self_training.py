@@ -86,6 +86,15 @@ def test_the_test_texts_that_a_transductive_language_model_reads_stay_unlabelled
     assert not np.intersect1d(texts.pseudo, texts.test).size
 
 
+def test_unlabelled_copies_of_test_texts_stay_out():
+    table = reviews()
+    tested = [text for text, split in zip(table["text"], table["split"], strict=True) if split == "test"]
+    copies = {"text": tested, "label": [None] * len(tested), "split": ["unlabelled"] * len(tested)}
+    texts, _ = read({name: [*table[name], *copies[name]] for name in table}, "--classifier.pseudo-share", "1")
+    assert len(texts.pseudo) > 50
+    assert not np.isin(texts.store.keys[texts.pseudo], texts.store.keys[texts.test]).any()
+
+
 def test_one_seed_gives_the_same_texts(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxft.ulmfit.self_training.UNLABELLED_TEXTS", 50)
     first, second = (read(reviews(), "--seed", "5")[0] for _ in range(2))
