@@ -1,1 +1,1 @@
-"""What every room stands on: files and tensors on disk, the shards of a batch, and the limits of numbers."""
+"""Shared by all packages: files and tensors on disk, batches on several devices, and the range of numbers."""

@@ -34,7 +34,8 @@ class Texts:
         lm_train: texts that the language model learns from; none of `dev`, of `lm_valid` or, unless transductive, of
             `test`.
         lm_valid: texts that its perplexity is measured on.
-        pseudo: unlabelled texts that a classifier learns from too; the store has the labels that a model gave them.
+        pseudo: unlabelled texts that a classifier learns from too; the store has labels for them that a linear model
+            gave, as in `jaxft.ulmfit.self_training`.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Texts:
     pseudo: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
-    def taught(self) -> np.ndarray:
+    def classifier_train(self) -> np.ndarray:
         """The texts that a classifier learns from: `train`, then `pseudo`."""
         return np.concatenate([self.train, self.pseudo])
 

@@ -77,7 +77,10 @@ def stage_seconds(texts: Texts, plans: Mapping[str, tuple[Plan, int]], config: A
         config: sizes and precision of the encoder.
     """
     lengths = texts.store.lengths
-    trained = {"language_model": int(lengths[texts.lm_train].sum()), "classifier": int(lengths[texts.taught].sum())}
+    trained = {
+        "language_model": int(lengths[texts.lm_train].sum()),
+        "classifier": int(lengths[texts.classifier_train].sum()),
+    }
     evaluated = {"language_model": int(lengths[texts.lm_valid].sum()), "classifier": int(lengths[texts.dev].sum())}
     efficiency = ACCELERATOR_EFFICIENCY if on_accelerator() else EFFICIENCY[config.precision]
     devices = mesh_size(current_mesh()) if on_accelerator() else 1  # a CPU is no faster for having several

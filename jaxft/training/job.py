@@ -44,7 +44,7 @@ class Prepared:
         settings: those that training uses.
         inputs: texts, models and whatever else the job trains with.
         plans: the phases of each stage, and its steps per epoch.
-        fingerprints: hashes of what was read: `corpus`, and `checkpoint` where there is one.
+        fingerprints: hashes of what was read: `corpus`, and `checkpoint` and `pseudo_labels` where there are any.
         data: what the summary says of the data: `name`, `sizes`, `classes` and more.
         tokens: number of tokens read.
         lines: what the run prints about the data before training.

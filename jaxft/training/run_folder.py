@@ -165,9 +165,10 @@ def record_config(folder: Path, resume: bool, config: Mapping[str, Any]) -> None
         write_json(path, config)
         return
     before, now = flatten(read_run_config(folder)), flatten(config)
-    for part, changed in (("corpus", "the texts have changed"), ("checkpoint", "the checkpoint has changed")):
+    parts = {"corpus": "the texts have", "checkpoint": "the checkpoint has", "pseudo_labels": "the pseudo-labels have"}
+    for part, what in parts.items():
         if before.get(part) != now.get(part):
-            raise InputError(f"{changed} since the run in {folder} began: restore them, or start a new run")
+            raise InputError(f"{what} changed since the run in {folder} began: restore them, or start a new run")
     differences = [
         f"{flag(name)} was {_shown(before.get(name))} and is now {_shown(now.get(name))}"
         for name in {**before, **now}

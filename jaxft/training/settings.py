@@ -145,7 +145,7 @@ def _check_size(name: str, value: Any) -> None:
 
 
 def enough_epochs(epochs: int, min_steps: int, steps_per_epoch: int) -> int:
-    """The epochs, or as many as give `min_steps` steps where they give fewer.
+    """The epochs, or as many as reach `min_steps` steps where they give fewer.
 
     Examples:
         >>> enough_epochs(3, 100, steps_per_epoch=200), enough_epochs(3, 100, steps_per_epoch=7)

@@ -46,7 +46,7 @@ from jaxft.training.scores import classification_scores, metric_score, score_nam
 from jaxft.training.stage import Stage
 from jaxft.training.summary import stage_row, trained_row
 from jaxft.ulmfit.presets import COMMAND
-from jaxft.ulmfit.self_training import describe_pseudo_labels
+from jaxft.ulmfit.self_training import describe_pseudo_labels, pseudo_label_fingerprint
 from jaxft.ulmfit.settings import Settings
 from jaxft.ulmfit.stages import (
     CLASSIFIER,
@@ -96,7 +96,7 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
     class_weights(settings.class_weights, texts.store.labels[texts.train], texts.store.classes)  # refused here
     settings, lines = _fitted(settings, texts)
     stages = plans(texts, settings)
-    fingerprints = {"corpus": texts.fingerprint}
+    fingerprints = {"corpus": texts.fingerprint, **pseudo_label_fingerprint(texts)}
     borrowed = borrowed_language_models(texts, settings, run_config(settings, fingerprints))
     return job.Prepared(
         settings=settings,
@@ -185,7 +185,7 @@ def _describe_data(texts: Texts, settings: Settings) -> dict[str, Any]:
             "dev": len(texts.dev),
             "test": len(texts.test),
             "language-model texts": len(texts.lm_train),
-            **({"texts with pseudo-labels": len(texts.pseudo)} if len(texts.pseudo) else {}),
+            **({"pseudo-labelled texts": len(texts.pseudo)} if len(texts.pseudo) else {}),
         },
         "classes": texts.store.classes,
         "transductive": settings.transductive,

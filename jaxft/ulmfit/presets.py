@@ -26,8 +26,8 @@ PAPER = Settings(
         clip_norm=0.25,  # [M]; [F7] takes 25
         dropout=presets.PAPER_DROPOUT,
         head_hidden=50,  # [P] 4.1
-        pseudo_share=0.0,
         head_dropout=0.1,  # [F7]
+        pseudo_share=0.0,  # [P] learns from labelled texts alone
     ),
 )
 
@@ -39,6 +39,7 @@ GPU = Settings(
         plan="full",
         max_length=480,
         eval_batch_size=256,
+        pseudo_share=None,
         peak_rate=5e-3,
         schedule="one_cycle",
         b1=0.8,
@@ -67,7 +68,7 @@ FASTAI = Settings(
         dropout=Dropouts(0.4, 0.3, 0.4, 0.5, 0.05),  # [F2]
         drop_mult=0.5,  # [F2]
         head_dropout=0.1,  # [F2]
-        pseudo_share=0.0,
+        pseudo_share=0.0,  # [F1]
     ),
 )
 
@@ -112,8 +113,8 @@ DEMO = replace(
         phase_steps=0,
         batch_size=10,
         drop_mult=0.2,
-        pseudo_share=0.0,
         dev_fraction=0.1,
+        pseudo_share=0.0,  # generated texts have too few words for it
     ),
 )
 

@@ -1,20 +1,21 @@
-"""Unlabelled texts that the classifier learns from too, where few texts have a label."""
+"""Self-training: unlabelled texts that the classifier learns from too, where few texts have a label."""
 
+import hashlib
 from dataclasses import replace
 
 import numpy as np
 
 from jaxft.data.carving import sample_with_folds
 from jaxft.data.splits import Texts
-from jaxft.training.linear_head import FOLDS
+from jaxft.training.linear_head import FOLDS, PROBE_TEXTS
 from jaxft.training.pseudo_labels import pseudo_labels
 from jaxft.ulmfit.settings import Settings
 
 SHARE = 0.5
 FEW_LABELS = 2_000
-"""the labelled texts below which the unlabelled ones are of use"""
+"""the training texts below which unlabelled ones are of use"""
 UNLABELLED_TEXTS = 5_000
-"""the most texts to choose from"""
+"""the most unlabelled texts to choose from"""
 
 
 def with_pseudo_labels(texts: Texts, settings: Settings) -> Texts:
@@ -22,30 +23,39 @@ def with_pseudo_labels(texts: Texts, settings: Settings) -> Texts:
     share, pool = _share(texts, settings), _unlabelled(texts)
     if not share or not len(pool) or len(texts.train) < 2:
         return texts
-    rng = np.random.default_rng([settings.seed, 3])
-    pool = np.sort(rng.permutation(pool)[:UNLABELLED_TEXTS])
+    pool = np.sort(np.random.default_rng([settings.seed, 3]).permutation(pool)[:UNLABELLED_TEXTS])
     store = texts.store
-    labels = store.labels[texts.train].astype(np.int32)
-    _, folds = sample_with_folds(labels, len(labels), FOLDS, settings.seed, store.keys[texts.train])
-    chosen, classes = pseudo_labels([store[i] for i in texts.train], labels, folds, [store[i] for i in pool], share)
+    labels, keys = store.labels[texts.train].astype(np.int32), store.keys[texts.train]
+    sample, folds = sample_with_folds(labels, PROBE_TEXTS, FOLDS, settings.seed, keys)
+    labelled = [store[i] for i in texts.train[sample]]
+    chosen, classes = pseudo_labels(labelled, labels[sample], folds, [store[i] for i in pool], share)
     given = store.labels.copy()
     given[pool[chosen]] = classes
     return replace(texts, store=replace(store, labels=given), pseudo=pool[chosen])
+
+
+def pseudo_label_fingerprint(texts: Texts) -> dict[str, str]:
+    """A hash of the texts with pseudo-labels and of their classes, under its name in the configuration of a run."""
+    if not len(texts.pseudo):
+        return {}
+    pairs = np.stack([texts.pseudo, texts.store.labels[texts.pseudo]]).astype("<i8")
+    return {"pseudo_labels": hashlib.sha256(pairs.tobytes()).hexdigest()}
 
 
 def describe_pseudo_labels(texts: Texts, settings: Settings) -> list[str]:
     """At most one line: what becomes of the unlabelled texts."""
     if len(texts.pseudo):
         return [
-            f"{len(texts.pseudo):,} unlabelled texts train the classifier too, with the classes that a linear model on "
-            "their words is surest of (--classifier.pseudo-share 0 leaves them out)"
+            f"pseudo-labels: the classifier also learns from {len(texts.pseudo):,} texts without a label, with the "
+            "classes that a linear model on words gives them (--classifier.pseudo-share 0 turns this off)"
         ]
-    if _share(texts, settings) and len(_unlabelled(texts)):
+    if not _share(texts, settings):
+        return []
+    if len(_unlabelled(texts)):
         return [
-            "no unlabelled text trains the classifier, because a linear model on words does not tell the labelled ones "
-            "apart"
+            "pseudo-labels: none, because a linear model on words cannot tell the classes of the labelled texts apart"
         ]
-    return []
+    return ["pseudo-labels: none, because every text has a label"] if settings.classifier.pseudo_share else []
 
 
 def _share(texts: Texts, settings: Settings) -> float:
@@ -55,7 +65,8 @@ def _share(texts: Texts, settings: Settings) -> float:
 
 
 def _unlabelled(texts: Texts) -> np.ndarray:
-    """The texts that the language model learns from and that have no label, and no equal text that is held out."""
-    held_out = np.concatenate([texts.dev, texts.test])
-    pool = np.setdiff1d(texts.lm_train, np.concatenate([texts.train, held_out]))
-    return pool[~np.isin(texts.store.keys[pool], texts.store.keys[held_out])]
+    """The different texts without a label that the language model learns from; none equals a labelled one."""
+    keys, labelled = texts.store.keys, np.concatenate([texts.train, texts.dev, texts.test])
+    pool = np.setdiff1d(texts.lm_train, labelled)
+    pool = pool[~np.isin(keys[pool], keys[labelled])]
+    return pool[np.unique(keys[pool], return_index=True)[1]]

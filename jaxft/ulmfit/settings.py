@@ -83,8 +83,9 @@ class ClassifierStage:
     head_dropout: float = 0.1
     """dropout before the last linear layer; --classifier.dropout.output applies to the pooled features"""
     pseudo_share: float | None = None
-    """share of the unlabelled texts that the classifier learns from too, with the classes that a linear model on their
-    words is surest of; by default 0.5 of at most 5,000 texts where fewer than 2,000 have a label, and otherwise 0"""
+    """share of the unlabelled texts, of 5,000 of them if there are more, that the classifier also learns from, with the
+    class that a linear model on words gives them; the most confident are taken. By default 0.5 with fewer than 2,000
+    training texts, and else 0; the presets paper, fastai and demo have 0"""
     dev_fraction: float | None = None
     """share of the labelled texts to hold out as dev; by default 0.1, or none where that is fewer than 50 texts. The
     weights of the last epoch within one standard error of the best dev score are kept, or without dev texts the last"""

@@ -137,6 +137,7 @@ def train_classifier(
         Stopped: the run was asked to stop.
     """
     run = run or Run(None)
+    # a stage that has begun goes on from its checkpoint, so its first head need not be solved again
     head = "random" if run.position(stage_name(CLASSIFIER, direction)) else settings.classifier.head
     graphdef, params, statistics = starting_classifier(texts, settings, lm_params, head, direction)
     result = run_stage(run, _classifier_stage(texts, settings, graphdef, params, statistics, direction))
@@ -171,8 +172,8 @@ def _classifier_stage(
     """The stage that trains a classifier from its parameters and the statistics of its norms."""
     stage, read = settings.classifier, texts.in_direction(direction)
     batches = _training_batches(read, settings)
-    documents = batches.steps_per_epoch * min(stage.batch_size, len(texts.taught))
-    words = int(texts.store.lengths[texts.taught].mean() * documents)
+    documents = batches.steps_per_epoch * min(stage.batch_size, len(texts.classifier_train))
+    words = int(texts.store.lengths[texts.classifier_train].mean() * documents)
     loss_fn = classification_loss(graphdef, _class_weights(texts, settings))
     metric = _metric(texts, settings)
     return Stage(
@@ -190,7 +191,7 @@ def _classifier_stage(
             batches.steps_per_epoch,
             tokens_per_epoch=words,
             part=lambda step, rows: batches.training_batch(step, settings.seed, rows),
-            rows=min(stage.batch_size, len(texts.taught)),
+            rows=min(stage.batch_size, len(texts.classifier_train)),
         ),
         evaluate=_evaluation(read, settings, graphdef) if len(texts.dev) else None,
         selection=Selection(is_best=_is_best(metric, len(texts.dev))),
@@ -222,7 +223,7 @@ def _metric(texts: Texts, settings: Settings) -> Metric:
 
 
 def _class_weights(texts: Texts, settings: Settings) -> np.ndarray | None:
-    return class_weights(settings.class_weights, texts.store.labels[texts.train], texts.store.classes)
+    return class_weights(settings.class_weights, texts.store.labels[texts.classifier_train], texts.store.classes)
 
 
 def _with_probe(
@@ -231,7 +232,7 @@ def _with_probe(
     graphdef: nnx.GraphDef,
     params: Any,
     statistics: Any,
-    class_weights: np.ndarray | None = None,
+    class_weights: np.ndarray | None,
 ) -> tuple[Any, Any]:
     """Parameters and statistics with a head that is solved on the pooled states of at most `PROBE_TEXTS` texts."""
     labels = texts.store.labels[texts.train].astype(np.int32)
@@ -320,9 +321,8 @@ def classifier_plan(settings: Settings, steps_per_epoch: int) -> tuple[Phase, ..
     """
     stage = settings.classifier
     groups = [group for _, group in classifier_rules(settings.model.num_layers)]
-    phase_epochs, epochs = (
-        enough_epochs(wanted, stage.phase_steps, steps_per_epoch) for wanted in (stage.phase_epochs, stage.epochs)
-    )
+    phase_epochs = enough_epochs(stage.phase_epochs, stage.phase_steps, steps_per_epoch)
+    epochs = enough_epochs(stage.epochs, stage.phase_steps, steps_per_epoch)
     names = [f"classifier.{name}" for name in ("epochs", "phase_epochs", "phase_steps")]
     check_steps((len(groups) + 1) * max(phase_epochs, epochs), steps_per_epoch, *names)
     lengths = {"epochs_per_phase": phase_epochs, "final_epochs": epochs}
@@ -365,14 +365,14 @@ def plans(texts: Texts, settings: Settings) -> dict[str, tuple[tuple[Phase, ...]
 
 
 def _training_batches(texts: Texts, settings: Settings) -> LengthBatches:
-    if min(settings.classifier.batch_size, len(texts.taught)) < SMALLEST_BATCH:
+    if min(settings.classifier.batch_size, len(texts.classifier_train)) < SMALLEST_BATCH:
         raise InputError(
             f"{texts.name} gives the classifier one text per step, which batch norm cannot learn from: give at least "
             f"{SMALLEST_BATCH} training texts, and --classifier.batch-size {SMALLEST_BATCH} or more"
         )
     # Each width is compiled anew for each phase, which takes as long as the padding of some 200 batches costs.
-    buckets = min(3, 1 + len(texts.taught) // 10_000)
-    return _length_batches(texts, texts.taught, settings, settings.classifier.batch_size, buckets)
+    buckets = min(3, 1 + len(texts.classifier_train) // 10_000)
+    return _length_batches(texts, texts.classifier_train, settings, settings.classifier.batch_size, buckets)
 
 
 def _evaluation_batches(texts: Texts, documents: np.ndarray, settings: Settings, batch_size: int) -> LengthBatches:

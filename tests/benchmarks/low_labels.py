@@ -1,7 +1,8 @@
 """Accuracy over the number of labels: ULMFiT, its probe, and TF-IDF with logistic regression.
 
-All take the language model of a finished run on the same texts, so that the points differ in their labels alone; every
-seed draws other labelled texts, and each is tested on the same test texts:
+The first two take the language model of a finished run on the same texts, so that the points differ in their labels
+alone; it has read the texts without their labels, dev texts of other seeds among them. Every seed draws other labelled
+texts, and all are tested on the same test texts:
 
     python tests/benchmarks/low_labels.py --data aclImdb_v1.tar.gz --run runs/imdb --out runs/low_labels \\
         [--labels 100 500 2500] [--seeds 3] [--texts 2500] [--beside few_labels.json] [-- FLAGS]
@@ -36,7 +37,7 @@ from jaxft.ulmfit.stages import (
 )
 
 ULMFIT, PROBE, WORDS = "ULMFiT", "its probe", "TF-IDF + logistic regression"
-COLOURS = ("#0072B2", "#56B4E9", "#6b6b6b", "#D55E00", "#E69F00", "#6b6b6b")
+COLOURS = ("#0072B2", "#56B4E9", "#6b6b6b", "#D55E00", "#E69F00")
 
 Results = dict[str, dict[str, list[float]]]
 """accuracies of each draw, by the name of the curve and by the number of labels"""
@@ -55,6 +56,7 @@ def main() -> None:
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     options, flags = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
     set_up()
+    options.out.mkdir(parents=True, exist_ok=True)
     language_model = read_stage(options.run, LANGUAGE_MODEL)
     if language_model is None:
         parser.error(f"{options.run} holds no trained language model")
@@ -69,7 +71,7 @@ def main() -> None:
             write_json(options.out / "low_labels.json", results)
     print_table(results)
     beside = read_json(options.beside) if options.beside else {}
-    draw({**results, **{name: points for name, points in beside.items() if name != WORDS}}, options.out)
+    draw({**results, **beside}, options.out)
 
 
 def accuracies(settings: Settings, language_model: Mapping, count: int) -> dict[str, float]:
@@ -109,7 +111,7 @@ def draw(results: Results, folder: Path) -> None:
     figure = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
     axes = figure.subplots()
     ticks = sorted({int(count) for points in results.values() for count in points})
-    for (name, points), colour in zip(results.items(), COLOURS, strict=False):
+    for (name, points), colour in zip(results.items(), COLOURS[: len(results)], strict=True):
         counts = sorted(map(int, points))
         parts = [100 * np.array(points[str(count)]) for count in counts]
         means = [part.mean() for part in parts]

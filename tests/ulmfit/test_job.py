@@ -69,7 +69,7 @@ def same_arrays(first, second):
 def test_a_run_leaves_everything_behind(finished):
     summary = read_json(finished / "summary.json")
     sizes = dict(summary["data"]["sizes"])
-    assert 0 < sizes.pop("texts with pseudo-labels") <= 10
+    assert 0 < sizes.pop("pseudo-labelled texts") <= 10
     assert sizes == {"train": 32, "dev": 8, "test": 12, "language-model texts": 42}
     assert summary["data"]["classes"] == ["neg", "pos"]
     assert summary["test"]["n"] == 12
