@@ -417,7 +417,8 @@ def test_labels_beyond_the_limit_serve_nowhere(tmp_path, monkeypatch):
 
     monkeypatch.setattr("jaxft.ulmfit.job.linear_baseline", baseline)
     monkeypatch.setattr("jaxft.ulmfit.stages.class_weights", weights)
-    main(["--data", str(tmp_path / "many.csv"), "--out", str(tmp_path / "run"), *SMALL, "--limit-labels", "20"])
+    flags = ["--limit-labels", "20", "--classifier.pseudo-share", "0"]
+    main(["--data", str(tmp_path / "many.csv"), "--out", str(tmp_path / "run"), *SMALL, *flags])
     assert seen["baseline"] == (20, [10, 10])
     assert seen["weights"] == [8, 8]
     sizes = read_json(tmp_path / "run/summary.json")["data"]["sizes"]
