@@ -11,7 +11,7 @@ References:
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -94,21 +94,42 @@ def _best(
 
 def _fit_classes(features: np.ndarray, targets: np.ndarray, weights: np.ndarray, strength: float, outputs: int) -> Head:
     """A head with an output per class; a class without rows is as likely as one row in twice as many would make it."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
     kernel, bias = np.zeros((features.shape[1], outputs)), np.full(outputs, -np.log(2.0 * len(targets)))
     present = np.unique(targets)
     bias[present] = 0.0
     if len(present) > 1:
-        with warnings.catch_warnings():  # a search that rounding ends is at its optimum
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model = LogisticRegression(C=strength, max_iter=1000).fit(features, targets, weights)
+        model = fit_logistic_regression(features, targets, strength, weights=weights)
         two = len(present) == 2  # which one column of weights tells apart
         coefficients = np.concatenate([-model.coef_, model.coef_]) / 2 if two else model.coef_
         intercepts = np.concatenate([-model.intercept_, model.intercept_]) / 2 if two else model.intercept_
         kernel[:, present], bias[present] = coefficients.T, intercepts
     return kernel, bias
+
+
+def fit_logistic_regression(
+    features: Any,
+    targets: np.ndarray,
+    strength: float,
+    *,
+    weights: np.ndarray | None = None,
+    class_weight: Literal["balanced"] | None = None,
+) -> Any:
+    """A fitted `LogisticRegression` of scikit-learn.
+
+    Args:
+        features: (N, H), dense or sparse.
+        targets: (N,) int, at least two classes.
+        strength: inverse strength of the L2 penalty.
+        weights: (N,), of the rows; None weights all alike.
+        class_weight: "balanced" gives every class the same sum of weights.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():  # a search that rounding ends is at its optimum
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = LogisticRegression(C=strength, class_weight=class_weight, max_iter=1000)
+        return model.fit(features, targets, weights)
 
 
 def _fit_label(features: np.ndarray, targets: np.ndarray, weights: np.ndarray, strength: float) -> Head:

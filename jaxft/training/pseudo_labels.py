@@ -11,12 +11,13 @@ References:
 """
 
 import math
-import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
+
+from jaxft.training.linear_head import fit_logistic_regression
 
 
 def pseudo_labels(
@@ -78,9 +79,7 @@ def _tells_classes_apart(texts: Sequence[np.ndarray], numbers: np.ndarray, folds
 
 def _probabilities(texts: Sequence[np.ndarray], numbers: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
     """The probabilities (M, C) that a linear model of the texts gives the others."""
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
 
     known = np.unique(numbers)
     probabilities = np.zeros((len(others), known.max() + 1))
@@ -88,11 +87,8 @@ def _probabilities(texts: Sequence[np.ndarray], numbers: np.ndarray, others: Seq
         probabilities[:, known] = 1.0
         return probabilities
     vectorizer = TfidfVectorizer(analyzer=cast(Any, _words_and_pairs), sublinear_tf=True)
-    with warnings.catch_warnings():  # a search that rounding ends is at its optimum
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = LogisticRegression(C=10.0, class_weight="balanced", max_iter=1000).fit(
-            vectorizer.fit_transform(texts), numbers
-        )
+    features = vectorizer.fit_transform(texts)
+    model = fit_logistic_regression(features, numbers, strength=10.0, class_weight="balanced")
     probabilities[:, known] = model.predict_proba(vectorizer.transform(others))
     return probabilities
 

@@ -20,8 +20,11 @@ UNLABELLED_TEXTS = 5_000
 
 def with_pseudo_labels(texts: Texts, settings: Settings) -> Texts:
     """The texts with labels for some of those that have none, as `settings.classifier.pseudo_share` says."""
-    share, pool = _share(texts, settings), _unlabelled(texts)
-    if not share or not len(pool) or len(texts.train) < 2:
+    share = _share(texts, settings)
+    if not share or len(texts.train) < 2:
+        return texts
+    pool = _unlabelled(texts)
+    if not len(pool):
         return texts
     pool = np.sort(np.random.default_rng([settings.seed, 3]).permutation(pool)[:UNLABELLED_TEXTS])
     store = texts.store

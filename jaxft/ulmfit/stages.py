@@ -172,8 +172,9 @@ def _classifier_stage(
     """The stage that trains a classifier from its parameters and the statistics of its norms."""
     stage, read = settings.classifier, texts.in_direction(direction)
     batches = _training_batches(read, settings)
-    documents = batches.steps_per_epoch * min(stage.batch_size, len(texts.classifier_train))
-    words = int(texts.store.lengths[texts.classifier_train].mean() * documents)
+    documents = texts.classifier_train
+    rows = min(stage.batch_size, len(documents))
+    words = int(texts.store.lengths[documents].mean() * (batches.steps_per_epoch * rows))
     loss_fn = classification_loss(graphdef, _class_weights(texts, settings))
     metric = _metric(texts, settings)
     return Stage(
@@ -191,7 +192,7 @@ def _classifier_stage(
             batches.steps_per_epoch,
             tokens_per_epoch=words,
             part=lambda step, rows: batches.training_batch(step, settings.seed, rows),
-            rows=min(stage.batch_size, len(texts.classifier_train)),
+            rows=rows,
         ),
         evaluate=_evaluation(read, settings, graphdef) if len(texts.dev) else None,
         selection=Selection(is_best=_is_best(metric, len(texts.dev))),
@@ -365,14 +366,15 @@ def plans(texts: Texts, settings: Settings) -> dict[str, tuple[tuple[Phase, ...]
 
 
 def _training_batches(texts: Texts, settings: Settings) -> LengthBatches:
-    if min(settings.classifier.batch_size, len(texts.classifier_train)) < SMALLEST_BATCH:
+    documents = texts.classifier_train
+    if min(settings.classifier.batch_size, len(documents)) < SMALLEST_BATCH:
         raise InputError(
             f"{texts.name} gives the classifier one text per step, which batch norm cannot learn from: give at least "
             f"{SMALLEST_BATCH} training texts, and --classifier.batch-size {SMALLEST_BATCH} or more"
         )
     # Each width is compiled anew for each phase, which takes as long as the padding of some 200 batches costs.
-    buckets = min(3, 1 + len(texts.classifier_train) // 10_000)
-    return _length_batches(texts, texts.classifier_train, settings, settings.classifier.batch_size, buckets)
+    buckets = min(3, 1 + len(documents) // 10_000)
+    return _length_batches(texts, documents, settings, settings.classifier.batch_size, buckets)
 
 
 def _evaluation_batches(texts: Texts, documents: np.ndarray, settings: Settings, batch_size: int) -> LengthBatches:
