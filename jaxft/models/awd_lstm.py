@@ -97,19 +97,17 @@ class Encoder(nnx.Module):
         if key is not None:
             masks = self.masks(key, tokens.shape[0])
         valid = None if valid is None else valid.T
-        x = self.embedding[...][tokens.T]  # (T, B, E)
+        outputs, carries = self.embedding[...][tokens.T], []  # (T, B, E)
         if masks is not None:
-            x = x * masks.words[tokens.T]
-        outputs, carries = x, []
+            outputs = outputs * masks.words[tokens.T]
         for i in range(self.config.num_layers):
             layer: LSTMLayer = getattr(self, f"lstm_{i}")
-            recurrent = layer.recurrent[...]
+            mask, recurrent = None, layer.recurrent[...]
             if masks is not None:
-                x, recurrent = x * masks.features[i], recurrent * masks.weights[i]
+                mask, recurrent = masks.features[i][0], recurrent * masks.weights[i]
             weights = (layer.kernel[...], recurrent, layer.bias[...])
-            outputs, state = lstm(x, carry[i], *weights, valid, self.config.precision)
+            outputs, state = lstm(outputs, carry[i], *weights, valid, self.config.precision, mask)
             carries.append(state)
-            x = outputs
         return outputs, outputs if masks is None else outputs * masks.features[-1], tuple(carries)
 
     def masks(self, key: jax.Array, batch: int) -> "Masks":

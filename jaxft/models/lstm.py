@@ -5,7 +5,8 @@ saves the gate gradients, and dU is one matrix product after it. The input proje
 before the forward scan.
 
 A window with padding on the left is read in chunks, from the first one that has a word, so that one compiled shape
-serves documents of every length and a short document costs less. There, each chunk has its own two products.
+serves documents of every length and a short document costs less. There, each chunk has its own two products, and the
+derivative keeps of every step the gates and the hidden state alone, which the layer above keeps too.
 
 Axes: B batch, T time, D input features, H hidden; the 4H gates stand in the order input, forget, cell, output.
 """
@@ -33,6 +34,7 @@ def lstm(
     bias: jax.Array,
     valid: jax.Array | None = None,
     precision: Precision = "f32",
+    mask: jax.Array | None = None,
 ) -> tuple[jax.Array, Carry]:
     """Runs one LSTM layer over a window, time first.
 
@@ -48,6 +50,7 @@ def lstm(
             effect. Chunks before the first word of any row are skipped; a chunk has as many steps as T's smallest
             divisor from 16 to 48, and a T without one is read whole.
         precision: of the matrix products; see `jaxft.models.products`.
+        mask: (B, D) float, by which the inputs of every step are multiplied, as dropout does; without a gradient.
 
     Returns:
         The hidden states (T, B, H) and the carry after the last step.
@@ -65,10 +68,10 @@ def lstm(
     """
     states: Any
     if valid is None or _chunk_steps(len(valid)) == len(valid):
-        gates = matmul(inputs, kernel, precision)  # (T, B, 4H)
+        gates = matmul(_masked(inputs, mask), kernel, precision)  # (T, B, 4H)
         states = _recurrence(gates, recurrent, bias, valid, *carry, precision)
     else:
-        states = _padded(inputs, kernel, recurrent, bias, valid, *carry, precision)
+        states = _padded(inputs, mask, kernel, recurrent, bias, valid, *carry, precision)
     hidden, cell = states
     return hidden, (hidden[-1], cell)
 
@@ -174,9 +177,14 @@ def _backward(precision: Precision, residuals: tuple, cotangents: tuple[jax.Arra
 _recurrence.defvjp(_forward, _backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(7,))
+def _masked(inputs: jax.Array, mask: jax.Array | None) -> jax.Array:
+    return inputs if mask is None else inputs * mask[None]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(8,))
 def _padded(
     inputs: jax.Array,
+    mask: jax.Array | None,
     kernel: jax.Array,
     recurrent: jax.Array,
     bias: jax.Array,
@@ -191,7 +199,7 @@ def _padded(
 
     def read(i: jax.Array, state: tuple) -> tuple:
         h, c, hidden = state
-        gates = matmul(_chunk(inputs, i, steps), columns, precision)
+        gates = matmul(_masked(_chunk(inputs, i, steps), mask), columns, precision)
         new, c = _run(gates, rows, bias, _chunk(valid, i, steps), h, c, precision)
         return new[-1], c, _put(hidden, new, i)
 
@@ -202,6 +210,7 @@ def _padded(
 
 def _padded_forward(
     inputs: jax.Array,
+    mask: jax.Array | None,
     kernel: jax.Array,
     recurrent: jax.Array,
     bias: jax.Array,
@@ -217,48 +226,62 @@ def _padded_forward(
     rows = transposed(weight)
 
     def read(i: jax.Array, state: tuple) -> tuple:
-        h, c, *saved = state
-        gates = matmul(_chunk(inputs, i, steps), columns, precision)
-        parts = _run(gates, rows, bias, _chunk(valid, i, steps), h, c, precision, for_backward=True)
-        hidden, cells, _ = parts
-        return (hidden[-1], cells[-1], *(_put(whole, part, i) for whole, part in zip(saved, parts, strict=True)))
+        h, c, *saved, starts = state
+        gates = matmul(_masked(_chunk(inputs, i, steps), mask), columns, precision)
+        new, cells, activations = _run(gates, rows, bias, _chunk(valid, i, steps), h, c, precision, for_backward=True)
+        saved = [_put(whole, part, i) for whole, part in zip(saved, (new, activations), strict=True)]
+        return (new[-1], cells[-1], *saved, starts.at[i].set(c))
 
-    units = h0.shape[1]
-    zeros = [jnp.zeros((*valid.shape, width), h0.dtype) for width in (units, units, 4 * units)]
-    _, c, hidden, cells, activations = jax.lax.fori_loop(first, len(valid) // steps, read, (h0, c0, *zeros))
-    return (hidden, c), (inputs, columns, weight, first, h0, c0, hidden, cells, activations)
+    chunks, units = len(valid) // steps, h0.shape[1]
+    zeros = [jnp.zeros((*valid.shape, width), h0.dtype) for width in (units, 4 * units)]
+    start = (h0, c0, *zeros, jnp.zeros((chunks, *c0.shape), c0.dtype))
+    _, c, hidden, activations, starts = jax.lax.fori_loop(first, chunks, read, start)
+    return (hidden, c), (inputs, mask, columns, weight, first, h0, hidden, activations, starts)
 
 
 def _padded_backward(precision: Precision, residuals: tuple, cotangents: tuple[jax.Array, jax.Array]) -> tuple:
-    inputs, columns, weight, first, h0, c0, hidden, cells, activations = residuals
+    inputs, mask, columns, weight, first, h0, hidden, activations, starts = residuals
     d_hidden, d_cell = cotangents
     steps = _chunk_steps(len(inputs))
     chunks = len(inputs) // steps
 
-    def before(states: jax.Array, start: jax.Array, i: jax.Array) -> jax.Array:
-        last = jax.lax.dynamic_index_in_dim(states, jnp.maximum(i * steps - 1, 0), keepdims=False)
-        return jnp.where(i > first, last, start)
+    def before(i: jax.Array) -> jax.Array:
+        last = jax.lax.dynamic_index_in_dim(hidden, jnp.maximum(i * steps - 1, 0), keepdims=False)
+        return jnp.where(i > first, last, h0)
 
     def read(chunks_read: jax.Array, state: tuple) -> tuple:
         dh, dc, d_inputs, *d_weights = state
         i = chunks - 1 - chunks_read
-        x, parts = _chunk(inputs, i, steps), [_chunk(whole, i, steps) for whole in (hidden, cells, activations)]
-        residuals = (weight, before(hidden, h0, i), before(cells, c0, i), *parts)
+        x = _masked(_chunk(inputs, i, steps), mask)
+        gates, start = _chunk(activations, i, steps), starts[i]
+        residuals = (weight, before(i), start, _chunk(hidden, i, steps), _cells(gates, start), gates)
         d_out = _chunk(d_hidden, i, steps).at[-1].add(dh)
         d_gates, d_recurrent, d_bias, _, dh, dc = _backward(precision, residuals, (d_out, dc))
         flat = operand(d_gates.reshape(-1, d_gates.shape[-1]), precision)
-        d_inputs = _put(d_inputs, matmul_nt(flat, columns, precision).reshape(x.shape), i)
+        d_x = _masked(matmul_nt(flat, columns, precision).reshape(x.shape), mask)
+        d_inputs = _put(d_inputs, d_x, i)
         new = (matmul_tn(x, flat, precision), d_recurrent, d_bias)
         return (dh, dc, d_inputs, *(total + part for total, part in zip(d_weights, new, strict=True)))
 
     # The weights may be bfloat16 here, and their gradients are float32.
     shapes = (inputs.shape, columns.shape, weight.shape, weight.shape[1:])
     zeros = [jnp.zeros(shape, d_cell.dtype) for shape in shapes]
-    dh, dc, *gradients = jax.lax.fori_loop(0, chunks - first, read, (jnp.zeros_like(h0), d_cell, *zeros))
-    return (*gradients, None, _unless(first > 0, dh), _unless(first > 0, dc))
+    dh, dc, d_inputs, *d_weights = jax.lax.fori_loop(0, chunks - first, read, (jnp.zeros_like(h0), d_cell, *zeros))
+    return (d_inputs, None, *d_weights, None, _unless(first > 0, dh), _unless(first > 0, dc))
 
 
 _padded.defvjp(_padded_forward, _padded_backward)
+
+
+def _cells(activations: jax.Array, start: jax.Array) -> jax.Array:
+    """The cell states (T, B, H) of the gates' activations (T, B, 4H), from the one before, without a product."""
+
+    def step(c: jax.Array, activation: jax.Array) -> tuple[jax.Array, jax.Array]:
+        i, f, g, _ = jnp.split(activation, 4, axis=1)
+        c = f * c + i * g
+        return c, c
+
+    return jax.lax.scan(step, start, activations)[1]
 
 
 def _chunk_steps(steps: int) -> int:

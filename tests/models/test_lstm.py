@@ -64,11 +64,13 @@ def test_equals_the_equations_in_value_and_gradient(padded, steps, batch, featur
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, plain)
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize(
     ("steps", "lengths"), [(96, (96, 2, 40)), (96, (17, 1, 3)), (37, (20, 5, 0)), (53, (20, 5, 0)), (96, (0, 0, 0))]
 )
-def test_reading_in_chunks_equals_the_equations(steps, lengths, side):
+def test_reading_in_chunks_equals_the_equations(steps, lengths, side, masked):
+    mask = 2 * jax.random.bernoulli(jax.random.key(3), 0.5, (len(lengths), 4)).astype(jnp.float32) if masked else None
     arrays = random_layer(1, steps, len(lengths), 4, 5)
     valid = jnp.asarray(np.arange(steps)[:, None] >= steps - np.asarray(lengths)[None, :])
     valid = valid if side == "left" else valid[::-1]
@@ -82,15 +84,17 @@ def test_reading_in_chunks_equals_the_equations(steps, lengths, side):
             new, state = plain_lstm(x[0][None], carry, kernel, recurrent, bias, x[1][None])
             return state, new[0]
 
-        end, hidden = jax.lax.scan(step, carry, (inputs, valid))
+        end, hidden = jax.lax.scan(step, carry, (inputs if mask is None else inputs * mask[None], valid))
         return hidden, end
+
+    ours_masked = partial(lstm, mask=mask)
 
     ours, theirs = (
         jax.jit(jax.value_and_grad(partial(scalar, layer), argnums=(0, 1, 2, 3, 4), has_aux=True))(*arrays)
-        for layer in (lstm, plain)
+        for layer in (ours_masked, plain)
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), ours, theirs)
-    np.testing.assert_allclose(jax.jit(partial(lstm, valid=valid))(*arrays)[0], ours[0][1], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(partial(ours_masked, valid=valid))(*arrays)[0], ours[0][1], rtol=1e-6, atol=1e-6)
 
 
 def test_nothing_is_computed_where_no_document_has_begun():
@@ -100,6 +104,17 @@ def test_nothing_is_computed_where_no_document_has_begun():
     loss = lambda *weights: lstm(inputs, carry, *weights, valid=valid)[0].sum()  # noqa: E731
     gradients = jax.jit(jax.grad(loss, (0, 1, 2)))(*weights)
     assert all(bool(jnp.isfinite(gradient).all()) for gradient in gradients)
+
+
+def test_layers_read_in_chunks_share_a_state_and_keep_the_gates_besides():
+    """A text's states are most of the memory of training."""
+    steps, batch, width = 96, 2, 5
+    inputs, carry, *weights = random_layer(2, steps, batch, width, width)
+    valid, mask = jnp.ones((steps, batch), bool), jnp.ones((batch, width))
+    layer = partial(lstm, valid=valid, mask=mask)
+    _, kept = jax.vjp(lambda x: layer(layer(x, carry, *weights)[0], carry, *weights)[0], inputs)
+    arrays = {id(leaf): leaf for leaf in jax.tree.leaves(kept) if leaf.shape[:2] == (steps, batch)}
+    assert sorted(array.shape[2] // width for array in arrays.values()) == [1, 1, 1, 4, 4]  # inputs, two states, gates
 
 
 def test_two_half_windows_equal_a_whole_one():
