@@ -20,6 +20,7 @@ settings.load_profile("jaxft")
 if (0, 10, 1) <= jax.__version_info__ < (0, 11):  # others fail at bfloat16 with it, or have no such flag
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")  # so that the results do not depend on the number of cores
 jax.config.update("jax_disable_most_optimizations", os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxft.base.cores import devices_are_cores
 from jaxft.base.sharding import on_devices, place, row_spec
 from jaxft.errors import InputError
 from jaxft.optim.whole_batch import GradFn
@@ -23,7 +24,7 @@ WISHES = "wish/"
 
 @contextmanager
 def sharing_devices(wanted: int | Literal["all"]) -> Iterator[int]:
-    """Divides batches among so many devices in the `with` block, which gets their number.
+    """Divides batches among so many devices in the `with` block, which gets their number; all cores of a CPU are one.
 
     Raises:
         InputError: there are fewer devices, or the processes do not have equally many.
@@ -39,7 +40,8 @@ def sharing_devices(wanted: int | Literal["all"]) -> Iterator[int]:
     if len({len(own) for own in by_process}) > 1:
         counts = ", ".join(str(len(own)) for own in by_process)
         raise InputError(f"the processes have {counts} devices: start each of them with equally many")
-    each = (len(devices) if wanted == "all" else wanted) // processes
+    every = processes if devices_are_cores() else len(devices)
+    each = (every if wanted == "all" else wanted) // processes
     chosen = [device for own in by_process for device in own[:each]]
     with on_devices(chosen):
         yield len(chosen)

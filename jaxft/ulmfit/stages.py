@@ -15,6 +15,7 @@ import optax
 from flax import nnx
 from scipy.special import softmax
 
+from jaxft.base.cores import on_cores
 from jaxft.base.files import cache_folder
 from jaxft.base.sharding import by_rows, replicated
 from jaxft.data.carving import sample_with_folds
@@ -137,11 +138,16 @@ def train_classifier(
         Stopped: the run was asked to stop.
     """
     run = run or Run(None)
+    with on_cores(min(settings.classifier.batch_size, len(texts.classifier_train))):
+        result = run_stage(run, _starting_stage(texts, settings, lm_params, run, direction))
+    return as_classifier(texts, settings, result, direction), result
+
+
+def _starting_stage(texts: Texts, settings: Settings, lm_params: Any | None, run: Run, direction: Direction) -> Stage:
     # a stage that has begun goes on from its checkpoint, so its first head need not be solved again
     head = "random" if run.position(stage_name(CLASSIFIER, direction)) else settings.classifier.head
     graphdef, params, statistics = starting_classifier(texts, settings, lm_params, head, direction)
-    result = run_stage(run, _classifier_stage(texts, settings, graphdef, params, statistics, direction))
-    return as_classifier(texts, settings, result, direction), result
+    return _classifier_stage(texts, settings, graphdef, params, statistics, direction)
 
 
 def starting_classifier(

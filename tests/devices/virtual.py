@@ -15,10 +15,10 @@ ROOT = Path(__file__).parents[2]
 
 def environment(devices: int, optimized: bool = False) -> dict[str, str]:
     """The environment of a process with so many virtual devices; `optimized` compiles as a user's process does."""
-    flags = "" if optimized else os.environ.get("XLA_FLAGS", "")
     return {
         **os.environ,
-        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": "" if optimized else os.environ.get("XLA_FLAGS", ""),
+        "JAX_NUM_CPU_DEVICES": str(devices),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "0" if optimized else os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "0"),
         "JAX_COMPILATION_CACHE_DIR": str(cache_folder() / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
