@@ -67,7 +67,7 @@ class Request:
     generate: str | None = None
     """beginning of a text that the run's language model continues; the end of it for a backward model"""
     devices: Literal["all"] | int = "all"
-    """number of devices that share the texts of --input, or all that there are"""
+    """number of devices that share the texts of --input, or all that there are, a CPU being one"""
     strict: bool = False
     """refuse an empty text of --input; by default it is answered as a text without words, and counted at the end"""
     words: int = 50

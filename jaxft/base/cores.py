@@ -2,57 +2,64 @@
 
 XLA divides a matrix product among the cores, and waits for all of them before it goes on with the arithmetic between
 two products, which it leaves to one. Where each core computes rows of its own through a whole step, none of them waits;
-in return the gradients are summed and every core updates all parameters, which pays where a step reads long texts.
+in return the gradients are summed, and every core updates all parameters and holds them, with the optimizer's state, in
+memory of its own. That pays where a step reads long texts with a small model.
+
+The environment variable `JAX_NUM_CPU_DEVICES=1` turns it off.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 import jax
 
 from jaxft.base.sharding import current_mesh, on_devices
 
+MOST_CORES = 4
+"""the most cores that share a batch, each of which adds to the memory"""
 LEAST_ROWS = 16
 """the fewest rows of a batch with which a core's products are fast"""
-
-
-def usable_cores() -> int:
-    """The number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_devices_of_cores() -> None:
     """Lets JAX take each core of the CPU for a device; call it before JAX computes anything.
 
-    Where JAX has begun, or the environment says how many devices the CPU is, nothing changes.
+    Where JAX has begun, or a number of devices has been chosen for the CPU, nothing changes.
     """
-    if not _are_chosen():
+    if not _count_is_chosen():
         with suppress(RuntimeError):  # JAX has begun
-            jax.config.update("jax_num_cpu_devices", usable_cores())
+            jax.config.update("jax_num_cpu_devices", _cores())
 
 
 def devices_are_cores() -> bool:
     """Whether the devices of JAX are the cores of a CPU, which a user counts as one device."""
-    return jax.default_backend() == "cpu" and not _are_chosen()
+    return jax.default_backend() == "cpu" and not _count_is_chosen()
 
 
-def _are_chosen() -> bool:
-    return "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+def on_cores(rows: int) -> AbstractContextManager[None]:
+    """Divides batches of `rows` rows among as many cores as share them evenly, with at least `LEAST_ROWS` rows each.
 
-
-@contextmanager
-def on_cores(rows: int) -> Iterator[None]:
-    """Divides batches of so many rows among the cores of a CPU in the `with` block, where no devices share them.
+    Does nothing where devices share the batches already, or where the cores are no devices.
 
     Examples:
         >>> with on_cores(rows=1):
         ...     current_mesh() is None
         True
     """
-    count = 1
-    if current_mesh() is None and devices_are_cores():
-        most = min(len(jax.local_devices()), rows // LEAST_ROWS)
-        count = next((n for n in range(most, 1, -1) if rows % n == 0), 1)
-    with nullcontext() if count == 1 else on_devices(jax.local_devices()[:count]):
-        yield
+    if current_mesh() is not None or not devices_are_cores():
+        return nullcontext()
+    most = min(len(jax.local_devices()), rows // LEAST_ROWS)
+    count = next((n for n in range(most, 1, -1) if rows % n == 0), 1)
+    return on_devices(jax.local_devices()[:count])
+
+
+def _count_is_chosen() -> bool:
+    """Whether the environment or the program says how many devices the CPU has."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    chosen = jax.config.values["jax_num_cpu_devices"] not in (-1, _cores())
+    return chosen or "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in flags
+
+
+def _cores() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_CORES)

@@ -83,7 +83,7 @@ def stage_seconds(texts: Texts, plans: Mapping[str, tuple[Plan, int]], config: A
     }
     evaluated = {"language_model": int(lengths[texts.lm_valid].sum()), "classifier": int(lengths[texts.dev].sum())}
     efficiency = ACCELERATOR_EFFICIENCY if on_accelerator() else EFFICIENCY[config.precision]
-    devices = mesh_size(current_mesh()) if on_accelerator() else 1  # a CPU is no faster for having several
+    devices = mesh_size(current_mesh()) if on_accelerator() else 1  # the efficiency on a CPU is that of all its cores
     speed = efficiency * product_speed(config.precision) * devices
     seconds = {}
     for stage, (plan, _) in plans.items():

@@ -5,8 +5,9 @@ saves the gate gradients, and dU is one matrix product after it. The input proje
 before the forward scan.
 
 A window with padding on the left is read in chunks, from the first one that has a word, so that one compiled shape
-serves documents of every length and a short document costs less. There, each chunk has its own two products, and the
-derivative keeps of every step the gates and the hidden state alone, which the layer above keeps too.
+serves documents of every length and a short document costs less. There, each chunk has its own two products. The
+derivative keeps the gates and the hidden state of every step; the layer above shares the hidden states, and the cell
+states are computed again.
 
 Axes: B batch, T time, D input features, H hidden; the 4H gates stand in the order input, forget, cell, output.
 """
@@ -50,7 +51,7 @@ def lstm(
             effect. Chunks before the first word of any row are skipped; a chunk has as many steps as T's smallest
             divisor from 16 to 48, and a T without one is read whole.
         precision: of the matrix products; see `jaxft.models.products`.
-        mask: (B, D) float, by which the inputs of every step are multiplied, as dropout does; without a gradient.
+        mask: (B, D) float, by which the inputs of every step are multiplied, as dropout does; its own gradient is zero.
 
     Returns:
         The hidden states (T, B, H) and the carry after the last step.
@@ -67,6 +68,7 @@ def lstm(
         Hochreiter & Schmidhuber, Long Short-Term Memory, 1997, with the forget gate of Gers et al., 2000.
     """
     states: Any
+    mask = None if mask is None else jax.lax.stop_gradient(mask)
     if valid is None or _chunk_steps(len(valid)) == len(valid):
         gates = matmul(_masked(inputs, mask), kernel, precision)  # (T, B, 4H)
         states = _recurrence(gates, recurrent, bias, valid, *carry, precision)
@@ -274,7 +276,7 @@ _padded.defvjp(_padded_forward, _padded_backward)
 
 
 def _cells(activations: jax.Array, start: jax.Array) -> jax.Array:
-    """The cell states (T, B, H) of the gates' activations (T, B, 4H), from the one before, without a product."""
+    """The cell states (T, B, H) of the gates' activations (T, B, 4H), from the one before, without a matrix product."""
 
     def step(c: jax.Array, activation: jax.Array) -> tuple[jax.Array, jax.Array]:
         i, f, g, _ = jnp.split(activation, 4, axis=1)

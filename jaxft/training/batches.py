@@ -50,6 +50,6 @@ class Batches:
         return place_part(taken, mesh, self.axis)
 
     def shares(self) -> dict[str, int]:
-        """How many `devices` share a batch, and the `rows_per_device`; empty where that is not known."""
+        """How many `devices` or cores share a batch, and the `rows_per_device`; empty where that is not known."""
         size = mesh_size(self.mesh())
         return {} if self.rows is None else {"devices": size, "rows_per_device": self.rows // size}

@@ -24,14 +24,15 @@ WISHES = "wish/"
 
 @contextmanager
 def sharing_devices(wanted: int | Literal["all"]) -> Iterator[int]:
-    """Divides batches among so many devices in the `with` block, which gets their number; all cores of a CPU are one.
+    """Divides batches among so many devices in the `with` block, which gets their number; a CPU is one.
 
     Raises:
         InputError: there are fewer devices, or the processes do not have equally many.
     """
     devices, processes = jax.devices(), jax.process_count()
-    if wanted != "all" and wanted > len(devices):
-        raise InputError(f"--devices {wanted} is more than there are: give at most {len(devices)}, or all")
+    most = processes if devices_are_cores() else len(devices)
+    if wanted != "all" and wanted > most:
+        raise InputError(f"--devices {wanted} is more than there are: give at most {most}, or all")
     if wanted != "all" and wanted % processes:
         raise InputError(
             f"--devices {wanted} cannot be shared evenly by {processes} processes: give a multiple, or all"
@@ -40,8 +41,7 @@ def sharing_devices(wanted: int | Literal["all"]) -> Iterator[int]:
     if len({len(own) for own in by_process}) > 1:
         counts = ", ".join(str(len(own)) for own in by_process)
         raise InputError(f"the processes have {counts} devices: start each of them with equally many")
-    every = processes if devices_are_cores() else len(devices)
-    each = (every if wanted == "all" else wanted) // processes
+    each = (most if wanted == "all" else wanted) // processes
     chosen = [device for own in by_process for device in own[:each]]
     with on_devices(chosen):
         yield len(chosen)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxft.base.files import to_json, write_json
+from jaxft.base.sharding import current_mesh, mesh_size
 from jaxft.errors import InputError
 from jaxft.training import plots, summary
 from jaxft.training.comparison import comparison_table
@@ -159,6 +160,7 @@ class Job:
                 trained = self.train(prepared, run)
                 predictions = trained.pop("predictions", [])
                 devices = max((stage.get("devices", 1) for stage in trained["stages"]), default=1)
+                devices = min(devices, mesh_size(current_mesh()))  # without the cores of a CPU
                 result = {
                     "data": prepared.data,
                     **trained,

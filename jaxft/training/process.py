@@ -1,4 +1,4 @@
-"""Set-up of a command's process: a cache of compiled programs, the CPU's cores, and an allocator that keeps memory."""
+"""Set-up of a command's process: a cache of compiled programs, and an allocator that keeps freed memory."""
 
 import ctypes
 import sys
@@ -7,7 +7,6 @@ from importlib.util import find_spec
 
 import jax
 
-from jaxft.base.cores import make_devices_of_cores
 from jaxft.base.files import cache_folder
 from jaxft.errors import InputError, let_interrupts_raise
 
@@ -22,9 +21,8 @@ def set_up() -> None:
     that asks for it: with another thread, the memory of a step is freed only after the next step has allocated its
     memory, and the job holds twice as much. With the GNU C library, memory that a step frees stays with the process:
     XLA allocates all of a step's memory at every step, and the kernel would clear each page of it every time, which
-    takes a tenth of a step. Each core of the CPU becomes a device of JAX; see `jaxft.base.cores`. Where a plugin for an
-    accelerator is installed, which has memory of its own and whose compiler has many threads, heap and cores stay as
-    they are.
+    takes a tenth of a step. Where a plugin for an accelerator is installed, which has memory of its own and whose
+    compiler has many threads, the heap stays as it is.
 
     Raises:
         InputError: JAX computes in 64 bits.
@@ -39,7 +37,6 @@ def set_up() -> None:
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     if find_spec("jax_plugins") or find_spec("libtpu"):
         return
-    make_devices_of_cores()
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(M_MMAP_MAX, 0)
         library.mallopt(M_TRIM_THRESHOLD, -1)

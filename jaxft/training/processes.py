@@ -25,6 +25,7 @@ from jax.errors import JaxRuntimeError
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxft.base.cores import make_devices_of_cores
 from jaxft.base.sharding import AXIS
 from jaxft.errors import InputError, Stopped, flush, one_line, reason_of, sentence_and_status
 from jaxft.training.settings import RunSettings, flatten
@@ -47,7 +48,9 @@ _turns: dict[str, int] = {}
 
 
 def connect(settings: RunSettings) -> None:
-    """Joins the other processes, where there are any; call it before anything is computed.
+    """Joins the other processes, or where there are none lets the cores of the CPU share batches; see `base.cores`.
+
+    Call it before anything is computed.
 
     They are those of `settings`, of the variables `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`,
     or of a step of Slurm or Open MPI, which JAX knows itself.
@@ -66,6 +69,7 @@ def connect(settings: RunSettings) -> None:
     if address is None and not managed:
         if (count, number) != (None, None):
             raise InputError("--processes and --process-id need the address of the first process: give --coordinator")
+        make_devices_of_cores()
         return
     if not managed and None in (count, number):
         missing = [flag for flag, given in (("--processes", count), ("--process-id", number)) if given is None]

@@ -38,8 +38,8 @@ class RunSettings:
     track: tuple[Tracker, ...] = ()
     """also log to these trackers: tensorboard (in the folder of the run), wandb, trackio, mlflow"""
     devices: Literal["all"] | int = "all"
-    """number of devices that share every batch, or all that there are, the cores of a CPU counting as one; batch sizes
-    are those of the whole batch"""
+    """number of devices that share every batch, or all that there are, a CPU being one; batch sizes are those of the
+    whole batch"""
     coordinator: str | None = None
     """address and port of the first of several processes that share the job, such as 10.0.0.1:1234; by default that of
     JAX_COORDINATOR_ADDRESS, or of Slurm or MPI, if any"""

@@ -296,7 +296,8 @@ def fit(
 ) -> Fitted:
     """Trains ULMFiT on texts with labels: a language model, then a classifier.
 
-    It gives the same model as the command line with the same settings.
+    It gives the same model as the command line with the same settings, up to rounding if JAX has computed something
+    before, because the cores of a CPU do not share batches then.
 
     Args:
         data: a name or path, as `--data` takes it; N texts; a mapping from columns to values; a data frame of pandas,

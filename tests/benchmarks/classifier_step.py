@@ -31,7 +31,7 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
     from reviews import BPTT, CLASSES, EVALUATION_BATCH, MAX_LENGTH, PAD, documents, sample
 
     from jaxft import TrainState, discriminative, label_params, make_train_step
-    from jaxft.base.cores import on_cores
+    from jaxft.base.cores import make_devices_of_cores, on_cores
     from jaxft.base.sharding import mesh_for, place
     from jaxft.data.length_batches import LengthBatches, length_widths
     from jaxft.inference.text_classifier import classifier_logits_fn, predict_logits
@@ -45,6 +45,7 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
     from jaxft.training.process import set_up
 
     set_up()
+    make_devices_of_cores()
     chosen: Any = precision
     size = SIZES[name]
     config = AWDLSTMConfig(size.words, size.embedding, size.hidden, size.layers, chosen)

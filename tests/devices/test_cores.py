@@ -1,74 +1,115 @@
-"""The classifier of ULMFiT shares its batches among the cores of a CPU, and everything else sees one device."""
+"""The classifier of ULMFiT shares its batches among the cores of a CPU, which everything else sees as one device."""
 
 import json
+import os
 import subprocess
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jaxft.base.cores import usable_cores
-from tests.devices.small_jobs import differences
+from jaxft.training.metrics_log import read_metrics
+from tests.devices.small_jobs import assert_close, differences
 from tests.devices.virtual import ROOT, environment
 
-needs_two = pytest.mark.skipif(usable_cores() < 2, reason="there is one core")
+cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+pytestmark = pytest.mark.skipif(cores < 2 or bool(find_spec("jax_plugins")), reason="JAX would not have two cores")
 
 
-def on_cores(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """A program of Python where nothing says how many devices the CPU is."""
+def python_on_cores(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A program of Python where nothing says how many devices the CPU has."""
     env = {name: value for name, value in environment(1).items() if name != "JAX_NUM_CPU_DEVICES"}
     return subprocess.run([sys.executable, *arguments], env=env, cwd=ROOT, capture_output=True, text=True)
 
 
-def result_of(code: str):
-    ended = on_cores("-c", code)
-    assert ended.returncode == 0, ended.stderr[-4000:]
-    return json.loads(ended.stdout)
-
-
-SIZES = """
+COUNTS = """
 import json
-from jaxft.base.cores import on_cores
+import jax
+from jaxft.base.cores import make_devices_of_cores, on_cores
 from jaxft.base.sharding import current_mesh, mesh_size
+from jaxft.errors import InputError
 from jaxft.training.devices import sharing_devices
-from jaxft.training.process import set_up
 {before}
-set_up()
+make_devices_of_cores()
 found = {{}}
-for wanted in ("all", 1):
-    with sharing_devices(wanted) as count:
-        found[f"devices {{wanted}}"] = count, mesh_size(current_mesh())
-        for rows in (1, 31, 32, 33):
-            with on_cores(rows):
-                found[f"{{rows}} rows, devices {{wanted}}"] = mesh_size(current_mesh())
+for wanted in ("all", 1, 2):
+    try:
+        with sharing_devices(wanted) as count:
+            found[str(wanted)] = [count, mesh_size(current_mesh())]
+            for rows in (1, 31, 32, 33):
+                with on_cores(rows):
+                    found[str(wanted)].append(mesh_size(current_mesh()))
+    except InputError as error:
+        found[str(wanted)] = str(error)
 print(json.dumps(found))
 """
 
 
-@needs_two
-def test_cores_share_batches_that_they_divide_evenly_and_count_as_one_device():
-    found = result_of(SIZES.format(before=""))
-    for wanted in ("all", 1):
-        assert found[f"devices {wanted}"] == [1, 1]
-        assert [found[f"{rows} rows, devices {wanted}"] for rows in (1, 31, 32, 33)] == [1, 1, 2, 1]
+@pytest.mark.parametrize(
+    ("before", "one", "two"),
+    [
+        ("", [1, 1, 1, 1, 2, 1], "--devices 2 is more than there are: give at most 1, or all"),
+        ("jax.numpy.ones(3)", [1] * 6, "--devices 2 is more than there are: give at most 1, or all"),
+        ("jax.config.update('jax_num_cpu_devices', 3)", [1] * 6, [2] * 6),
+    ],
+    ids=["cores", "JAX has begun", "the program has chosen"],
+)
+def test_cores_share_what_they_divide_evenly_and_are_one_device(before, one, two):
+    ended = python_on_cores("-c", COUNTS.format(before=before))
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    found = json.loads(ended.stdout)
+    assert found["1"] == one
+    assert found["2"] == two
+    assert found["all"] == ([3] * 6 if "3" in before and "ones" not in before else one)
 
 
-def test_a_cpu_that_has_begun_as_one_device_stays_one():
-    found = result_of(SIZES.format(before="import jax.numpy as jnp; jnp.ones(3)"))
-    assert {json.dumps(value) for value in found.values()} == {"1", "[1, 1]"}
+FLAGS = ["-m", "jaxft.ulmfit", "--data", "demo", "--precision", "f32", "--lm.epochs", "0", "--no-baseline"]
+FLAGS += ["--classifier.batch-size", "32", "--classifier.epochs", "1", "--limit-unlabelled", "0", "--log-every", "1"]
+FLAGS += ["--checkpoint-minutes", "0"]
 
 
-@needs_two
+def stage_devices(folder: Path) -> list[int]:
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["environment"]["device_count"] == 1
+    return [stage["devices"] for stage in summary["stages"] if "devices" in stage]
+
+
 @pytest.mark.slow
-def test_a_classifier_on_two_cores_is_the_one_of_a_single_device(tmp_path):
-    flags = ["-m", "jaxft.ulmfit", "--data", "demo", "--precision", "f32", "--lm.epochs", "0", "--no-baseline"]
-    flags += ["--classifier.batch-size", "32", "--classifier.epochs", "1", "--limit-unlabelled", "0"]
-    one = subprocess.run(
-        [sys.executable, *flags, "--out", str(tmp_path / "one")], env=environment(1), cwd=ROOT, capture_output=True
+def test_a_classifier_on_cores_is_that_of_one_device_and_resumes_to_the_bit(tmp_path):
+    one, many, resumed = (tmp_path / name for name in ("one", "many", "resumed"))
+    alone = subprocess.run(
+        [sys.executable, *FLAGS, "--out", str(one)], env=environment(1), cwd=ROOT, capture_output=True, text=True
     )
-    many = on_cores(*flags, "--out", str(tmp_path / "many"))
-    assert one.returncode == many.returncode == 0, many.stderr
-    stages = {name: json.loads((tmp_path / name / "summary.json").read_text())["stages"] for name in ("one", "many")}
-    devices = {name: [stage["devices"] for stage in rows if "devices" in stage] for name, rows in stages.items()}
-    assert devices == {"one": [1], "many": [2]}
-    assert np.quantile(differences(tmp_path / "one", tmp_path / "many"), 0.999) < 1e-5
+    assert alone.returncode == 0, alone.stderr
+    ended = python_on_cores(*FLAGS, "--out", str(many))
+    assert ended.returncode == 0, ended.stderr
+    assert stage_devices(one) == [1]
+    assert stage_devices(many) == [2]
+    assert_close(one, many)
+    losses = [[line["loss"] for line in read_metrics(folder / "metrics.jsonl")] for folder in (one, many)]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+
+    stopped = python_on_cores("-c", STOPPED, *FLAGS[2:], "--out", str(resumed))
+    assert stopped.returncode != 0
+    assert not (resumed / "summary.json").exists()
+    ended = python_on_cores(*FLAGS, "--out", str(resumed), "--resume")
+    assert ended.returncode == 0, ended.stderr
+    assert differences(many, resumed).max() == 0
+
+
+STOPPED = """
+import os, signal, sys
+import jaxft.training.stage as stage
+from jaxft.ulmfit.job import JOB
+from jaxft.ulmfit.presets import parse
+report, seen = stage._StageRun._report_step, []
+def stop_after_three(self, *args, **kwargs):
+    report(self, *args, **kwargs)
+    seen.append(1)
+    if len(seen) == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+stage._StageRun._report_step = stop_after_three
+JOB.run_command(parse(sys.argv[1:]))
+"""

@@ -11,17 +11,8 @@ import numpy as np
 import pytest
 
 from jaxft.training.metrics_log import read_metrics
-from tests.devices.small_jobs import LARGE, SMALL, differences, flags_of
+from tests.devices.small_jobs import LARGE, SMALL, assert_close, differences, flags_of
 from tests.devices.virtual import command, result_of
-
-BOUND = 1e-5
-"""largest difference of 999 in 1,000 parameters, most of which are around 0.1, and a tenth of that of the others: Adam
-divides a gradient by its size, which makes a part of a step of the rounding of one that is almost 0"""
-
-
-def assert_close(one: Path, many: Path) -> None:
-    assert np.quantile(differences(one, many), 0.999) < BOUND
-    assert differences(one, many).max() < 10 * BOUND
 
 
 def assert_equal_on(counts: list[int], job: str, flags: list[str], folder: Path) -> None:
