@@ -138,7 +138,8 @@ def train_classifier(
         Stopped: the run was asked to stop.
     """
     run = run or Run(None)
-    with on_cores(min(settings.classifier.batch_size, len(texts.classifier_train))):
+    _, params, _ = nnx.eval_shape(lambda: _random_classifier(texts, settings))
+    with on_cores(_rows(texts, settings), params):
         result = run_stage(run, _starting_stage(texts, settings, lm_params, run, direction))
     return as_classifier(texts, settings, result, direction), result
 
@@ -179,7 +180,7 @@ def _classifier_stage(
     stage, read = settings.classifier, texts.in_direction(direction)
     batches = _training_batches(read, settings)
     documents = texts.classifier_train
-    rows = min(stage.batch_size, len(documents))
+    rows = _rows(texts, settings)
     words = int(texts.store.lengths[documents].mean() * (batches.steps_per_epoch * rows))
     loss_fn = classification_loss(graphdef, _class_weights(texts, settings))
     metric = _metric(texts, settings)
@@ -203,6 +204,11 @@ def _classifier_stage(
         evaluate=_evaluation(read, settings, graphdef) if len(texts.dev) else None,
         selection=Selection(is_best=_is_best(metric, len(texts.dev))),
     )
+
+
+def _rows(texts: Texts, settings: Settings) -> int:
+    """The texts of a training step."""
+    return min(settings.classifier.batch_size, len(texts.classifier_train))
 
 
 def _evaluation(texts: Texts, settings: Settings, graphdef: nnx.GraphDef) -> Callable[[Any, Any], dict[str, float]]:
@@ -373,7 +379,7 @@ def plans(texts: Texts, settings: Settings) -> dict[str, tuple[tuple[Phase, ...]
 
 def _training_batches(texts: Texts, settings: Settings) -> LengthBatches:
     documents = texts.classifier_train
-    if min(settings.classifier.batch_size, len(documents)) < SMALLEST_BATCH:
+    if _rows(texts, settings) < SMALLEST_BATCH:
         raise InputError(
             f"{texts.name} gives the classifier one text per step, which batch norm cannot learn from: give at least "
             f"{SMALLEST_BATCH} training texts, and --classifier.batch-size {SMALLEST_BATCH} or more"

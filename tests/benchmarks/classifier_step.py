@@ -69,7 +69,7 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
         rates = {group: 1e-3 for _, group in rules}
         phase = Phase("all", rates, 1)
         tx = discriminative(optax.adam(1.0), label_params(params, rules), rates, clip_norm=1.0)
-        with on_cores(size.batch):
+        with on_cores(size.batch, params):
             mesh = mesh_for(size.batch)
 
         def shared(loss_fn: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The classifier of ULMFiT shares its batches among the cores of a CPU, which everything else sees as one device."""
+"""Classifiers and encoders share their batches among the cores of a CPU, which everything else sees as one device."""
 
 import json
 import os
@@ -7,12 +7,10 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from jaxft.training.metrics_log import read_metrics
-from tests.devices.small_jobs import assert_close, differences
-from tests.devices.virtual import ROOT, environment
+from tests.devices.small_jobs import SMALL, assert_close, differences, flags_of
+from tests.devices.virtual import ROOT, command, environment
 
 cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 pytestmark = pytest.mark.skipif(cores < 2 or bool(find_spec("jax_plugins")), reason="JAX would not have two cores")
@@ -39,7 +37,7 @@ for wanted in ("all", 1, 2):
         with sharing_devices(wanted) as count:
             found[str(wanted)] = [count, mesh_size(current_mesh())]
             for rows in (1, 31, 32, 33):
-                with on_cores(rows):
+                with on_cores(rows, {{}}):
                     found[str(wanted)].append(mesh_size(current_mesh()))
     except InputError as error:
         found[str(wanted)] = str(error)
@@ -65,11 +63,6 @@ def test_cores_share_what_they_divide_evenly_and_are_one_device(before, one, two
     assert found["all"] == ([3] * 6 if "3" in before and "ones" not in before else one)
 
 
-FLAGS = ["-m", "jaxft.ulmfit", "--data", "demo", "--precision", "f32", "--lm.epochs", "0", "--no-baseline"]
-FLAGS += ["--classifier.batch-size", "32", "--classifier.epochs", "1", "--limit-unlabelled", "0", "--log-every", "1"]
-FLAGS += ["--checkpoint-minutes", "0"]
-
-
 def stage_devices(folder: Path) -> list[int]:
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["environment"]["device_count"] == 1
@@ -77,39 +70,36 @@ def stage_devices(folder: Path) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_classifier_on_cores_is_that_of_one_device_and_resumes_to_the_bit(tmp_path):
+@pytest.mark.parametrize(("job", "devices"), [("ulmfit", [1, 2]), ("finetune", [2])])
+def test_a_model_trained_on_cores_is_that_of_one_device_and_resumes_to_the_bit(job, devices, inputs, tmp_path):
     one, many, resumed = (tmp_path / name for name in ("one", "many", "resumed"))
-    alone = subprocess.run(
-        [sys.executable, *FLAGS, "--out", str(one)], env=environment(1), cwd=ROOT, capture_output=True, text=True
-    )
-    assert alone.returncode == 0, alone.stderr
-    ended = python_on_cores(*FLAGS, "--out", str(many))
+    flags = [*flags_of(job, inputs, tmp_path, SMALL), "--log-every", "1"]
+    ended = command(job, *flags, "--out", str(one), devices=1)
     assert ended.returncode == 0, ended.stderr
-    assert stage_devices(one) == [1]
-    assert stage_devices(many) == [2]
+    ended = python_on_cores("-m", f"jaxft.{job}", *flags, "--out", str(many))
+    assert ended.returncode == 0, ended.stderr
+    assert stage_devices(one) == [1] * len(devices)
+    assert stage_devices(many) == devices
     assert_close(one, many)
-    losses = [[line["loss"] for line in read_metrics(folder / "metrics.jsonl")] for folder in (one, many)]
-    np.testing.assert_allclose(*losses, rtol=1e-3)
 
-    stopped = python_on_cores("-c", STOPPED, *FLAGS[2:], "--out", str(resumed))
-    assert stopped.returncode != 0
-    assert not (resumed / "summary.json").exists()
-    ended = python_on_cores(*FLAGS, "--out", str(resumed), "--resume")
+    stopped = python_on_cores("-c", STOPPED.format(job=job), *flags, "--out", str(resumed))
+    assert "stopped by SIGTERM" in stopped.stderr
+    ended = python_on_cores("-m", f"jaxft.{job}", *flags, "--out", str(resumed), "--resume")
     assert ended.returncode == 0, ended.stderr
     assert differences(many, resumed).max() == 0
 
 
 STOPPED = """
-import os, signal, sys
+import os, signal
 import jaxft.training.stage as stage
-from jaxft.ulmfit.job import JOB
-from jaxft.ulmfit.presets import parse
+from jaxft.errors import run_job
+from jaxft.{job}.__main__ import main
 report, seen = stage._StageRun._report_step, []
-def stop_after_three(self, *args, **kwargs):
+def stop_in_the_last_stage(self, *args, **kwargs):
     report(self, *args, **kwargs)
-    seen.append(1)
-    if len(seen) == 3:
+    seen.append(self.stage.name in ("classifier", "train"))
+    if sum(seen) == 3:
         os.kill(os.getpid(), signal.SIGTERM)
-stage._StageRun._report_step = stop_after_three
-JOB.run_command(parse(sys.argv[1:]))
+stage._StageRun._report_step = stop_in_the_last_stage
+run_job(main)
 """
