@@ -246,6 +246,7 @@ def _padded_backward(precision: Precision, residuals: tuple, cotangents: tuple[j
     d_hidden, d_cell = cotangents
     steps = _chunk_steps(len(inputs))
     chunks = len(inputs) // steps
+    in_place = inputs.shape == hidden.shape  # each chunk's gradient is written where that of its outputs was
 
     def before(i: jax.Array) -> jax.Array:
         last = jax.lax.dynamic_index_in_dim(hidden, jnp.maximum(i * steps - 1, 0), keepdims=False)
@@ -257,7 +258,7 @@ def _padded_backward(precision: Precision, residuals: tuple, cotangents: tuple[j
         x = _masked(_chunk(inputs, i, steps), mask)
         gates, start = _chunk(activations, i, steps), starts[i]
         residuals = (weight, before(i), start, _chunk(hidden, i, steps), _cells(gates, start), gates)
-        d_out = _chunk(d_hidden, i, steps).at[-1].add(dh)
+        d_out = _chunk(d_inputs if in_place else d_hidden, i, steps).at[-1].add(dh)
         d_gates, d_recurrent, d_bias, _, dh, dc = _backward(precision, residuals, (d_out, dc))
         flat = operand(d_gates.reshape(-1, d_gates.shape[-1]), precision)
         d_x = _masked(matmul_nt(flat, columns, precision).reshape(x.shape), mask)
@@ -268,6 +269,8 @@ def _padded_backward(precision: Precision, residuals: tuple, cotangents: tuple[j
     # The weights may be bfloat16 here, and their gradients are float32.
     shapes = (inputs.shape, columns.shape, weight.shape, weight.shape[1:])
     zeros = [jnp.zeros(shape, d_cell.dtype) for shape in shapes]
+    if in_place:
+        zeros[0] = _blank(d_hidden, first, steps)
     dh, dc, d_inputs, *d_weights = jax.lax.fori_loop(0, chunks - first, read, (jnp.zeros_like(h0), d_cell, *zeros))
     return (d_inputs, None, *d_weights, None, _unless(first > 0, dh), _unless(first > 0, dc))
 
@@ -303,6 +306,12 @@ def _chunk(whole: jax.Array, i: jax.Array, steps: int) -> jax.Array:
 
 def _put(whole: jax.Array, part: jax.Array, i: jax.Array) -> jax.Array:
     return jax.lax.dynamic_update_slice_in_dim(whole, part, i * len(part), axis=0)
+
+
+def _blank(whole: jax.Array, chunks: jax.Array, steps: int) -> jax.Array:
+    """`whole` with zeros in its first chunks."""
+    zeros = jnp.zeros_like(whole[:steps])
+    return jax.lax.fori_loop(0, chunks, lambda i, whole: _put(whole, zeros, i), whole)
 
 
 def _unless(condition: jax.Array, x: jax.Array) -> jax.Array:

@@ -64,14 +64,15 @@ def test_equals_the_equations_in_value_and_gradient(padded, steps, batch, featur
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, plain)
 
 
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("masked", "features"), [(False, 4), (True, 4), (True, 5)])  # 5 is also what comes out
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize(
     ("steps", "lengths"), [(96, (96, 2, 40)), (96, (17, 1, 3)), (37, (20, 5, 0)), (53, (20, 5, 0)), (96, (0, 0, 0))]
 )
-def test_reading_in_chunks_equals_the_equations(steps, lengths, side, masked):
-    mask = 2 * jax.random.bernoulli(jax.random.key(3), 0.5, (len(lengths), 4)).astype(jnp.float32) if masked else None
-    arrays = random_layer(1, steps, len(lengths), 4, 5)
+def test_reading_in_chunks_equals_the_equations(steps, lengths, side, masked, features):
+    shape = len(lengths), features
+    mask = 2 * jax.random.bernoulli(jax.random.key(3), 0.5, shape).astype(jnp.float32) if masked else None
+    arrays = random_layer(1, steps, len(lengths), features, 5)
     valid = jnp.asarray(np.arange(steps)[:, None] >= steps - np.asarray(lengths)[None, :])
     valid = valid if side == "left" else valid[::-1]
 
@@ -109,10 +110,10 @@ def test_nothing_is_computed_where_no_document_has_begun():
 def test_layers_read_in_chunks_share_a_state_and_keep_the_gates_besides():
     """A text's states are most of the memory of training."""
     steps, batch, width = 96, 2, 5
-    inputs, carry, *weights = random_layer(2, steps, batch, width, width)
+    inputs, carry, kernel, recurrent, bias = random_layer(2, steps, batch, width, width)
     valid, mask = jnp.ones((steps, batch), bool), jnp.ones((batch, width))
-    layer = partial(lstm, valid=valid, mask=mask)
-    _, kept = jax.vjp(lambda x: layer(layer(x, carry, *weights)[0], carry, *weights)[0], inputs)
+    layer = partial(lstm, carry=carry, kernel=kernel, recurrent=recurrent, bias=bias, valid=valid, mask=mask)
+    _, kept = jax.vjp(lambda x: layer(layer(x)[0])[0], inputs)
     arrays = {id(leaf): leaf for leaf in jax.tree.leaves(kept) if leaf.shape[:2] == (steps, batch)}
     assert sorted(array.shape[2] // width for array in arrays.values()) == [1, 1, 1, 4, 4]  # inputs, two states, gates
 
