@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 
+from jaxft.base.machine import usable_cores
 from jaxft.base.sharding import current_mesh, on_devices
 
 MOST_CORES = 4
@@ -71,5 +72,4 @@ def _count_is_chosen() -> bool:
 
 
 def _cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_CORES)
+    return min(usable_cores(), MOST_CORES)

@@ -5,7 +5,6 @@ because jax runs threads, and not started by `multiprocessing`, which would impo
 jax, in every worker. `T` is the number of tokens in a chunk of `n` texts.
 """
 
-import os
 import pickle
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxft.base.machine import usable_cores
 from jaxft.data.vocabulary import Vocabulary
 from jaxft.data.worker import NumberedTexts, Numberer
 from jaxft.errors import InputError
@@ -35,11 +35,6 @@ for name, path in ("jaxft", folder), ("jaxft.data", folder + "/data"):
 from jaxft.data.worker import serve
 serve(kind == "pretokenized")
 """
-
-
-def usable_cores() -> int:
-    """The number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_chunks(texts: Iterable[str]) -> Iterator[list[str]]:

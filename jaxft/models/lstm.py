@@ -267,11 +267,10 @@ def _padded_backward(precision: Precision, residuals: tuple, cotangents: tuple[j
         return (dh, dc, d_inputs, *(total + part for total, part in zip(d_weights, new, strict=True)))
 
     # The weights may be bfloat16 here, and their gradients are float32.
-    shapes = (inputs.shape, columns.shape, weight.shape, weight.shape[1:])
-    zeros = [jnp.zeros(shape, d_cell.dtype) for shape in shapes]
-    if in_place:
-        zeros[0] = _blank(d_hidden, first, steps)
-    dh, dc, d_inputs, *d_weights = jax.lax.fori_loop(0, chunks - first, read, (jnp.zeros_like(h0), d_cell, *zeros))
+    zeros = [jnp.zeros(shape, d_cell.dtype) for shape in (columns.shape, weight.shape, weight.shape[1:])]
+    d_inputs = _blank(d_hidden, first, steps) if in_place else jnp.zeros(inputs.shape, d_cell.dtype)
+    start = (jnp.zeros_like(h0), d_cell, d_inputs, *zeros)
+    dh, dc, d_inputs, *d_weights = jax.lax.fori_loop(0, chunks - first, read, start)
     return (d_inputs, None, *d_weights, None, _unless(first > 0, dh), _unless(first > 0, dc))
 
 

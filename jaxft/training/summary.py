@@ -1,7 +1,6 @@
 """The parts of `summary.json` that all jobs share (versions, memory, times of stages), and a summary as a table."""
 
 import importlib.metadata
-import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 import jax
 
+from jaxft.base.machine import usable_cores
 from jaxft.training.progress import format_number
 from jaxft.training.scores import PERCENT_SCORES
 
@@ -37,7 +37,7 @@ def environment(devices: int = 1) -> dict[str, Any]:
         "platform": device.platform,
         "device": device.device_kind,
         "device_count": devices,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "system": f"{platform.system()} {platform.machine()}",
     }
 

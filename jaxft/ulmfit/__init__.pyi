@@ -1,3 +1,4 @@
+from .inputs import read_texts as read_texts
 from .job import fit as fit
 from .job import train as train
 from .presets import parse as parse
@@ -6,6 +7,5 @@ from .stages import lm_plan as lm_plan
 from .stages import plans as plans
 from .stages import predict as predict
 from .stages import pretrain_lm as pretrain_lm
-from .stages import read_texts as read_texts
 from .stages import test_probabilities as test_probabilities
 from .stages import train_classifier as train_classifier

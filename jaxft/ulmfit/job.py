@@ -45,6 +45,7 @@ from jaxft.training.run_folder import run_config
 from jaxft.training.scores import classification_scores, metric_score, score_name
 from jaxft.training.stage import Stage
 from jaxft.training.summary import stage_row, trained_row
+from jaxft.ulmfit.inputs import open_corpus_of, raw_texts, read_texts
 from jaxft.ulmfit.presets import COMMAND
 from jaxft.ulmfit.self_training import describe_pseudo_labels, pseudo_label_fingerprint
 from jaxft.ulmfit.settings import Settings
@@ -52,10 +53,7 @@ from jaxft.ulmfit.stages import (
     CLASSIFIER,
     abstract_classifier_stage,
     as_classifier,
-    open_corpus_of,
     plans,
-    raw_texts,
-    read_texts,
     test_probabilities,
     train_classifier,
 )

@@ -16,16 +16,12 @@ from flax import nnx
 from scipy.special import softmax
 
 from jaxft.base.cores import on_cores
-from jaxft.base.files import cache_folder
 from jaxft.base.sharding import by_rows, replicated
 from jaxft.data.carving import sample_with_folds
 from jaxft.data.columns import Columns
-from jaxft.data.corpus import open_corpus
-from jaxft.data.document import TRAIN, UNLABELLED, Corpus, Direction
+from jaxft.data.document import UNLABELLED, Direction
 from jaxft.data.length_batches import LengthBatches, length_widths
-from jaxft.data.memory import Table
-from jaxft.data.splits import Texts, split_texts
-from jaxft.data.store import build_store
+from jaxft.data.splits import Texts
 from jaxft.errors import InputError
 from jaxft.inference.ensemble import Ensemble
 from jaxft.inference.text_classifier import TextClassifier, classifier_logits_fn, predict_logits
@@ -50,65 +46,15 @@ from jaxft.training.linear_head import FOLDS, PROBE_TEXTS, Head, solve_head
 from jaxft.training.run import Run, StageResult
 from jaxft.training.scores import default_metric, metric_mode, metric_score, score_name
 from jaxft.training.selection import Evaluations, Selection, best_score, within_standard_error
-from jaxft.training.settings import Metric, check_steps, dev_share, enough_epochs
+from jaxft.training.settings import Metric, check_steps, enough_epochs
 from jaxft.training.stage import Stage, run_stage
-from jaxft.ulmfit.self_training import with_pseudo_labels
 from jaxft.ulmfit.settings import SMALLEST_BATCH, HeadStart, Settings
 
-__all__ = ["fine_tune_lm", "lm_plan", "plans", "predict", "pretrain_lm", "read_texts", "test_probabilities"]
+__all__ = ["fine_tune_lm", "lm_plan", "plans", "predict", "pretrain_lm", "test_probabilities"]
 __all__ += ["train_classifier"]
 
 CLASSIFIER = "classifier"
 """the stage in logs and file names; see `stage_name`"""
-
-
-def read_texts(settings: Settings, progress: bool = True, corpus: Corpus | None = None) -> Texts:
-    """Reads, tokenizes and splits a corpus; ids are cached, splits depend on the seed.
-
-    Where labels are few, some of the unlabelled texts get one too; see `jaxft.ulmfit.self_training`.
-
-    Args:
-        settings: `settings.data` and how to read it.
-        progress: whether to show a progress bar.
-        corpus: read in place of the one that `settings.data` names.
-
-    Raises:
-        InputError: bad data; the sentence names file and row, or the flag.
-    """
-    corpus = corpus or open_corpus_of(settings)
-    store = build_store(
-        corpus,
-        cache_folder() / "texts",
-        max_vocab=settings.text.max_vocab,
-        min_count=settings.text.min_count,
-        subwords=settings.text.tokens == "subwords",
-        transductive=settings.transductive,
-        progress=progress,
-    )
-    labelled = int((store.splits == TRAIN).sum())
-    texts = split_texts(
-        corpus,
-        store,
-        seed=settings.seed,
-        dev_fraction=dev_share(settings.classifier.dev_fraction, min(labelled, settings.limit_labels or labelled)),
-        valid_fraction=settings.lm.valid_fraction,
-        limit_labels=settings.limit_labels,
-        limit_unlabelled=settings.limit_unlabelled,
-        transductive=settings.transductive,
-    )
-    return with_pseudo_labels(texts, settings)
-
-
-def open_corpus_of(settings: Settings, table: Table | None = None) -> Corpus:
-    """The corpus that `settings.data` names, or that of a table in memory, read with the columns of the settings."""
-    return open_corpus(table or settings.data, Columns.of(settings))
-
-
-def raw_texts(corpus: Corpus, documents: np.ndarray) -> list[str]:
-    """The texts of some documents, in their order, as they are in the data."""
-    wanted = set(documents.tolist())
-    texts = {i: document.text for i, document in enumerate(corpus.documents()) if i in wanted}
-    return [texts[i] for i in documents.tolist()]
 
 
 def train_classifier(
@@ -124,7 +70,7 @@ def train_classifier(
     last ones.
 
     Args:
-        texts: from `read_texts`.
+        texts: from `jaxft.ulmfit.inputs.read_texts`.
         settings: `settings.model` and `settings.classifier` are used, and the seed.
         lm_params: parameters of a language model, whose encoder is taken; None starts from random weights.
         run: run folder to log to and resume from; None keeps nothing.

@@ -24,13 +24,11 @@ from jaxft.language_model.stage import LANGUAGE_MODEL
 from jaxft.training.baseline import linear_baseline
 from jaxft.training.process import set_up
 from jaxft.training.run import StageResult, read_stage
+from jaxft.ulmfit.inputs import open_corpus_of, raw_texts, read_texts
 from jaxft.ulmfit.presets import parse
 from jaxft.ulmfit.settings import Settings
 from jaxft.ulmfit.stages import (
     as_classifier,
-    open_corpus_of,
-    raw_texts,
-    read_texts,
     starting_classifier,
     test_probabilities,
     train_classifier,

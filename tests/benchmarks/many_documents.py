@@ -63,8 +63,8 @@ def measure_documents(path: str) -> dict[str, float]:
     """The text stage, then an epoch's order and a batch of the classifier and of the language model."""
     from jaxft.data.length_batches import LengthBatches, length_widths
     from jaxft.data.windows import WindowStream
+    from jaxft.ulmfit.inputs import read_texts
     from jaxft.ulmfit.settings import Settings
-    from jaxft.ulmfit.stages import read_texts
 
     settings, empty = Settings(data=path), peak_mb(resource.RUSAGE_SELF)
     results = {"text stage, s": timed(lambda: read_texts(settings, progress=False))}

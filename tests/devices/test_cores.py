@@ -1,7 +1,6 @@
 """Classifiers and encoders share their batches among the cores of a CPU, which everything else sees as one device."""
 
 import json
-import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -9,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from jaxft.base.machine import usable_cores
 from tests.devices.small_jobs import SMALL, assert_close, differences, flags_of
 from tests.devices.virtual import ROOT, command, environment
 
-cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-pytestmark = pytest.mark.skipif(cores < 2 or bool(find_spec("jax_plugins")), reason="JAX would not have two cores")
+pytestmark = pytest.mark.skipif(
+    usable_cores() < 2 or bool(find_spec("jax_plugins")), reason="JAX would not have two cores"
+)
 
 
 def python_on_cores(*arguments: str) -> subprocess.CompletedProcess[str]:

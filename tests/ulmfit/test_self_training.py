@@ -9,10 +9,11 @@ from jaxft.data.memory import Table, as_table
 from jaxft.data.splits import Texts
 from jaxft.errors import InputError
 from jaxft.training.run_folder import record_config
+from jaxft.ulmfit.inputs import open_corpus_of, read_texts
 from jaxft.ulmfit.presets import PRESETS, parse
 from jaxft.ulmfit.self_training import describe_pseudo_labels, pseudo_label_fingerprint
 from jaxft.ulmfit.settings import Settings
-from jaxft.ulmfit.stages import _training_batches, open_corpus_of, plans, read_texts
+from jaxft.ulmfit.stages import _training_batches, plans
 
 SAYS = {"neg": "dull", "pos": "lovely"}
 
