@@ -1,6 +1,6 @@
 """Every benchmark here that needs no GPU, one after the other on one machine, beside the peers that are given.
 
-    python tests/benchmarks/all.py --data reviews.csv [--checkpoint MINILM] [--rounds N] [--only SCRIPT ...]
+    python tests/benchmarks/all.py --data reviews.csv [--checkpoint MINILM] [--run RUN] [--rounds N] [--only SCRIPT ...]
         [--fastai PYTHON_WITH_FASTAI --lm-script fastai_lm.py --job-script fastai_ulmfit.py]
         [--torch PYTHON_WITH_TORCH_TRANSFORMERS_AND_PYTORCH_CRF --step-script hf_finetune.py]
 
@@ -26,6 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="a CSV file with columns text, label and split")
     parser.add_argument("--checkpoint", help="folder of a BERT-like encoder")
+    parser.add_argument("--run", help="folder of a finished run of ULMFiT")
     parser.add_argument("--rounds", default="3")
     parser.add_argument("--only", nargs="+", help="names of scripts")
     parser.add_argument("--fastai", help="Python with fastai")
@@ -63,7 +64,10 @@ def rows(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
     yield "tagger_step.py", *rounds, *torch
     yield "update_overhead.py", "10"
     yield "memory_growth.py", *data, *BRIEF
-    yield "start_up.py", *data, *rounds, *JOB
+    run = ("--run", options.run) if options.run else ()
+    yield "start_up.py", *data, *rounds, *run, *JOB
+    if run:
+        yield "odd_texts.py", *data, *rounds, *run, *fastai
     yield ("many_documents.py",)
     if fastai:
         yield "tokenizing.py", *data, *rounds, *fastai

@@ -1,8 +1,10 @@
-"""Time from the start of a job to its first training step, with nothing stored, then with all that a first run stores.
+"""Time from the start of a job to its first training step, with nothing stored, then with all that a first run stores;
+and from the start of other commands to their answer.
 
-    python tests/benchmarks/start_up.py --data reviews.csv [--rounds N] [flags of python -m jaxft.ulmfit]
+    python tests/benchmarks/start_up.py --data reviews.csv [--rounds N] [--run RUN] [flags of python -m jaxft.ulmfit]
 
-Each round gives both runs a cache of their own, empty for the first: compiled programs and the ids of the texts.
+Each round gives both runs a cache of their own, empty for the first: compiled programs and the ids of the texts. A
+finished run of any job, `--run`, answers for one text.
 """
 
 import argparse
@@ -14,6 +16,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+
+COMMANDS = ("ulmfit", "finetune", "ner", "pretrain", "predict", "export", "push")
 
 
 def seconds_to_first_step(flags: Sequence[str], out: Path, cache: Path) -> float:
@@ -31,12 +35,26 @@ def seconds_to_first_step(flags: Sequence[str], out: Path, cache: Path) -> float
     return seconds
 
 
+def seconds_to_answer(*arguments: str) -> float:
+    """The time that a command of jaxft takes as a whole."""
+    started = time.perf_counter()
+    command = [sys.executable, "-m", f"jaxft.{arguments[0]}", *arguments[1:]]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
 def main() -> None:
     """Runs the rounds and prints the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--run", help="folder of a finished run")
     options, rest = parser.parse_known_args()
+    answers = {f"{command} --help": [command, "--help"] for command in COMMANDS}
+    if options.run:
+        answers["predict RUN --text"] = ["predict", options.run, "--text", "A lovely, warm film with a weak ending."]
+    for name, arguments in answers.items():
+        print(f"{name}: {median(seconds_to_answer(*arguments) for _ in range(options.rounds)):.1f} s", flush=True)
     first, second = [], []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(options.rounds):
