@@ -2,5 +2,5 @@
 
 FLOAT32_TINY, FLOAT32_MAX = 1.1754943508222875e-38, 3.4028234663852886e38
 """the smallest positive normal number of float32, and the largest"""
-MAX_STEPS = 2**31 - 1
-"""the largest int32, in which steps are counted"""
+INT32_MAX = 2**31 - 1
+"""the largest int32, of those in which steps are counted"""

@@ -12,6 +12,7 @@ states are computed again.
 Axes: B batch, T time, D input features, H hidden; the 4H gates stand in the order input, forget, cell, output.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -88,8 +89,8 @@ def _recurrence(
     c: jax.Array,
     precision: Precision,
 ) -> tuple[jax.Array, jax.Array]:
-    hidden, cell = _run(gates, transposed(operand(recurrent, precision)), bias, valid, h, c, precision)
-    return hidden, cell
+    rows = transposed(operand(recurrent, precision))
+    return _run(gates, rows, bias, valid, h, c, precision, lambda h, c, activations: h)
 
 
 def _run(
@@ -100,20 +101,19 @@ def _run(
     h: jax.Array,
     c: jax.Array,
     precision: Precision,
-    for_backward: bool = False,
-) -> tuple[jax.Array, ...]:
-    """The hidden states (T, B, H) and the last cell state (B, H), with the recurrent weight as `rows`, (4H, H).
+    kept: Callable[[jax.Array, jax.Array, jax.Array], Any],
+) -> tuple[Any, jax.Array]:
+    """What is kept of every step, stacked, and the last cell state (B, H); `rows` (4H, H) is the recurrent weight.
 
-    With `for_backward`, what the derivative needs of every step: the hidden states, the cell states (T, B, H) and the
-    activations of the gates (T, B, 4H).
+    `kept` chooses from the hidden state (B, H), the cell state (B, H) and the activations of the gates (B, 4H).
     """
 
     def step(carry: Carry, x: tuple) -> tuple[Carry, Any]:
         h, c, activations = _cell(x, carry, rows, bias, precision)
-        return (h, c), (h, c, activations) if for_backward else h
+        return (h, c), kept(h, c, activations)
 
-    (_, c), outputs = jax.lax.scan(step, (h, c), (gates, valid))
-    return outputs if for_backward else (outputs, c)
+    (_, c), stacked = jax.lax.scan(step, (h, c), (gates, valid))
+    return stacked, c
 
 
 def _cell(
@@ -146,8 +146,8 @@ def _forward(
     precision: Precision,
 ) -> tuple:
     recurrent = operand(recurrent, precision)
-    hidden, cells, activations = _run(gates, transposed(recurrent), bias, valid, h0, c0, precision, for_backward=True)
-    return (hidden, cells[-1]), (recurrent, h0, c0, hidden, cells, activations)
+    kept, cell = _run(gates, transposed(recurrent), bias, valid, h0, c0, precision, lambda *states: states)
+    return (kept[0], cell), (recurrent, h0, c0, *kept)
 
 
 def _backward(precision: Precision, residuals: tuple, cotangents: tuple[jax.Array, jax.Array]) -> tuple:
@@ -202,7 +202,7 @@ def _padded(
     def read(i: jax.Array, state: tuple) -> tuple:
         h, c, hidden = state
         gates = matmul(_masked(_chunk(inputs, i, steps), mask), columns, precision)
-        new, c = _run(gates, rows, bias, _chunk(valid, i, steps), h, c, precision)
+        new, c = _run(gates, rows, bias, _chunk(valid, i, steps), h, c, precision, lambda h, c, activations: h)
         return new[-1], c, _put(hidden, new, i)
 
     start = (_unless(first > 0, h), _unless(first > 0, c), jnp.zeros((*valid.shape, h.shape[1]), h.dtype))
@@ -228,11 +228,12 @@ def _padded_forward(
     rows = transposed(weight)
 
     def read(i: jax.Array, state: tuple) -> tuple:
-        h, c, *saved, starts = state
+        h, start, *saved, starts = state
         gates = matmul(_masked(_chunk(inputs, i, steps), mask), columns, precision)
-        new, cells, activations = _run(gates, rows, bias, _chunk(valid, i, steps), h, c, precision, for_backward=True)
-        saved = [_put(whole, part, i) for whole, part in zip(saved, (new, activations), strict=True)]
-        return (new[-1], cells[-1], *saved, starts.at[i].set(c))
+        own = _chunk(valid, i, steps)
+        kept, c = _run(gates, rows, bias, own, h, start, precision, lambda h, c, activations: (h, activations))
+        saved = [_put(whole, part, i) for whole, part in zip(saved, kept, strict=True)]
+        return (kept[0][-1], c, *saved, starts.at[i].set(start))
 
     chunks, units = len(valid) // steps, h0.shape[1]
     zeros = [jnp.zeros((*valid.shape, width), h0.dtype) for width in (units, 4 * units)]

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxft.base.limits import MAX_STEPS
+from jaxft.base.limits import INT32_MAX
 from jaxft.optim.flax_serialization import register
 
 PyTree = Any
@@ -145,15 +145,15 @@ def swa(start_step: int, every: int = 1) -> Average:
         Izmailov et al., `Averaging Weights Leads to Wider Optima and Better Generalization
         <https://arxiv.org/abs/1803.05407>`_, 2018.
     """
-    if not (0 <= start_step <= MAX_STEPS and 1 <= every <= MAX_STEPS):
+    if not (0 <= start_step <= INT32_MAX and 1 <= every <= INT32_MAX):
         raise ValueError(
             f"start_step and every are {start_step} and {every}: give at least 0 and at least 1, and no more than "
-            f"{MAX_STEPS:,}"
+            f"{INT32_MAX:,}"
         )
 
     def update(state: AverageState, params: PyTree, step: jax.typing.ArrayLike) -> AverageState:
-        if isinstance(step, int) and step > MAX_STEPS:
-            raise ValueError(f"the step is {step}: steps are counted in 32 bits, up to {MAX_STEPS:,}")
+        if isinstance(step, int) and step > INT32_MAX:
+            raise ValueError(f"the step is {step}: steps are counted in 32 bits, up to {INT32_MAX:,}")
         step = jnp.asarray(step)
         due = (step >= start_step) & ((step - start_step) % every == 0)
         return _equal_step(state, params, due)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxft.base.limits import MAX_STEPS
+from jaxft.base.limits import INT32_MAX
 from jaxft.optim.discriminative import DiscriminativeState, map_discriminative
 from jaxft.optim.groups import table
 from jaxft.optim.named_schedules import schedule_by_name
@@ -63,7 +63,7 @@ class Phase:
         if all(rate is None for rate in self.rates.values()):
             raise ValueError(f"phase {self.name!r} trains nothing: give at least one group a rate")
         # Raises an error for a wrong name or option before training starts.
-        phase_schedule(self, MAX_STEPS // (self.span or self.epochs or 1))
+        phase_schedule(self, INT32_MAX // (self.span or self.epochs or 1))
 
 
 Plan = tuple[Phase, ...]

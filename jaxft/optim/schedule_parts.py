@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxft.base.limits import FLOAT32_MAX, MAX_STEPS
+from jaxft.base.limits import FLOAT32_MAX, INT32_MAX
 
 Schedule = Callable[[jax.typing.ArrayLike], jax.Array]
 """An `optax.Schedule` that always returns an array."""
@@ -59,8 +59,8 @@ def check_peak(value: float, name: str = "peak_value") -> None:
 
 def check_steps(total_steps: int) -> None:
     """Raises a ValueError for a schedule without steps, or with more than a counter of 32 bits holds."""
-    if not 1 <= total_steps <= MAX_STEPS:
-        raise ValueError(f"the schedule has {total_steps} steps: give 1 to {MAX_STEPS:,}")
+    if not 1 <= total_steps <= INT32_MAX:
+        raise ValueError(f"the schedule has {total_steps} steps: give 1 to {INT32_MAX:,}")
 
 
 def check_end(end_value: float, peak_value: float) -> None:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxft.base.limits import FLOAT32_MAX, FLOAT32_TINY, MAX_STEPS
+from jaxft.base.limits import FLOAT32_MAX, FLOAT32_TINY, INT32_MAX
 from jaxft.errors import InputError
 
 Metric = Literal["accuracy", "macro-f1", "weighted-f1", "mcc", "roc-auc", "log-loss"]
@@ -141,8 +141,8 @@ def _check_size(name: str, value: Any) -> None:
     """Refuses a number that float32 cannot hold, or a whole number that no count reaches."""
     if isinstance(value, float) and value and not FLOAT32_TINY <= abs(value) <= FLOAT32_MAX:
         raise InputError(f"{flag(name)} {value} is no number that 32 bits hold: give 0, or 1.2e-38 to 3.4e38")
-    if isinstance(value, int) and name != "seed" and abs(value) > MAX_STEPS:
-        raise InputError(f"{flag(name)} {value} is out of its range: give at most {MAX_STEPS:,}")
+    if isinstance(value, int) and name != "seed" and abs(value) > INT32_MAX:
+        raise InputError(f"{flag(name)} {value} is out of its range: give at most {INT32_MAX:,}")
 
 
 def enough_epochs(epochs: int, min_steps: int, steps_per_epoch: int) -> int:
@@ -171,9 +171,9 @@ def check_steps(epochs: int, steps_per_epoch: int, *names: str) -> None:
         Traceback (most recent call last):
         jaxft.errors.InputError: 4,000,000,000 steps are more than the 2,147,483,647 that are counted: lower --lm.epochs
     """
-    if epochs * steps_per_epoch > MAX_STEPS:
+    if epochs * steps_per_epoch > INT32_MAX:
         raise InputError(
-            f"{epochs * steps_per_epoch:,} steps are more than the {MAX_STEPS:,} that are counted: lower "
+            f"{epochs * steps_per_epoch:,} steps are more than the {INT32_MAX:,} that are counted: lower "
             f"{' or '.join(map(flag, names))}"
         )
 
