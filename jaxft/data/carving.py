@@ -4,7 +4,6 @@ Equal texts are drawn together, so that no text is on both sides of a split. `N`
 a text's `duplicates.text_key`.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import compress
 
@@ -197,34 +196,6 @@ def _one_of_each(targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
         has_label = targets[rows] > 0
         return np.unique(rows[has_label.argmax(axis=0)[has_label.any(axis=0)]])
     return rows[np.unique(targets[rows], return_index=True)[1]] if targets.dtype == np.int32 else rows[:0]
-
-
-def missing_classes(split: str, targets: np.ndarray, classes: Sequence[str]) -> list[str]:
-    """At most one line, which names the classes or labels that no text of a split has, five at most.
-
-    Args:
-        split: "dev" or "test".
-        targets: those of the texts of the split, as in `Examples`.
-        classes: names of the C classes or labels.
-
-    Examples:
-        >>> missing_classes("test", np.array([0, 2, 2], np.int32), ["a", "b", "c"])
-        ['no test text has the class b: its scores are unknown']
-        >>> missing_classes("dev", np.array([0], np.int32), [str(i) for i in range(9)])
-        ['no dev text has the classes 1, 2, 3, 4, 5 and 3 others: they do not count when weights are chosen']
-    """
-    if not len(classes) or not len(targets):
-        return []
-    counts = (targets > 0).sum(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=len(classes))
-    names = [name for name, count in zip(classes, counts, strict=True) if not count]
-    if not names:
-        return []
-    one, rest = len(names) == 1, len(names) - 5
-    others = f" and {rest:,} other{'s' * (rest > 1)}" if rest > 0 else ""
-    subject = f"the class{'' if one else 'es'} {', '.join(names[:5])}{others}"
-    scores = f"{'its' if one else 'their'} scores are unknown"
-    choice = f"{'it does' if one else 'they do'} not count when weights are chosen"
-    return [f"no {split} text has {subject}: {scores if split == 'test' else choice}"]
 
 
 def carve(examples: Examples, *, dev: float, test: float, limit: int | None, seed: int) -> Examples:

@@ -39,6 +39,37 @@ def describe_classes(classes: Sequence[str], targets: Mapping[str, np.ndarray]) 
     return [f"{'classes' if order is None else f'largest of {len(classes):,} classes'}: {'; '.join(parts)}{more}"]
 
 
+def missing_classes(split: str, targets: np.ndarray, classes: Sequence[str]) -> list[str]:
+    """At most one line: the classes or labels that no text of a split has, five at most, or that there is no test text.
+
+    Args:
+        split: "dev" or "test".
+        targets: those of the texts of the split, as in `Examples`.
+        classes: names of the C classes or labels.
+
+    Examples:
+        >>> missing_classes("test", np.array([0, 2, 2], np.int32), ["a", "b", "c"])
+        ['no test text has the class b: its scores are unknown']
+        >>> missing_classes("dev", np.array([0], np.int32), [str(i) for i in range(9)])
+        ['no dev text has the classes 1, 2, 3, 4, 5 and 3 others: they do not count when weights are chosen']
+        >>> missing_classes("test", np.array([], np.int32), ["a", "b"])
+        ['there are no test texts, so the model is not scored: give more rows, or a split column with test rows']
+    """
+    if not len(targets) and split == "test":
+        return ["there are no test texts, so the model is not scored: give more rows, or a split column with test rows"]
+    if not len(classes) or not len(targets):
+        return []
+    names = [name for name, count in zip(classes, _counts(targets, len(classes)), strict=True) if not count]
+    if not names:
+        return []
+    one, rest = len(names) == 1, len(names) - 5
+    others = f" and {rest:,} other{'s' * (rest > 1)}" if rest > 0 else ""
+    subject = f"the class{'' if one else 'es'} {', '.join(names[:5])}{others}"
+    scores = f"{'its' if one else 'their'} scores are unknown"
+    choice = f"{'it does' if one else 'they do'} not count when weights are chosen"
+    return [f"no {split} text has {subject}: {scores if split == 'test' else choice}"]
+
+
 def describe_numbers(numbers: np.ndarray) -> str:
     """The range of the numbers to learn.
 

@@ -35,8 +35,8 @@ def learn_subwords(texts: Iterable[str], max_size: int, min_count: int) -> tuple
 
     Args:
         texts: raw texts, which are read twice.
-        max_size: the largest number of pieces, with the nine special tokens and 256 bytes among them; characters take
-            at most half.
+        max_size: the largest number of pieces, with the special tokens and 256 bytes among them; characters take at
+            most half.
         min_count: occurrences that a pair needs to become a piece.
 
     Returns:
@@ -53,8 +53,9 @@ def learn_subwords(texts: Iterable[str], max_size: int, min_count: int) -> tuple
     tokenizer = _tokenizer(BPE(byte_fallback=True))
     counts = Counter(chain.from_iterable(map(apply_rules, texts)))
     counts.pop(" ", None)
+    room = max_size - len(SPECIALS) - len(BYTES)
     # The trainer would choose among characters of equal counts by chance.
-    alphabet = [SPACE, *sorted(counts, key=lambda c: (-counts[c], c))][: max(1, max_size // 2)]
+    alphabet = [SPACE, *sorted(counts, key=lambda c: (-counts[c], c))][: max(1, min(max_size // 2, room))]
     trainer = BpeTrainer(
         vocab_size=max_size,
         min_frequency=min_count,

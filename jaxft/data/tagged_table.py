@@ -7,6 +7,7 @@ from typing import Any
 
 import regex
 
+from jaxft.base.scripts import UNSPACED
 from jaxft.data.alignment import align, in_order
 from jaxft.data.annotations import CUT, plain_row, read_span
 from jaxft.data.arrow import ARROW_SUFFIXES, class_names
@@ -22,7 +23,8 @@ from jaxft.errors import InputError
 
 TOKEN_COLUMNS = ("tokens", "words", "text", "token", "word")
 TAG_COLUMNS = ("tags", "ner_tags", "spans", "entities", "labels", "label", "ner", "ner_labels", "tag")
-UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
+CHARACTER = regex.compile(f"[{UNSPACED}]")
+"""one that stands for a word or a part of one"""
 
 
 def is_tagged_table(path: Path) -> bool:
@@ -133,7 +135,7 @@ def _named(tags: Any, names: Sequence[str] | None, where: str) -> Any:
 def _unit(values: Iterator[Any]) -> Unit:
     """Characters where most of the letters of the texts are of a script without spaces between words."""
     text = "".join(value for value in values if isinstance(value, str))
-    return "characters" if 2 * len(UNSPACED.findall(text)) > sum(map(str.isalpha, text)) else "words"
+    return "characters" if 2 * len(CHARACTER.findall(text)) > sum(map(str.isalpha, text)) else "words"
 
 
 def _sentence(tokens: Any, tags: Any, unit: Unit, where: str) -> tuple[Sentence, int]:

@@ -6,14 +6,14 @@ References:
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxft.data.document import TEST
+from jaxft.data.document import DEV, TEST, TRAIN
 from jaxft.data.examples import Examples
 from jaxft.data.hub import checkpoint_fingerprint
 from jaxft.data.memory import PAIR_COLUMN, Table, as_table
@@ -38,12 +38,13 @@ from jaxft.inference.ensemble import Ensemble
 from jaxft.inference.load import MODEL, load
 from jaxft.optim.phases import Plan
 from jaxft.training import job
-from jaxft.training.baseline import linear_baseline
+from jaxft.training.baseline import baseline_scores, linear_predictions
 from jaxft.training.class_weights import class_weights
 from jaxft.training.comparison import comparison_row, stage_of, train_rows, write_comparison
 from jaxft.training.fitted import Fitted, fit_job
 from jaxft.training.predictions import Row, classified_rows, label_set_rows, number_rows
 from jaxft.training.run import Run, StageResult
+from jaxft.training.scores import score_words
 from jaxft.training.settings import flag
 from jaxft.training.stage import Stage
 from jaxft.training.summary import stage_row, trained_row
@@ -77,7 +78,7 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
         fingerprints={"corpus": inputs.examples.fingerprint, "checkpoint": checkpoint_fingerprint(inputs.folder)},
         data=describe_data(inputs, splits, settings),
         tokens=int(inputs.pieces.lengths.sum()),
-        lines=preview_lines(inputs, splits),
+        lines=[*preview_lines(inputs, splits), f"weights to keep: {_describe_weights(inputs, splits, settings)}"],
         stages=lambda: _stages(inputs, splits, rows, settings),
     )
 
@@ -134,6 +135,8 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
         if settings.folds
         else _split_scores(inputs, splits["train"], settings, models["train"], results["train"])
     )
+    if len(model.thresholds):
+        entries["thresholds"] = dict(zip(inputs.examples.classes, map(float, model.thresholds), strict=True))
     pieces = inputs.pieces
     tokens = sum(int(pieces.lengths[pieces.rows(split.test)].sum()) for split in splits.values())
     return {**entries, "stages": [*stages, stage_row("test", time.monotonic() - started, tokens)]}
@@ -143,7 +146,7 @@ def _split_scores(
     inputs: Inputs, split: Split, settings: Settings, model: EncoderModel, result: StageResult
 ) -> dict[str, Any]:
     """The dev scores of the weights that were kept and, where there are test texts, theirs."""
-    scores: dict[str, Any] = {"weights": _describe_weights(inputs, split, settings)}
+    scores: dict[str, Any] = {"weights": _describe_weights(inputs, {"train": split}, settings)}
     if len(split.dev):
         kept = result.report.get("kept") or result.report["evaluations"][-1]
         scores["dev"] = {name: value for name, value in _numbers(kept).items() if name != "epoch"}
@@ -152,23 +155,30 @@ def _split_scores(
         scores["test"] = _scores(inputs, settings, split.test, outputs, model.thresholds)
         scores["predictions"] = _predictions(inputs, settings, split.test, outputs, model.thresholds)
         if settings.baseline and settings.task == "classification":
-            scores["baseline"] = _baseline(inputs.examples, np.concatenate([split.train, split.dev]), split.test)
+            scores["baseline"] = _baseline(inputs.examples, [split])
     return scores
 
 
-def _baseline(examples: Examples, train: np.ndarray, test: np.ndarray) -> dict[str, Any]:
-    """The scores of a linear model on the same texts; those of a pair are read as one."""
-    texts, test_texts = ([" ".join(examples.texts[i]) for i in rows] for rows in (train, test))
-    labels, test_labels = (examples.targets[rows].tolist() for rows in (train, test))
-    return linear_baseline(texts, labels, test_texts, test_labels, examples.classes)
+def _baseline(examples: Examples, splits: Sequence[Split]) -> dict[str, Any]:
+    """The scores of linear models, one for each split, on its test texts; the texts of a pair are read as one."""
+    predictions = []
+    for split in splits:
+        train = np.concatenate([split.train, split.dev])
+        texts, test_texts = ([" ".join(examples.texts[i]) for i in rows] for rows in (train, split.test))
+        predictions.append(linear_predictions(texts, examples.targets[train].tolist(), test_texts))
+    labels = np.concatenate([examples.targets[split.test] for split in splits]).tolist()
+    found = [part for part in predictions if part is not None]
+    whole = np.concatenate(found) if len(found) == len(splits) else None
+    return baseline_scores(whole, labels, examples.classes)
 
 
-def _describe_weights(inputs: Inputs, split: Split, settings: Settings) -> str:
-    """How the weights of the model were chosen, for the summary."""
-    train = settings.train
+def _describe_weights(inputs: Inputs, splits: Splits, settings: Settings) -> str:
+    """How the weights of the model, or of the model of each fold, are chosen."""
+    train, split = settings.train, next(iter(splits.values()))
     if keeps_best(train, split):
         score, _ = selection_score(settings.task, settings.metric, inputs.examples)
-        return f"those with the best {score.replace('_', ' ')} on {len(split.dev)} dev texts"
+        each = " of the fold" if len(splits) > 1 else ""
+        return f"those with the best {score_words(score)} on {len(split.dev)} dev texts{each}"
     averaged = train.swa_start is not None or ema_decay(train, split)
     weights = "the average of the last steps" if averaged else "those of the last step"
     if train.keep == "last":
@@ -190,17 +200,21 @@ def _fold_scores(
     values = [fold[choosing] for fold in folds.values()]
     sd = {"sd": float(np.std(values, ddof=1))} if len(values) > 1 else {}
     all_tests = np.concatenate([split.test for split in splits.values()])
+    all_outputs = np.concatenate(list(outputs.values()))
     thresholds = np.concatenate(
         [np.broadcast_to(models[name].thresholds or 0.5, part.shape) for name, part in outputs.items()]
     )
     scores: dict[str, Any] = {
+        "weights": _describe_weights(inputs, splits, settings),
         "folds": folds,
         "test_mean_of_folds": {choosing: float(np.mean(values)), **sd},
-        "test_of_folds": _scores(inputs, settings, all_tests, np.concatenate(list(outputs.values())), thresholds),
+        "test_of_folds": _scores(inputs, settings, all_tests, all_outputs, thresholds),
     }
     test = inputs.examples.of(TEST)
+    if settings.baseline and settings.task == "classification":
+        whole = Split(inputs.examples.of(TRAIN), inputs.examples.of(DEV), test)
+        scores["baseline"] = _baseline(inputs.examples, [whole] if len(test) else list(splits.values()))
     if not len(test):
-        all_outputs = np.concatenate(list(outputs.values()))
         return {**scores, "predictions": _predictions(inputs, settings, all_tests, all_outputs, thresholds)}
     mean = np.mean([predict_examples(model, inputs, test) for model in models.values()], axis=0)
     mean_thresholds = Ensemble(models).thresholds

@@ -5,11 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.data.carving import missing_classes
 from jaxft.data.document import DEV, TEST, TRAIN
 from jaxft.data.duplicates import count_duplicates, describe_duplicates
 from jaxft.data.examples import Examples
-from jaxft.data.overview import describe_classes, describe_first, describe_lengths, describe_numbers
+from jaxft.data.overview import (
+    describe_classes,
+    describe_first,
+    describe_lengths,
+    describe_numbers,
+    missing_classes,
+)
 from jaxft.data.pieces import makes_windows
 from jaxft.finetune.inputs import Inputs, Split
 from jaxft.finetune.settings import Settings
@@ -86,13 +91,13 @@ def _describe_head(config: EncoderConfig) -> str:
     line, loaded = f"the head reads {READ[config.pooling]}", head_poolings(config.kind)
     if config.pooling in loaded:
         return line
-    return f"{line}: transformers loads the saved model without it, unless --pooling is {' or '.join(loaded)}"
+    return f"{line}; transformers loads such a model without its head, which --pooling {' or '.join(loaded)} keeps"
 
 
 def _unit(inputs: Inputs) -> str:
     """What the lengths of the texts count."""
     has_windows = len(inputs.pieces.texts) > len(inputs.examples.texts)
-    return "word pieces, those in two windows twice," if has_windows else "word pieces"
+    return "word pieces, with those of overlaps twice," if has_windows else "word pieces"
 
 
 def _describe_long_texts(inputs: Inputs) -> str:
@@ -104,4 +109,5 @@ def _describe_long_texts(inputs: Inputs) -> str:
     share = 100 * pieces.cut / (len(pieces.ids) + pieces.cut)
     has_choice = pieces.token_type_ids is None and makes_windows(inputs.tokenizer)
     advice = ", so try --long-texts windows" if share >= 10 and has_choice else ""
-    return f"{pieces.truncated:,} texts are cut, {share:.0f} % of all pieces{advice}"
+    cut = "1 text is cut" if pieces.truncated == 1 else f"{pieces.truncated:,} texts are cut"
+    return f"{cut}, which leaves out {share:.0f} % of all pieces{advice}"

@@ -69,7 +69,7 @@ def train_encoder(
     if settings.train.reinit_layers:
         params = reinitialized(inputs.encoder, settings.train.reinit_layers, settings.seed)
     elif settings.train.head == "probe" and not run.position(stage):
-        labels, weights = _standardized(inputs.examples, split), _class_weights(inputs.examples, split, settings)
+        labels, weights = _standardized(inputs.examples, split), _class_weights(inputs, split.train, settings)
         params = with_probe(inputs, split.train, labels, params, settings, weights)
     with on_cores(min(settings.train.batch_size, len(split.train)) // settings.train.accumulation, params):
         result = run_stage(run, encoder_stage(inputs, split, settings, params, stage))
@@ -84,7 +84,7 @@ def encoder_stage(inputs: Inputs, split: Split, settings: Settings, params: Any,
     steps_per_epoch, num_layers = batches.steps_per_epoch, encoder.config.layer_groups
     rows = inputs.pieces.rows(split.train)
     tokens_per_epoch = int(inputs.pieces.lengths[rows].mean() * steps_per_epoch * min(train.batch_size, len(rows)))
-    weights = _class_weights(inputs.examples, split, settings)
+    weights = _class_weights(inputs, inputs.pieces.texts[rows], settings)
     plan = finetune_plan(train, num_layers, steps_per_epoch)
     score, mode = selection_score(task, settings.metric, inputs.examples)
     return Stage(
@@ -287,10 +287,11 @@ def _standardized(examples: Examples, split: Split) -> np.ndarray:
     return examples.targets if examples.classes else ((examples.targets - mean) / std).astype(np.float32)
 
 
-def _class_weights(examples: Examples, split: Split, settings: Settings) -> np.ndarray | None:
+def _class_weights(inputs: Inputs, examples: np.ndarray, settings: Settings) -> np.ndarray | None:
+    """The weights of the classes in a loss over these examples, of which long ones occur once for each window."""
     if settings.task != "classification":
         return None
-    return class_weights(settings.class_weights, examples.targets[split.train], examples.classes)
+    return class_weights(settings.class_weights, inputs.examples.targets[examples], inputs.examples.classes)
 
 
 def _rescaled_head(params: Any, mean: float, std: float) -> Any:

@@ -30,8 +30,9 @@ def with_fitting_rows(settings: S, texts: Texts) -> tuple[S, list[str]]:
         rows //= 2
     if rows == stage.batch_size:
         return settings, []
+    shown = "one row" if rows == 1 else f"{rows} rows"
     line = (
-        f"the language model reads {tokens:,} tokens in {rows} rows, because {stage.batch_size} would leave it fewer "
-        f"than {LEAST_STEPS} steps an epoch"
+        f"the language model reads {tokens:,} tokens in {shown}, because {stage.batch_size} would leave it fewer than "
+        f"{LEAST_STEPS} steps an epoch"
     )
     return replace(settings, lm=replace(stage, batch_size=rows)), [line]

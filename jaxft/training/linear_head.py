@@ -40,10 +40,11 @@ def solve_head(
 
     Args:
         task: what a target is.
-        features: (N, H) float32, at least two rows.
+        features: (N, H) float32.
         targets: (N,) int32 classes, (N, C) float32 labels or (N,) numbers.
         outputs: C, the number of classes or labels; 1 for numbers.
-        folds: (N,) int, the part of the cross-validation that each row is held out in; at least two parts.
+        folds: (N,) int, the part of the cross-validation that each row is held out in; with a single part, the penalty
+            is the strongest.
         class_weights: (C,) float32, the weight of a row of each class; None weights all alike.
 
     Examples:
@@ -81,9 +82,13 @@ def _best(
 ) -> Head:
     """The head on all rows, with the strength that has the lowest loss on rows that it was not fitted to."""
 
+    parts = np.unique(folds)
+    if len(parts) == 1:
+        return fit(features, targets, weights, min(STRENGTHS))
+
     def held_out_loss(strength: float) -> float:
         total = 0.0
-        for fold in range(folds.max() + 1):
+        for fold in parts:
             train, rest = folds != fold, folds == fold
             kernel, bias = fit(features[train], targets[train], weights[train], strength)
             total += float((weights[rest] * losses(features[rest] @ kernel + bias, targets[rest])).sum())

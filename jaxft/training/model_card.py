@@ -15,7 +15,7 @@ PLACE = "PATH-OR-NAME"
 """stands in a card for the folder or the name on the hub; `jaxft.push` fills it in"""
 LANGUAGE_MODEL = "language_model"
 """start of the names of the folders of language models in a run"""
-FINGERPRINTS = ("corpus", "checkpoint")
+FINGERPRINTS = ("corpus", "checkpoint", "pseudo_labels")
 """entries of config.json that say nothing to a reader"""
 PIPELINES = {
     "ulmfit": ("text-classification", "A ULMFiT text classifier"),
@@ -24,7 +24,19 @@ PIPELINES = {
     "pretrain": ("text-generation", "AWD-LSTM language model"),
 }
 """what the hub calls the task of each job, and what its model is"""
-TOLD = ("accuracy", "macro_f1", "micro_f1", "weighted_f1", "mcc", "rmse", "mae", "pearson", "spearman", "log_loss")
+TOLD = (
+    "accuracy",
+    "macro_f1",
+    "micro_f1",
+    "weighted_f1",
+    "mcc",
+    "roc_auc",
+    "rmse",
+    "mae",
+    "pearson",
+    "spearman",
+    "log_loss",
+)
 """scores that a card tells, where they were measured"""
 USE = {
     "text-generation": 'print(model.generate("The film"))',

@@ -1,6 +1,7 @@
 """Scores of predicted classes, numbers and sets of labels; the scores that choose weights; intervals of accuracies."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ LEAST_POSITIVES = 5
 """the fewest texts with a label that can tell its threshold"""
 UNBALANCED = 3.0
 """classes are unbalanced where the largest has more than so many times the texts of the smallest"""
+MAIN_SCORES = ("accuracy", "accuracy_interval", "macro_f1")
+"""scores that a model beside the one of a run is told with"""
 PERCENT_SCORES = ("precision", "recall", "f1")
 """last words of the names of scores that are shown in per cent, as accuracy is"""
 
@@ -118,6 +121,16 @@ def score_name(metric: Metric) -> str:
         'macro_f1'
     """
     return metric.replace("-", "_")
+
+
+def score_words(name: str) -> str:
+    """The name of a score in a summary, as it is printed.
+
+    Examples:
+        >>> score_words("macro_f1"), score_words("log_loss"), score_words("f1")
+        ('macro-F1', 'log loss', 'F1')
+    """
+    return re.sub("(^|_)f1$", lambda found: "-F1" if found[1] else "F1", name).replace("_", " ")
 
 
 def metric_score(metric: Metric, labels: np.ndarray, probabilities: np.ndarray) -> float:

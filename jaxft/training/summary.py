@@ -12,7 +12,7 @@ import jax
 
 from jaxft.base.machine import usable_cores
 from jaxft.training.progress import format_number
-from jaxft.training.scores import PERCENT_SCORES
+from jaxft.training.scores import PERCENT_SCORES, score_words
 
 
 def environment(devices: int = 1) -> dict[str, Any]:
@@ -90,8 +90,8 @@ def summary_table(summary: Mapping[str, Any]) -> str:
         summary: the content of `summary.json`. Of its entries this reads `data` (`name`, `sizes`, `classes`,
             `transductive`), `language_model` (`valid_loss`, `perplexity`), `dev`, `test` and `baseline` (from
             `classification_scores`, or any other numbers by name; `baseline` with its `method`), `weights` (how they
-            were chosen), `stages` (rows of `stage_row` and `trained_row`), `peak_memory_mb` (from that
-            function) and `environment` (likewise).
+            were chosen), `thresholds` (by label), `stages` (rows of `stage_row` and `trained_row`), `peak_memory_mb`
+            (from that function) and `environment` (likewise).
 
     Examples:
         >>> from jaxft.training.scores import classification_scores
@@ -146,6 +146,8 @@ def _overview(summary: Mapping[str, Any]) -> str:
     ]
     if weights := summary.get("weights"):
         rows.append(("weights kept", weights))
+    if thresholds := summary.get("thresholds"):
+        rows.append(("thresholds", ", ".join(f"{label} {value:.2f}" for label, value in thresholds.items())))
     if baseline := summary.get("baseline"):
         rows.append(("baseline", f"{baseline['method']}: {_scores(baseline) or 'no text has a word'}"))
     if peak := summary.get("peak_memory_mb"):
@@ -172,11 +174,10 @@ def _scores(numbers: Mapping[str, Any]) -> str:
             interval = numbers.get("accuracy_interval")
             interval_text = f" (95 % interval {100 * interval[0]:.2f} to {100 * interval[1]:.2f})" if interval else ""
             parts.append(f"accuracy {100 * value:.2f} %{interval_text}")
-        elif (kind := name.split("_")[-1]) in PERCENT_SCORES:
-            words = [*name.split("_")[:-1], "F1" if kind == "f1" else kind]
-            parts.append(f"{('-' if kind == 'f1' else ' ').join(words)} {100 * value:.2f} %")
+        elif name.split("_")[-1] in PERCENT_SCORES:
+            parts.append(f"{score_words(name)} {100 * value:.2f} %")
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            parts.append(f"{name.replace('_', ' ')} {format_number(value)}")
+            parts.append(f"{score_words(name)} {format_number(value)}")
     return ", ".join(parts)
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.data.carving import missing_classes
 from jaxft.data.document import Corpus, Direction
 from jaxft.data.duplicates import count_duplicates, describe_duplicates
 from jaxft.data.memory import Table, as_table
-from jaxft.data.overview import describe_classes
+from jaxft.data.overview import describe_classes, missing_classes
 from jaxft.data.splits import Texts
+from jaxft.errors import InputError
 from jaxft.inference.ensemble import Ensemble
 from jaxft.inference.language_model import TextLanguageModel
 from jaxft.inference.load import LANGUAGE_MODELS, MODEL, load
@@ -42,7 +42,7 @@ from jaxft.training.fitted import Fitted, fit_job
 from jaxft.training.predictions import classified_rows
 from jaxft.training.run import Run, StageResult
 from jaxft.training.run_folder import run_config
-from jaxft.training.scores import classification_scores, metric_score, score_name
+from jaxft.training.scores import MAIN_SCORES, classification_scores, metric_score, score_name, score_words
 from jaxft.training.stage import Stage
 from jaxft.training.summary import stage_row, trained_row
 from jaxft.ulmfit.inputs import open_corpus_of, raw_texts, read_texts
@@ -51,9 +51,11 @@ from jaxft.ulmfit.self_training import describe_pseudo_labels, pseudo_label_fing
 from jaxft.ulmfit.settings import Settings
 from jaxft.ulmfit.stages import (
     CLASSIFIER,
+    SHARES,
     abstract_classifier_stage,
     as_classifier,
     plans,
+    selection_metric,
     test_probabilities,
     train_classifier,
 )
@@ -92,6 +94,7 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
     corpus = open_corpus_of(settings, table)
     texts = read_texts(settings, corpus=corpus)
     class_weights(settings.class_weights, texts.store.labels[texts.train], texts.store.classes)  # refused here
+    _check_head(settings, texts)
     settings, lines = _fitted(settings, texts)
     stages = plans(texts, settings)
     fingerprints = {"corpus": texts.fingerprint, **pseudo_label_fingerprint(texts)}
@@ -110,6 +113,16 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
     )
 
 
+def _check_head(settings: Settings, texts: Texts) -> None:
+    """Refuses a solved head with too few hidden units to hold it."""
+    needed, stage = 2 * len(texts.store.classes), settings.classifier
+    if stage.head == "probe" and stage.head_hidden < needed:
+        raise InputError(
+            f"--classifier.head-hidden {stage.head_hidden} cannot hold a solved head of {needed // 2} classes: give "
+            f"{needed}, or leave out --classifier.head probe"
+        )
+
+
 def _describe_inputs(corpus: Corpus, texts: Texts, settings: Settings) -> list[str]:
     store = texts.store
     parts = {name: store.labels[getattr(texts, name)] for name in ("train", "dev", "test")}
@@ -119,6 +132,7 @@ def _describe_inputs(corpus: Corpus, texts: Texts, settings: Settings) -> list[s
         *_describe_splits(texts, settings.transductive),
         *describe_texts(corpus, texts),
         *describe_pseudo_labels(texts, settings),
+        f"weights to keep: {_describe_weights(texts, settings)}",
     ]
 
 
@@ -162,7 +176,7 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
     models = {direction: as_classifier(texts, settings, result, direction) for direction, result in classifiers.items()}
     model = Ensemble(models) if len(models) > 1 else models[settings.direction]
     model.save(settings.out / MODEL)
-    scores = {**_held_out_scores(language_models, classifiers), "weights": _describe_weights(texts)}
+    scores = {**_held_out_scores(language_models, classifiers), "weights": _describe_weights(texts, settings)}
     rows = _stage_rows(language_models, classifiers)
     if not len(texts.test):
         return {**scores, "stages": rows}
@@ -223,8 +237,7 @@ def _test(models: Sequence[TextClassifier], texts: Texts, words: Sequence[str], 
     if len(models) > 1:
         for model, part in zip(models, probabilities, strict=True):
             alone = classification_scores(labels, part.argmax(axis=1).tolist(), classes)
-            names = ("accuracy", "accuracy_interval", "macro_f1")
-            scores[f"test_{model.direction}"] = {name: alone[name] for name in names}
+            scores[f"test_{model.direction}"] = {name: alone[name] for name in MAIN_SCORES}
     mean = np.mean(probabilities, axis=0)
     scores["test"] = classification_scores(labels, mean.argmax(axis=1).tolist(), classes)
     if settings.metric:
@@ -239,11 +252,13 @@ def _baseline(texts: Texts, labelled: np.ndarray, words: Sequence[str]) -> dict[
     return linear_baseline(words[:count], labels, words[count:], test_labels, texts.store.classes)
 
 
-def _describe_weights(texts: Texts) -> str:
-    """How the weights of the classifier were chosen, for the summary."""
+def _describe_weights(texts: Texts, settings: Settings) -> str:
+    """How the weights of the classifier are chosen."""
     if not len(texts.dev):
         return "the last ones, because there are no dev texts to choose by"
-    return f"the last within one standard error of the best on {len(texts.dev)} dev texts"
+    metric = selection_metric(texts, settings)
+    best = f"the best {score_words(score_name(metric))} on {len(texts.dev)} dev texts"
+    return f"the last within one standard error of {best}" if metric in SHARES else f"those with {best}"
 
 
 def _held_out_scores(

@@ -37,6 +37,7 @@ GPU = Settings(
     classifier=replace(
         PAPER.classifier,
         plan="full",
+        phase_steps=60,  # as in small
         max_length=480,
         eval_batch_size=256,
         pseudo_share=None,

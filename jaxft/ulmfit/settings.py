@@ -79,7 +79,7 @@ class ClassifierStage:
     """what the head starts as: random, or the linear layer that is solved on the pooled states of the frozen encoder
     (probe)"""
     head_hidden: int = 50
-    """units of the head's hidden layer"""
+    """units of the head's hidden layer; --classifier.head probe needs two for each class"""
     head_dropout: float = 0.1
     """dropout before the last linear layer; --classifier.dropout.output applies to the pooled features"""
     pseudo_share: float | None = None
@@ -88,7 +88,8 @@ class ClassifierStage:
     training texts, and else 0; the presets paper, fastai and demo have 0"""
     dev_fraction: float | None = None
     """share of the labelled texts to hold out as dev; by default 0.1, or none where that is fewer than 50 texts. The
-    weights of the last epoch within one standard error of the best dev score are kept, or without dev texts the last"""
+    weights of the last epoch within one standard error of the best dev score are kept (with --metric mcc, roc-auc and
+    log-loss those of the best epoch), or without dev texts the last"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +110,7 @@ class Settings(LanguageModelSettings, TableSettings):
     limit_unlabelled: int | None = None
     """number of unlabelled texts to use"""
     metric: Metric | None = None
-    """score on the dev texts that chooses weights; by default accuracy, or macro-f1 where the
+    """score on the dev texts, where there are any, that chooses weights; by default accuracy, or macro-f1 where the
     largest class has more than three times the texts of the smallest"""
     class_weights: str = "none"
     """weight of each class in the loss: none, balanced (inverse to the number of its texts), or a JSON object of

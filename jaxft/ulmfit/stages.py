@@ -55,6 +55,8 @@ __all__ += ["train_classifier"]
 
 CLASSIFIER = "classifier"
 """the stage in logs and file names; see `stage_name`"""
+SHARES: tuple[Metric, ...] = ("accuracy", "macro-f1", "weighted-f1")
+"""metrics that are shares of texts, or means of shares, and so have a standard error"""
 
 
 def train_classifier(
@@ -66,8 +68,8 @@ def train_classifier(
 ) -> tuple[TextClassifier, StageResult]:
     """Trains the classifier with gradual unfreezing, each phase with a schedule of its own.
 
-    The weights of the last epoch within a standard error of the best dev accuracy are kept, or without dev texts the
-    last ones.
+    The weights of the last epoch within a standard error of the best dev score are kept, with a score that is no share
+    of texts those of the best, and without dev texts the last ones.
 
     Args:
         texts: from `jaxft.ulmfit.inputs.read_texts`.
@@ -100,14 +102,11 @@ def _starting_stage(texts: Texts, settings: Settings, lm_params: Any | None, run
 def starting_classifier(
     texts: Texts, settings: Settings, lm_params: Any | None, head: HeadStart, direction: Direction = "forward"
 ) -> tuple[nnx.GraphDef, Any, Any]:
-    """The graph, parameters and statistics that a classifier starts from; see `train_classifier`.
-
-    A head with too few hidden units to hold a solved one is random.
-    """
+    """The graph, parameters and statistics that a classifier starts from; see `train_classifier`."""
     graphdef, params, statistics = _random_classifier(texts, settings)
     if lm_params is not None:
         params = {**params, "encoder": lm_params["encoder"]}
-    if head == "probe" and 2 * len(texts.store.classes) <= settings.classifier.head_hidden:
+    if head == "probe":
         weights, read = _class_weights(texts, settings), texts.in_direction(direction)
         params, statistics = _with_probe(read, settings, graphdef, params, statistics, weights)
     return graphdef, params, statistics
@@ -129,7 +128,7 @@ def _classifier_stage(
     rows = _rows(texts, settings)
     words = int(texts.store.lengths[documents].mean() * (batches.steps_per_epoch * rows))
     loss_fn = classification_loss(graphdef, _class_weights(texts, settings))
-    metric = _metric(texts, settings)
+    metric = selection_metric(texts, settings)
     return Stage(
         name=stage_name(CLASSIFIER, direction),
         plan=classifier_plan(settings, batches.steps_per_epoch),
@@ -161,7 +160,7 @@ def _evaluation(texts: Texts, settings: Settings, graphdef: nnx.GraphDef) -> Cal
     """Makes the function that measures loss and scores on the dev texts."""
     dev = _evaluation_batches(texts, texts.dev, settings, settings.classifier.eval_batch_size)
     logits_fn = by_rows(classifier_logits_fn(graphdef))
-    labels, metric = texts.store.labels, _metric(texts, settings)
+    labels, metric = texts.store.labels, selection_metric(texts, settings)
     score = score_name(metric)
 
     def evaluate(params: Any, statistics: Any) -> dict[str, float]:
@@ -176,8 +175,8 @@ def _evaluation(texts: Texts, settings: Settings, graphdef: nnx.GraphDef) -> Cal
     return evaluate
 
 
-def _metric(texts: Texts, settings: Settings) -> Metric:
-    """The metric that chooses the weights."""
+def selection_metric(texts: Texts, settings: Settings) -> Metric:
+    """The metric of the dev texts that chooses the weights."""
     return settings.metric or default_metric(texts.store.labels[texts.train], len(texts.store.classes))
 
 
@@ -217,7 +216,7 @@ def _is_best(metric: Metric, dev_texts: int) -> Callable[[Evaluations], bool] | 
     """What says whether the last evaluation is the best; None without dev texts."""
     if not dev_texts:
         return None
-    if metric in ("accuracy", "macro-f1", "weighted-f1"):  # shares, or means of shares
+    if metric in SHARES:
         return within_standard_error(score_name(metric), dev_texts)
     return best_score(score_name(metric), metric_mode(metric))
 

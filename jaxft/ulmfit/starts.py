@@ -47,12 +47,15 @@ def with_sizes_of(starts: Mapping[Direction, TextLanguageModel], settings: Setti
     """The settings with the sizes of the pretrained models.
 
     Raises:
-        InputError: flags that ask for other sizes, or two models of different sizes.
+        InputError: flags that ask for other sizes or tokens, or two models of different sizes.
     """
     all_sizes = {Model(s.config.embedding_size, s.config.hidden_size, s.config.num_layers) for s in starts.values()}
     if not all_sizes:
         return settings
     sizes = all_sizes.pop()
+    kind = "words" if next(iter(starts.values())).vocabulary.merges is None else "subwords"
+    if kind != settings.text.tokens:
+        raise InputError(f"--pretrained {settings.pretrained} reads {kind}: give --text.tokens {kind}")
     if all_sizes:
         raise InputError(f"--pretrained {settings.pretrained} has models of two sizes: train the two in turn")
     if settings.model not in (PRESETS[settings.preset].model, sizes):
@@ -93,12 +96,7 @@ def borrowed_language_models(
                 f"the language model in {folder} was trained with another {name} ({theirs.get(name)}, here "
                 f"{ours[name]}): give the same data and flags, or train one here"
             )
-    limit, wanted = theirs.get("limit_labels"), settings.limit_labels
-    if limit is not None and (wanted is None or wanted > limit):
-        raise InputError(
-            f"the language model in {folder} was trained with --limit-labels {limit} and may have read texts that this "
-            f"run holds out: give --limit-labels {limit} or fewer here"
-        )
+    _refuse_wider_limit(f"the language model in {folder}", theirs, settings)
     if Vocabulary.load(folder / "vocabulary.json") != texts.store.vocabulary:
         raise InputError(f"the language model in {folder} has another vocabulary: train one on these texts")
     return results
@@ -118,3 +116,14 @@ def _refuse_leak(settings: Settings, config: Mapping[str, Any]) -> None:
                 f"--pretrained {settings.pretrained} read the same texts with another {flag(name)} and may have read "
                 f"texts that this run holds out: give {flag(name)} {theirs.get(name)}, not {ours[name]}"
             )
+    _refuse_wider_limit(f"--pretrained {settings.pretrained}", theirs, settings)
+
+
+def _refuse_wider_limit(model: str, theirs: Mapping[str, Any], settings: Settings) -> None:
+    """Refuses a model of a run with fewer labels than this one, which may hold out texts that it did not."""
+    limit, wanted = theirs.get("limit_labels"), settings.limit_labels
+    if limit is not None and (wanted is None or wanted > limit):
+        raise InputError(
+            f"{model} was trained with --limit-labels {limit} and may have read texts that this run holds out: give "
+            f"--limit-labels {limit} or fewer here"
+        )

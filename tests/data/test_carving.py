@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from jaxft.data.carving import (
     carve,
-    missing_classes,
     sample_with_folds,
     strata,
     stratified_folds,
@@ -18,6 +17,7 @@ from jaxft.data.carving import (
 )
 from jaxft.data.document import DEV, TEST, TRAIN
 from jaxft.data.examples import Examples, read_examples
+from jaxft.data.overview import missing_classes
 from jaxft.errors import InputError
 
 DEV_OF_60 = [3, 5, 26, 49, 53]

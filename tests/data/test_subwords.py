@@ -89,3 +89,4 @@ def test_many_characters_of_one_count_are_chosen_among_in_a_fixed_order():
     first, again = (Vocabulary.of_subwords(texts, max_size=1500, min_count=2) for _ in range(2))
     assert first == again
     assert len(first) <= 1500
+    assert len(Vocabulary.of_subwords(texts, max_size=300, min_count=2)) <= 300

@@ -116,6 +116,9 @@ def test_folds_are_scored_on_what_they_have_not_seen(tiny_checkpoint, reviews, t
     assert summary["test_of_folds"]["n"] == sum(len(splits[name].test) for name in summary["folds"])
     accuracies = [fold["accuracy"] for fold in summary["folds"].values()]
     assert summary["test_mean_of_folds"]["accuracy"] == pytest.approx(np.mean(accuracies))
+    assert summary["weights"].startswith("those with the best accuracy on ")
+    assert summary["weights"].endswith(" dev texts of the fold")
+    assert summary["baseline"]["accuracy"] > 0.9
     ensemble = jaxft.load(tmp_path / "run")
     texts = ["good film", "dull"]
     expected = np.mean([model.scores(texts) for model in ensemble.models.values()], axis=0)
@@ -154,10 +157,11 @@ def test_rare_classes_and_long_texts(tiny_checkpoint, tmp_path, capsys):
 def test_labels_get_thresholds_from_enough_dev_texts(tiny_checkpoint, tmp_path):
     data = table(tmp_path / "tagged.csv", 300, tagged)
     flags = ["--task", "multilabel", "--train.epochs", "2", "--dev-fraction", "0.3"]
-    run_job(tiny_checkpoint, data, tmp_path / "run", *flags)
+    told = run_job(tiny_checkpoint, data, tmp_path / "run", *flags)["thresholds"]
     thresholds = json.loads((tmp_path / "run/model/model.json").read_text())["thresholds"]
     assert len(thresholds) == 3
     assert thresholds != [0.5, 0.5, 0.5]
+    assert told == dict(zip(("one", "three", "two"), thresholds, strict=True))
 
 
 @pytest.mark.slow
@@ -223,8 +227,16 @@ def test_a_dry_run_prints_the_plan_and_trains_nothing(tiny_checkpoint, reviews, 
     main([*arguments, "--train.layer-rates", "decay"])
     printed = capsys.readouterr().out
     assert "train: 288 train, 32 dev, 80 test" in printed
+    assert "weights to keep: those with the best accuracy on 32 dev texts" in printed
     assert "0.0027" in printed
     assert not out.exists()
+
+
+def test_the_recipe_for_readability_fits_few_texts(tiny_checkpoint, tmp_path, capsys):
+    data = table(tmp_path / "graded.csv", 60, graded)
+    flags = ["--preset", "commonlit", "--label-column", "label", "--text-column", "text", "--train.reinit-layers", "1"]
+    main(["--model", str(tiny_checkpoint), "--data", data, "--max-length", "20", *flags, "--dry-run"])
+    assert "weights to keep: those with the best rmse on 5 dev texts of the fold" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from jaxft.finetune.inputs import read_inputs, split_examples
 from jaxft.finetune.plan import finetune_plan
 from jaxft.finetune.settings import Training, parse
 from jaxft.finetune.stages import (
+    _class_weights,
     _optimizer,
     as_model,
     encoder_loss,
@@ -29,7 +30,7 @@ from jaxft.finetune.stages import (
 from jaxft.models.encoders import encoder_rules, open_checkpoint, reinitialized
 from jaxft.optim.groups import path_names
 from jaxft.training.run import Run
-from tests.finetune.toy import review, settings, table
+from tests.finetune.toy import review, sentence, settings, table
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,22 @@ def few(tiny_checkpoint, reviews):
 @pytest.fixture(scope="module")
 def trained(few):
     return train_encoder(*few)
+
+
+def test_balanced_classes_weigh_alike_in_the_rows_that_are_read(tiny_checkpoint, tmp_path):
+    def row(rng: np.random.Generator) -> dict[str, Any]:
+        long = rng.random() < 0.5
+        return {"text": sentence(rng) + " film" * 40 * long, "label": "long" if long else "short"}
+
+    flags = ["--long-texts", "windows", "--max-length", "12", "--class-weights", "balanced"]
+    run_settings = settings(tiny_checkpoint, table(tmp_path / "long.csv", 60, row), *flags)
+    inputs = read_inputs(run_settings)
+    train = split_examples(inputs.examples, run_settings)["train"].train
+    rows = inputs.examples.targets[inputs.pieces.texts[inputs.pieces.rows(train)]]
+    weights = _class_weights(inputs, inputs.pieces.texts[inputs.pieces.rows(train)], run_settings)
+    counts = np.bincount(rows)
+    assert counts.max() > 3 * counts.min()
+    np.testing.assert_allclose(counts * weights, len(rows) / 2, rtol=1e-5)
 
 
 TECHNIQUES = {

@@ -1,8 +1,10 @@
 """The linear baseline: what it scores, and texts that it cannot read."""
 
+import re
+
 import numpy as np
 
-from jaxft.training.baseline import NAME, linear_baseline
+from jaxft.training.baseline import _WORD, NAME, linear_baseline
 
 
 def test_words_and_pairs_of_words_tell_classes_apart():
@@ -13,6 +15,17 @@ def test_words_and_pairs_of_words_tell_classes_apart():
     assert result["method"] == NAME
     assert result["accuracy"] > 0.95
     assert result["accuracy_interval"][0] < result["accuracy"]
+
+
+def test_a_character_is_a_word_where_no_spaces_are_between_words():
+    good, bad = ["这部电影很好看", "演员好得很", "好电影", "หนังดี"], ["这部电影很难看", "演员差得很", "差电影", "หนังแย่"]
+    texts, labels = [*good, *bad], [1] * 4 + [0] * 4
+    assert linear_baseline(texts, labels, ["很好", "太差", "ดี", "แย่"], [1, 0, 1, 0], ["neg", "pos"])["accuracy"] == 1
+
+
+def test_words_of_other_scripts_are_those_of_scikit_learn():
+    text = "It's a 2-part film_noir: naïve, Фильм №5, ｗｉｄｅ"
+    assert _WORD.findall(text) == re.findall(r"(?u)\b\w\w+\b", text)
 
 
 def test_texts_without_a_word_have_no_score():

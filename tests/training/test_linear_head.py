@@ -66,7 +66,7 @@ def test_a_class_without_rows_is_unlikely_and_the_others_are_as_without_it():
     assert (features @ kernel + bias).argmax(axis=1).tolist() == (2 * targets).tolist()
 
 
-@pytest.mark.parametrize("count", [2, 3, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1, 2, 3, pytest.param(7, marks=pytest.mark.slow)])
 def test_a_handful_of_texts_is_enough(count):
     features, targets = clusters(count, 0.1, classes=2)
     cases = [

@@ -201,10 +201,11 @@ def test_a_language_model_that_does_not_fit_is_refused(finished, table, tmp_path
 def test_a_language_model_of_fewer_labels_may_have_read_what_is_held_out(finished, table, tmp_path):
     lender = Path(shutil.copytree(finished, tmp_path / "lender"))
     write_json(lender / "config.json", {**read_json(lender / "config.json"), "limit_labels": 20})
-    arguments = ["--data", str(table), "--out", str(tmp_path / "run"), *SMALL, "--language-model", str(lender)]
-    for limit in ([], ["--limit-labels", "30"]):
-        with pytest.raises(InputError, match="give --limit-labels 20 or fewer"):
-            main([*arguments, *limit])
+    arguments = ["--data", str(table), "--out", str(tmp_path / "run"), *SMALL]
+    for flag in ("--language-model", "--pretrained"):
+        for limit in ([], ["--limit-labels", "30"]):
+            with pytest.raises(InputError, match="give --limit-labels 20 or fewer"):
+                main([*arguments, flag, str(lender), *limit])
 
 
 @pytest.mark.parametrize(("name", "value"), [("seed", "1"), ("classifier.dev-fraction", "0.3")])
@@ -298,6 +299,8 @@ def test_a_language_without_spaces_is_learnt_by_subwords(tmp_path, capsys):
     right = [p == label for p, label, split in zip(predicted, labels, splits, strict=True) if split == "test"]
     assert np.mean(right) == pytest.approx(read_json(tmp_path / "run/summary.json")["test"]["accuracy"])
     assert jaxft.load(f"{out}/language_model").generate("电影", words=5).startswith("电影")
+    with pytest.raises(InputError, match=r"reads subwords: give --text\.tokens subwords"):
+        main(["--data", out, "--pretrained", out])
     with pytest.raises(InputError, match="fastai does not make the subwords"):
         export.main([out, "--output", str(tmp_path / "fastai")])
 
@@ -306,7 +309,7 @@ def test_rows_shrink_with_the_corpus(table, tmp_path, capsys):
     plain = ["--classifier.epochs", "1", "--text.min-count", "1", "--lm.epochs", "1", "--dry-run"]
     main(["--data", str(table), "--out", str(tmp_path / "run"), *plain])
     text = capsys.readouterr().out
-    assert "in 1 rows, because 32 would leave it fewer than 10 steps an epoch" in text
+    assert "in one row, because 32 would leave it fewer than 10 steps an epoch" in text
     assert '"bptt": 64' in text
 
 
@@ -322,6 +325,17 @@ def test_another_metric_chooses_and_rare_classes_weigh_more(table, tmp_path, met
     evaluations = [line for line in read_metrics(tmp_path / "run/metrics.jsonl") if line.get("split") == "held-out"]
     best = max(line[name] for line in evaluations)
     assert summary["dev"][name] == best if metric == "mcc" else summary["dev"][name] >= best - 0.3
+    chosen = {
+        "mcc": "those with the best mcc",
+        "weighted-f1": "the last within one standard error of the best weighted-F1",
+    }
+    assert summary["weights"] == f"{chosen[metric]} on 8 dev texts"
+
+
+def test_a_solved_head_needs_hidden_units_for_its_classes(table, tmp_path):
+    flags = ["--classifier.head", "probe", "--classifier.head-hidden", "3"]
+    with pytest.raises(InputError, match=r"--classifier\.head-hidden 3 cannot hold a solved head of 2 classes: give 4"):
+        main(["--data", str(table), "--out", str(tmp_path / "run"), *SMALL, *flags])
 
 
 def test_dry_run_trains_nothing(table, tmp_path, capsys):
@@ -330,6 +344,7 @@ def test_dry_run_trains_nothing(table, tmp_path, capsys):
     text = capsys.readouterr().out
     assert not out.exists()
     assert "frozen" in text
+    assert "weights to keep: the last within one standard error of the best accuracy on 8 dev texts" in text
     assert "last 1" in text
     assert '"peak_rate"' in text
     assert "nothing was trained" in text

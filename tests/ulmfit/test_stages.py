@@ -8,7 +8,7 @@ from jaxft.data.corpus import open_corpus
 from jaxft.data.splits import split_texts
 from jaxft.data.store import build_store
 from jaxft.errors import InputError
-from jaxft.ulmfit.presets import SMALL
+from jaxft.ulmfit.presets import GPU, SMALL
 from jaxft.ulmfit.stages import classifier_plan, plans
 
 
@@ -19,6 +19,7 @@ def test_few_labels_get_more_epochs(steps_per_epoch, epochs):
     assert [phase.epochs for phase in classifier_plan(SMALL, steps_per_epoch)] == epochs
     stage = replace(SMALL.classifier, plan="full")
     assert [phase.epochs for phase in classifier_plan(replace(SMALL, classifier=stage), steps_per_epoch)] == epochs[-1:]
+    assert [phase.epochs for phase in classifier_plan(GPU, steps_per_epoch)] == [max(4, epochs[-1])]
 
 
 @pytest.mark.parametrize(("texts", "batch_size"), [(1, 32), (9, 1)])
