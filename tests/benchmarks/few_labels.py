@@ -1,15 +1,16 @@
 """Fine-tuning with default settings on few labels, beside the probe that it starts from and a linear model on words.
 
     python tests/benchmarks/few_labels.py subj 100 --model MINILM --data DATA [--seeds 3] [--texts 1000]
-        [--out few_labels.json --name MiniLM] [-- FLAGS]
+        [--out few_labels.json --name MiniLM] [--peer PYTHON_WITH_SETFIT] [-- FLAGS]
 
 DATA is a folder with `subj/`, `ag_news/` and, for imdb, `imdb.csv` with the columns text, label and split. Every seed
 draws other rows, equally many of each class. FLAGS go to `jaxft.finetune`. The file of `--out` gets the accuracies for
-the picture of `low_labels.py`.
+the picture of `low_labels.py`. The peer trains the same checkpoint on the same rows.
 """
 
 import argparse
 import csv
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -77,6 +78,12 @@ def probe_accuracy(settings: Settings) -> float:
     return float((outputs.argmax(axis=1) == targets[split.test]).mean())
 
 
+def peer_accuracy(python: str, rows: str, model: str, seed: int) -> float:
+    """The accuracy of SetFit."""
+    command = [python, str(Path(__file__).with_name("setfit_labels.py")), rows, model, str(seed)]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1])
+
+
 def add(path: Path, name: str, labels: int, scores: Sequence[Sequence[float]]) -> None:
     """Adds the accuracies of a number of labels to a file of them."""
     results = read_json(path) if path.exists() else {}
@@ -95,6 +102,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=1000, help="test texts")
     parser.add_argument("--out", type=Path, help="JSON file to add the accuracies to")
     parser.add_argument("--name", default="encoder", help="of the model, in that file")
+    parser.add_argument("--peer", help="Python in whose environment SetFit runs")
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     arguments, flags = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
     set_up()
@@ -113,6 +121,9 @@ def main() -> None:
             scores.append(
                 (summary["test"]["accuracy"], probe_accuracy(settings), summary["baseline"]["accuracy"], seconds)
             )
+            if arguments.peer:
+                peers = peer_accuracy(arguments.peer, f"{folder}/rows.csv", arguments.model, seed)
+                print(f"seed {seed}: setfit {peers:.4f}", flush=True)
         if arguments.out is not None:
             add(arguments.out, arguments.name, arguments.labels, scores)
         print(f"seed {seed}: fine-tuned %.4f, probe %.4f, words %.4f, %.0f s" % scores[-1], flush=True)
