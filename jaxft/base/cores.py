@@ -3,8 +3,8 @@
 XLA divides a matrix product among the cores, and waits for all of them before it goes on with the arithmetic between
 two products, which it leaves to one. Where each core computes rows of its own through a whole step, none of them waits;
 in return the gradients are summed, and every core updates all parameters and holds them, with the optimizer's state, in
-memory of its own. That pays where a step reads long texts with a small model. The products of a large one keep all
-cores busy.
+memory of its own. That pays where a step reads long texts with a small recurrent model. The products of a large one, or
+of an encoder, keep all cores busy.
 
 The environment variable `JAX_NUM_CPU_DEVICES=1` turns it off.
 """

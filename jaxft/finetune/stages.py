@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxft.base.cores import on_cores
 from jaxft.base.sharding import by_rows, replicated
 from jaxft.data.carving import sample_with_folds
 from jaxft.data.columns import Columns
@@ -71,8 +70,7 @@ def train_encoder(
     elif settings.train.head == "probe" and not run.position(stage):
         labels, weights = _standardized(inputs.examples, split), _class_weights(inputs, split.train, settings)
         params = with_probe(inputs, split.train, labels, params, settings, weights)
-    with on_cores(min(settings.train.batch_size, len(split.train)) // settings.train.accumulation, params):
-        result = run_stage(run, encoder_stage(inputs, split, settings, params, stage))
+    result = run_stage(run, encoder_stage(inputs, split, settings, params, stage))
     return replace(result, params=_rescaled_head(result.params, *_mean_and_std(inputs.examples, split)))
 
 

@@ -29,10 +29,10 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
     import optax
     from flax import nnx
     from reviews import BPTT, CLASSES, EVALUATION_BATCH, MAX_LENGTH, PAD, documents, sample
-    from shared_step import shared_step
 
-    from jaxft import discriminative, label_params
-    from jaxft.base.cores import make_devices_of_cores
+    from jaxft import TrainState, discriminative, label_params, make_train_step
+    from jaxft.base.cores import make_devices_of_cores, on_cores
+    from jaxft.base.sharding import mesh_for, place
     from jaxft.data.length_batches import LengthBatches, length_widths
     from jaxft.inference.text_classifier import classifier_logits_fn, predict_logits
     from jaxft.language_model.estimate import flops_per_token, product_speed
@@ -40,6 +40,8 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
     from jaxft.models.heads import Classifier, classification_loss, classifier_rules
     from jaxft.models.options import Dropouts
     from jaxft.optim.phases import Phase
+    from jaxft.optim.whole_batch import value_and_grad
+    from jaxft.training.devices import sharded
     from jaxft.training.process import set_up
 
     set_up()
@@ -67,7 +69,14 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
         rates = {group: 1e-3 for _, group in rules}
         phase = Phase("all", rates, 1)
         tx = discriminative(optax.adam(1.0), label_params(params, rules), rates, clip_norm=1.0)
-        step, state = shared_step(classification_loss(graphdef), tx, params, size.batch, carry=statistics)
+        with on_cores(size.batch, params):
+            mesh = mesh_for(size.batch)
+
+        def shared(loss_fn: Any) -> Any:
+            return sharded(value_and_grad(loss_fn), mesh, 0, None)
+
+        step = jax.jit(make_train_step(classification_loss(graphdef), tx, None, shared), donate_argnums=0)
+        state = place(TrainState.create(params, tx, key=jax.random.key(0), carry=statistics), mesh)
         del params
 
         def run(numbers: Sequence[int]) -> int:
@@ -75,7 +84,7 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
             words = 0
             for number in numbers:
                 batch = batches.training_batch(number, seed=0)
-                state, metrics = step(state, batch)
+                state, metrics = step(state, place(batch, mesh, 0))
                 float(metrics["loss"])  # as a job does, before the next step asks for memory
                 words += int(batch["lengths"].sum())
             return words

@@ -43,12 +43,11 @@ def peak_mb() -> float:
 
 def measure(architecture: str, options: argparse.Namespace) -> dict[str, float]:
     """Speed and memory of jaxft, in this process."""
+    import jax
     import optax
     from flax import nnx
-    from shared_step import shared_step
 
-    from jaxft import discriminative, label_params
-    from jaxft.base.cores import make_devices_of_cores
+    from jaxft import TrainState, discriminative, label_params, make_train_step
     from jaxft.finetune.stages import encoder_loss
     from jaxft.models import encoders
     from jaxft.models.encoder_config import encoder_config
@@ -56,7 +55,6 @@ def measure(architecture: str, options: argparse.Namespace) -> dict[str, float]:
     from jaxft.training.process import set_up
 
     set_up()
-    make_devices_of_cores()
     settings = encoder_settings(architecture, size_of(options), options.vocabulary)
     config = encoder_config(settings, "random", architecture in POOLED, 2, options.precision)
     params = nnx.to_pure_dict(nnx.state(Transformer(config, nnx.Rngs(0)), nnx.Param))
@@ -64,7 +62,8 @@ def measure(architecture: str, options: argparse.Namespace) -> dict[str, float]:
     rules = encoders.encoder_rules(config.layer_groups)
     rates = dict.fromkeys((group for _, group in rules), 2e-5)
     tx = discriminative(optax.adamw(1.0), label_params(params, rules), rates, clip_norm=1.0)
-    step, state = shared_step(encoder_loss(encoder, "classification"), tx, params, options.batch)
+    step = jax.jit(make_train_step(encoder_loss(encoder, "classification"), tx), donate_argnums=0)
+    state = TrainState.create(params, tx, key=jax.random.key(0))
     del params
     seconds = median_seconds(step, state, batch_of(options), options.steps)
     return {"tokens_per_s": options.batch * options.width / seconds, "peak_mb": peak_mb()}

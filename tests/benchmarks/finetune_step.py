@@ -21,26 +21,25 @@ STEPS, BATCH, WIDTH = 5, 16, 256
 
 def measure(checkpoint: str, precision: str) -> dict[str, float]:
     """Median of the steps, after the first one, of this process."""
+    import jax
     import numpy as np
     import optax
-    from shared_step import shared_step
 
-    from jaxft import discriminative, label_params
-    from jaxft.base.cores import make_devices_of_cores
+    from jaxft import TrainState, discriminative, label_params, make_train_step
     from jaxft.finetune.stages import encoder_loss
     from jaxft.language_model.estimate import product_speed
     from jaxft.models.encoders import encoder_rules, open_checkpoint
     from jaxft.training.process import set_up
 
     set_up()
-    make_devices_of_cores()
     chosen: Any = precision
     encoder = open_checkpoint(checkpoint, 2, precision=chosen)
     config, rules = encoder.config, encoder_rules(encoder.config.num_layers)
     rates = dict.fromkeys((group for _, group in rules), 2e-5)
     tx = discriminative(optax.adamw(1.0), label_params(encoder.params, rules), rates, clip_norm=1.0)
     params, encoder = encoder.params, replace(encoder, params=None)
-    step, state = shared_step(encoder_loss(encoder, "classification"), tx, params, BATCH)
+    step = jax.jit(make_train_step(encoder_loss(encoder, "classification"), tx), donate_argnums=0)
+    state = TrainState.create(params, tx, key=jax.random.key(0))
     del params
     rng = np.random.default_rng(0)
     batch = {

@@ -1,4 +1,4 @@
-"""Classifiers and encoders share their batches among the cores of a CPU, which everything else sees as one device."""
+"""The classifiers of ULMFiT share their batches among the cores of a CPU, which everything else sees as one device."""
 
 import json
 import subprocess
@@ -71,21 +71,20 @@ def stage_devices(folder: Path) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("job", "devices"), [("ulmfit", [1, 2]), ("finetune", [2])])
-def test_a_model_trained_on_cores_is_that_of_one_device_and_resumes_to_the_bit(job, devices, inputs, tmp_path):
+def test_a_model_trained_on_cores_is_that_of_one_device_and_resumes_to_the_bit(inputs, tmp_path):
     one, many, resumed = (tmp_path / name for name in ("one", "many", "resumed"))
-    flags = [*flags_of(job, inputs, tmp_path, SMALL), "--log-every", "1"]
-    ended = command(job, *flags, "--out", str(one), devices=1)
+    flags = [*flags_of("ulmfit", inputs, tmp_path, SMALL), "--log-every", "1"]
+    ended = command("ulmfit", *flags, "--out", str(one), devices=1)
     assert ended.returncode == 0, ended.stderr
-    ended = python_on_cores("-m", f"jaxft.{job}", *flags, "--out", str(many))
+    ended = python_on_cores("-m", "jaxft.ulmfit", *flags, "--out", str(many))
     assert ended.returncode == 0, ended.stderr
-    assert stage_devices(one) == [1] * len(devices)
-    assert stage_devices(many) == devices
+    assert stage_devices(one) == [1, 1]
+    assert stage_devices(many) == [1, 2]
     assert_close(one, many)
 
-    stopped = python_on_cores("-c", STOPPED.format(job=job), *flags, "--out", str(resumed))
+    stopped = python_on_cores("-c", STOPPED, *flags, "--out", str(resumed))
     assert "stopped by SIGTERM" in stopped.stderr
-    ended = python_on_cores("-m", f"jaxft.{job}", *flags, "--out", str(resumed), "--resume")
+    ended = python_on_cores("-m", "jaxft.ulmfit", *flags, "--out", str(resumed), "--resume")
     assert ended.returncode == 0, ended.stderr
     assert differences(many, resumed).max() == 0
 
@@ -94,13 +93,13 @@ STOPPED = """
 import os, signal
 import jaxft.training.stage as stage
 from jaxft.errors import run_job
-from jaxft.{job}.__main__ import main
+from jaxft.ulmfit.__main__ import main
 report, seen = stage._StageRun._report_step, []
-def stop_in_the_last_stage(self, *args, **kwargs):
+def stop_in_the_classifier(self, *args, **kwargs):
     report(self, *args, **kwargs)
-    seen.append(self.stage.name in ("classifier", "train"))
+    seen.append(self.stage.name == "classifier")
     if sum(seen) == 3:
         os.kill(os.getpid(), signal.SIGTERM)
-stage._StageRun._report_step = stop_in_the_last_stage
+stage._StageRun._report_step = stop_in_the_classifier
 run_job(main)
 """
