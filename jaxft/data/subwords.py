@@ -36,7 +36,7 @@ def learn_subwords(texts: Iterable[str], max_size: int, min_count: int) -> tuple
     Args:
         texts: raw texts, which are read twice.
         max_size: the largest number of pieces, with the special tokens and 256 bytes among them; characters take at
-            most half.
+            most half of the others.
         min_count: occurrences that a pair needs to become a piece.
 
     Returns:
@@ -55,7 +55,7 @@ def learn_subwords(texts: Iterable[str], max_size: int, min_count: int) -> tuple
     counts.pop(" ", None)
     room = max_size - len(SPECIALS) - len(BYTES)
     # The trainer would choose among characters of equal counts by chance.
-    alphabet = [SPACE, *sorted(counts, key=lambda c: (-counts[c], c))][: max(1, min(max_size // 2, room))]
+    alphabet = [SPACE, *sorted(counts, key=lambda c: (-counts[c], c))][: max(1, room // 2)]
     trainer = BpeTrainer(
         vocab_size=max_size,
         min_frequency=min_count,

@@ -161,9 +161,9 @@ def _fold_splits(examples: Examples, settings: Settings) -> dict[str, Split]:
     groups, rng = strata(examples.targets[labelled]), np.random.default_rng(settings.seed)
     keys = examples.keys[labelled]
     folds, splits = stratified_folds(groups, settings.folds, rng, keys), {}
+    share = dev_share(settings.dev_fraction, len(labelled) - int(np.bincount(folds).max()))
     for fold in range(settings.run_folds or settings.folds):
         others = np.flatnonzero(folds != fold)
-        share = dev_share(settings.dev_fraction, len(others))
         count = max(1, round(share * len(others))) if share else 0
         dev = stratified_sample(groups[others], min(count, len(others)), rng, keys=keys[others])
         splits[f"fold_{fold + 1}"] = Split(labelled[others[~dev]], labelled[others[dev]], labelled[folds == fold])

@@ -6,7 +6,7 @@ References:
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,13 +78,15 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
         fingerprints={"corpus": inputs.examples.fingerprint, "checkpoint": checkpoint_fingerprint(inputs.folder)},
         data=describe_data(inputs, splits, settings),
         tokens=int(inputs.pieces.lengths.sum()),
-        lines=[*preview_lines(inputs, splits), f"weights to keep: {_describe_weights(inputs, splits, settings)}"],
+        lines=[*preview_lines(inputs, splits), *_describe_choice(inputs, splits, settings)],
         stages=lambda: _stages(inputs, splits, rows, settings),
     )
 
 
 def _check_selection(settings: Settings, splits: Splits) -> None:
-    """Refuses flags that need dev texts where there are none."""
+    """Refuses flags that need dev or test texts where there are none."""
+    if settings.ladder and not all(len(split.test) for split in splits.values()):
+        raise InputError("--ladder compares test scores, and there are no test texts: give a --test-fraction above 0")
     given = [("train.keep", settings.train.keep == "best"), ("train.patience", settings.train.patience is not None)]
     for name, is_given in given:
         if is_given and not all(len(split.dev) for split in splits.values()):
@@ -130,23 +132,27 @@ def train_stages(prepared: job.Prepared, run: Run) -> dict[str, Any]:
     }
     model = Ensemble(models) if settings.folds else models["train"]
     model.save(settings.out / MODEL)
-    entries = (
+    scores = (
         _fold_scores(inputs, splits, settings, models)
         if settings.folds
         else _split_scores(inputs, splits["train"], settings, models["train"], results["train"])
     )
-    if len(model.thresholds):
-        entries["thresholds"] = dict(zip(inputs.examples.classes, map(float, model.thresholds), strict=True))
     pieces = inputs.pieces
     tokens = sum(int(pieces.lengths[pieces.rows(split.test)].sum()) for split in splits.values())
-    return {**entries, "stages": [*stages, stage_row("test", time.monotonic() - started, tokens)]}
+    stages.append(stage_row("test", time.monotonic() - started, tokens))
+    entries: dict[str, Any] = {"weights": _describe_weights(inputs, splits, settings), "stages": stages}
+    if len(model.thresholds):
+        entries["thresholds"] = dict(zip(inputs.examples.classes, map(float, model.thresholds), strict=True))
+    if settings.baseline and settings.task == "classification":
+        entries |= _baseline(inputs.examples, splits)
+    return {**scores, **entries}
 
 
 def _split_scores(
     inputs: Inputs, split: Split, settings: Settings, model: EncoderModel, result: StageResult
 ) -> dict[str, Any]:
     """The dev scores of the weights that were kept and, where there are test texts, theirs."""
-    scores: dict[str, Any] = {"weights": _describe_weights(inputs, {"train": split}, settings)}
+    scores: dict[str, Any] = {}
     if len(split.dev):
         kept = result.report.get("kept") or result.report["evaluations"][-1]
         scores["dev"] = {name: value for name, value in _numbers(kept).items() if name != "epoch"}
@@ -154,13 +160,15 @@ def _split_scores(
         outputs = predict_examples(model, inputs, split.test)
         scores["test"] = _scores(inputs, settings, split.test, outputs, model.thresholds)
         scores["predictions"] = _predictions(inputs, settings, split.test, outputs, model.thresholds)
-        if settings.baseline and settings.task == "classification":
-            scores["baseline"] = _baseline(inputs.examples, [split])
     return scores
 
 
-def _baseline(examples: Examples, splits: Sequence[Split]) -> dict[str, Any]:
-    """The scores of linear models, one for each split, on its test texts; the texts of a pair are read as one."""
+def _baseline(examples: Examples, folds: Splits) -> dict[str, Any]:
+    """The entry of the linear model on the test texts, or of one for each fold on those; a pair is read as one text."""
+    whole = Split(examples.of(TRAIN), examples.of(DEV), examples.of(TEST))
+    splits = [whole] if len(whole.test) else list(folds.values())
+    if not all(len(split.test) for split in splits):
+        return {}
     predictions = []
     for split in splits:
         train = np.concatenate([split.train, split.dev])
@@ -168,23 +176,28 @@ def _baseline(examples: Examples, splits: Sequence[Split]) -> dict[str, Any]:
         predictions.append(linear_predictions(texts, examples.targets[train].tolist(), test_texts))
     labels = np.concatenate([examples.targets[split.test] for split in splits]).tolist()
     found = [part for part in predictions if part is not None]
-    whole = np.concatenate(found) if len(found) == len(splits) else None
-    return baseline_scores(whole, labels, examples.classes)
+    classes = np.concatenate(found) if len(found) == len(splits) else None
+    return {"baseline": baseline_scores(classes, labels, examples.classes)}
+
+
+def _describe_choice(inputs: Inputs, splits: Splits, settings: Settings) -> list[str]:
+    """The line of `_describe_weights`; none for a comparison, whose rows choose in ways of their own."""
+    return [] if settings.ladder else [f"weights to keep: {_describe_weights(inputs, splits, settings)}"]
 
 
 def _describe_weights(inputs: Inputs, splits: Splits, settings: Settings) -> str:
     """How the weights of the model, or of the model of each fold, are chosen."""
-    train, split = settings.train, next(iter(splits.values()))
-    if keeps_best(train, split):
+    train, fewest = settings.train, min(splits.values(), key=lambda split: len(split.dev))
+    counts = sorted({len(split.dev) for split in splits.values()})
+    texts = f"{' to '.join(map(str, counts[:: max(1, len(counts) - 1)]))} dev texts"
+    if keeps_best(train, fewest):
         score, _ = selection_score(settings.task, settings.metric, inputs.examples)
-        each = " of the fold" if len(splits) > 1 else ""
-        return f"those with the best {score_words(score)} on {len(split.dev)} dev texts{each}"
-    averaged = train.swa_start is not None or ema_decay(train, split)
+        return f"those with the best {score_words(score)} on {texts}{' of the fold' if len(splits) > 1 else ''}"
+    averaged = train.swa_start is not None or ema_decay(train, fewest)
     weights = "the average of the last steps" if averaged else "those of the last step"
     if train.keep == "last":
         return weights
-    few = f"{len(split.dev)} dev texts are too few" if len(split.dev) else "there are no dev texts"
-    return f"{weights}, because {few} to choose by"
+    return f"{weights}, because {f'{texts} are too few' if counts[-1] else 'there are no dev texts'} to choose by"
 
 
 def _fold_scores(
@@ -205,15 +218,11 @@ def _fold_scores(
         [np.broadcast_to(models[name].thresholds or 0.5, part.shape) for name, part in outputs.items()]
     )
     scores: dict[str, Any] = {
-        "weights": _describe_weights(inputs, splits, settings),
         "folds": folds,
         "test_mean_of_folds": {choosing: float(np.mean(values)), **sd},
         "test_of_folds": _scores(inputs, settings, all_tests, all_outputs, thresholds),
     }
     test = inputs.examples.of(TEST)
-    if settings.baseline and settings.task == "classification":
-        whole = Split(inputs.examples.of(TRAIN), inputs.examples.of(DEV), test)
-        scores["baseline"] = _baseline(inputs.examples, [whole] if len(test) else list(splits.values()))
     if not len(test):
         return {**scores, "predictions": _predictions(inputs, settings, all_tests, all_outputs, thresholds)}
     mean = np.mean([predict_examples(model, inputs, test) for model in models.values()], axis=0)

@@ -91,7 +91,7 @@ def _describe_head(config: EncoderConfig) -> str:
     line, loaded = f"the head reads {READ[config.pooling]}", head_poolings(config.kind)
     if config.pooling in loaded:
         return line
-    return f"{line}; transformers loads such a model without its head, which --pooling {' or '.join(loaded)} keeps"
+    return f"{line}; transformers cannot load this head, as it can with --pooling {' or '.join(loaded)}"
 
 
 def _unit(inputs: Inputs) -> str:

@@ -121,7 +121,8 @@ class Settings(RunSettings, TableSettings):
     classification also imdb, demo, a folder of .txt files for each class, or an aclImdb folder or its tar"""
     task: Task = "classification"
     """what a label is: one of several classes, a number (regression), or a set of labels with | between them
-    (multilabel), each of which has a threshold of its own if there are 50 dev texts to choose it by, else 0.5"""
+    (multilabel). The threshold of a label is chosen on the dev texts if there are 50, of which 5 have it; else it is
+    0.5"""
     pair_column: str | None = None
     """column of the second texts, for pairs of texts"""
     preset: Literal["default", "commonlit"] = "default"
@@ -145,11 +146,12 @@ class Settings(RunSettings, TableSettings):
     test_fraction: float = 0.2
     """share of the training texts to hold out as test, where the data have no test split and --folds is 0"""
     metric: Metric | None = None
-    """score on the dev texts that stops training, and chooses weights where --train.keep lets them; by default
-    accuracy, or macro-f1 where the largest class has more than three times the texts of the smallest"""
+    """score on the dev texts that chooses weights, unless --train.keep is last, and stops training with
+    --train.patience; by default accuracy, or macro-f1 where the largest class has more than three times the texts of
+    the smallest"""
     class_weights: str = "none"
-    """weight of each class in the loss: none, balanced (inverse to the number of its texts), or a JSON object of
-    classes and weights such as {"spam": 3}"""
+    """weight of each class in the loss: none, balanced (inverse to the number of its texts, or of windows of long
+    ones), or a JSON object of classes and weights such as {"spam": 3}"""
     baseline: bool = True
     """with --task classification, also score TF-IDF with logistic regression on the same texts, to compare with;
     --no-baseline leaves it out"""

@@ -90,7 +90,11 @@ def _recurrence(
     precision: Precision,
 ) -> tuple[jax.Array, jax.Array]:
     rows = transposed(operand(recurrent, precision))
-    return _run(gates, rows, bias, valid, h, c, precision, lambda h, c, activations: h)
+    return _run(gates, rows, bias, valid, h, c, precision, _hidden)
+
+
+def _hidden(h: jax.Array, c: jax.Array, activations: jax.Array) -> jax.Array:
+    return h
 
 
 def _run(
@@ -202,7 +206,7 @@ def _padded(
     def read(i: jax.Array, state: tuple) -> tuple:
         h, c, hidden = state
         gates = matmul(_masked(_chunk(inputs, i, steps), mask), columns, precision)
-        new, c = _run(gates, rows, bias, _chunk(valid, i, steps), h, c, precision, lambda h, c, activations: h)
+        new, c = _run(gates, rows, bias, _chunk(valid, i, steps), h, c, precision, _hidden)
         return new[-1], c, _put(hidden, new, i)
 
     start = (_unless(first > 0, h), _unless(first > 0, c), jnp.zeros((*valid.shape, h.shape[1]), h.dtype))
@@ -228,12 +232,11 @@ def _padded_forward(
     rows = transposed(weight)
 
     def read(i: jax.Array, state: tuple) -> tuple:
-        h, start, *saved, starts = state
-        gates = matmul(_masked(_chunk(inputs, i, steps), mask), columns, precision)
-        own = _chunk(valid, i, steps)
-        kept, c = _run(gates, rows, bias, own, h, start, precision, lambda h, c, activations: (h, activations))
+        h, c, *saved, starts = state
+        gates, begun = matmul(_masked(_chunk(inputs, i, steps), mask), columns, precision), _chunk(valid, i, steps)
+        kept, last = _run(gates, rows, bias, begun, h, c, precision, lambda h, c, activations: (h, activations))
         saved = [_put(whole, part, i) for whole, part in zip(saved, kept, strict=True)]
-        return (kept[0][-1], c, *saved, starts.at[i].set(start))
+        return (kept[0][-1], last, *saved, starts.at[i].set(c))
 
     chunks, units = len(valid) // steps, h0.shape[1]
     zeros = [jnp.zeros((*valid.shape, width), h0.dtype) for width in (units, 4 * units)]

@@ -14,7 +14,7 @@ def class_weights(setting: str, labels: np.ndarray, classes: Sequence[str]) -> n
     Args:
         setting: `none`; `balanced`, which gives a class of n among N texts of C classes the weight N / (C n); or a JSON
             object from names of classes to weights, 1 for those that it does not name.
-        labels: (N,) int, the classes of the training texts.
+        labels: (N,) int, the classes of the rows that are trained on.
         classes: names of the C classes.
 
     Examples:

@@ -16,7 +16,7 @@ LEAST_POSITIVES = 5
 UNBALANCED = 3.0
 """classes are unbalanced where the largest has more than so many times the texts of the smallest"""
 MAIN_SCORES = ("accuracy", "accuracy_interval", "macro_f1")
-"""scores that a model beside the one of a run is told with"""
+"""scores that a summary gives of the baseline, and of each direction alone"""
 PERCENT_SCORES = ("precision", "recall", "f1")
 """last words of the names of scores that are shown in per cent, as accuracy is"""
 

@@ -5,6 +5,7 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import jax
 from jaxft.base.machine import usable_cores
 from jaxft.training.progress import format_number
 from jaxft.training.scores import PERCENT_SCORES, score_words
+
+MOST_THRESHOLDS = 8
+"""thresholds of labels that are printed"""
 
 
 def environment(devices: int = 1) -> dict[str, Any]:
@@ -147,7 +151,9 @@ def _overview(summary: Mapping[str, Any]) -> str:
     if weights := summary.get("weights"):
         rows.append(("weights kept", weights))
     if thresholds := summary.get("thresholds"):
-        rows.append(("thresholds", ", ".join(f"{label} {value:.2f}" for label, value in thresholds.items())))
+        shown = [f"{label} {value:.2f}" for label, value in islice(thresholds.items(), MOST_THRESHOLDS)]
+        more = [f"{len(thresholds) - MOST_THRESHOLDS:,} more"] * (len(thresholds) > MOST_THRESHOLDS)
+        rows.append(("thresholds", ", ".join([*shown, *more])))
     if baseline := summary.get("baseline"):
         rows.append(("baseline", f"{baseline['method']}: {_scores(baseline) or 'no text has a word'}"))
     if peak := summary.get("peak_memory_mb"):

@@ -17,7 +17,6 @@ from jaxft.data.duplicates import count_duplicates, describe_duplicates
 from jaxft.data.memory import Table, as_table
 from jaxft.data.overview import describe_classes, missing_classes
 from jaxft.data.splits import Texts
-from jaxft.errors import InputError
 from jaxft.inference.ensemble import Ensemble
 from jaxft.inference.language_model import TextLanguageModel
 from jaxft.inference.load import LANGUAGE_MODELS, MODEL, load
@@ -54,6 +53,7 @@ from jaxft.ulmfit.stages import (
     SHARES,
     abstract_classifier_stage,
     as_classifier,
+    check_head,
     plans,
     selection_metric,
     test_probabilities,
@@ -94,7 +94,8 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
     corpus = open_corpus_of(settings, table)
     texts = read_texts(settings, corpus=corpus)
     class_weights(settings.class_weights, texts.store.labels[texts.train], texts.store.classes)  # refused here
-    _check_head(settings, texts)
+    if settings.classifier.head == "probe":
+        check_head(texts, settings)
     settings, lines = _fitted(settings, texts)
     stages = plans(texts, settings)
     fingerprints = {"corpus": texts.fingerprint, **pseudo_label_fingerprint(texts)}
@@ -111,16 +112,6 @@ def prepare(settings: Settings, table: Table | None = None) -> job.Prepared:
         estimate=lambda: stage_seconds(texts, stages, encoder_config(texts, settings)),
         stages=lambda: _stages(texts, settings),
     )
-
-
-def _check_head(settings: Settings, texts: Texts) -> None:
-    """Refuses a solved head with too few hidden units to hold it."""
-    needed, stage = 2 * len(texts.store.classes), settings.classifier
-    if stage.head == "probe" and stage.head_hidden < needed:
-        raise InputError(
-            f"--classifier.head-hidden {stage.head_hidden} cannot hold a solved head of {needed // 2} classes: give "
-            f"{needed}, or leave out --classifier.head probe"
-        )
 
 
 def _describe_inputs(corpus: Corpus, texts: Texts, settings: Settings) -> list[str]:
@@ -226,6 +217,7 @@ def _describe_splits(texts: Texts, transductive: bool) -> list[str]:
         *_describe_leak(texts, transductive),
         *missing_classes("dev", labels[texts.dev], classes),
         *missing_classes("test", labels[texts.test], classes),
+        *(["there are no test texts, so there will be no test score"] if not len(texts.test) else []),
     ]
 
 

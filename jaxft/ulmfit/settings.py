@@ -88,7 +88,7 @@ class ClassifierStage:
     training texts, and else 0; the presets paper, fastai and demo have 0"""
     dev_fraction: float | None = None
     """share of the labelled texts to hold out as dev; by default 0.1, or none where that is fewer than 50 texts. The
-    weights of the last epoch within one standard error of the best dev score are kept (with --metric mcc, roc-auc and
+    weights of the last epoch within one standard error of the best dev score are kept (with --metric mcc, roc-auc or
     log-loss those of the best epoch), or without dev texts the last"""
 
 

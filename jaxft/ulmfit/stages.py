@@ -82,7 +82,7 @@ def train_classifier(
         The classifier, and the stage's result with the accuracy and loss on `texts.dev` after every epoch.
 
     Raises:
-        InputError: losses that stay not finite, or one text per step.
+        InputError: losses that stay not finite, one text per step, or a solved head without room.
         Stopped: the run was asked to stop.
     """
     run = run or Run(None)
@@ -102,14 +102,33 @@ def _starting_stage(texts: Texts, settings: Settings, lm_params: Any | None, run
 def starting_classifier(
     texts: Texts, settings: Settings, lm_params: Any | None, head: HeadStart, direction: Direction = "forward"
 ) -> tuple[nnx.GraphDef, Any, Any]:
-    """The graph, parameters and statistics that a classifier starts from; see `train_classifier`."""
+    """The graph, parameters and statistics that a classifier starts from; see `train_classifier`.
+
+    Raises:
+        InputError: as `check_head`, with the head "probe".
+    """
     graphdef, params, statistics = _random_classifier(texts, settings)
     if lm_params is not None:
         params = {**params, "encoder": lm_params["encoder"]}
     if head == "probe":
-        weights, read = _class_weights(texts, settings), texts.in_direction(direction)
+        check_head(texts, settings)
+        weights, read = _class_weights(texts, settings, texts.train), texts.in_direction(direction)
         params, statistics = _with_probe(read, settings, graphdef, params, statistics, weights)
     return graphdef, params, statistics
+
+
+def check_head(texts: Texts, settings: Settings) -> None:
+    """Refuses a head with too few hidden units to hold a solved one.
+
+    Raises:
+        InputError: naming the flag.
+    """
+    units, needed = settings.classifier.head_hidden, 2 * len(texts.store.classes)
+    if units < needed:
+        raise InputError(
+            f"--classifier.head-hidden {units} cannot hold a solved head of {needed // 2} classes: give at least "
+            f"{needed}, or leave out --classifier.head probe"
+        )
 
 
 def abstract_classifier_stage(texts: Texts, settings: Settings, direction: Direction = "forward") -> Stage:
@@ -127,7 +146,7 @@ def _classifier_stage(
     documents = texts.classifier_train
     rows = _rows(texts, settings)
     words = int(texts.store.lengths[documents].mean() * (batches.steps_per_epoch * rows))
-    loss_fn = classification_loss(graphdef, _class_weights(texts, settings))
+    loss_fn = classification_loss(graphdef, _class_weights(texts, settings, documents))
     metric = selection_metric(texts, settings)
     return Stage(
         name=stage_name(CLASSIFIER, direction),
@@ -180,8 +199,9 @@ def selection_metric(texts: Texts, settings: Settings) -> Metric:
     return settings.metric or default_metric(texts.store.labels[texts.train], len(texts.store.classes))
 
 
-def _class_weights(texts: Texts, settings: Settings) -> np.ndarray | None:
-    return class_weights(settings.class_weights, texts.store.labels[texts.classifier_train], texts.store.classes)
+def _class_weights(texts: Texts, settings: Settings, documents: np.ndarray) -> np.ndarray | None:
+    """The weights of the classes in a loss over these documents."""
+    return class_weights(settings.class_weights, texts.store.labels[documents], texts.store.classes)
 
 
 def _with_probe(

@@ -107,7 +107,7 @@ def main() -> None:
     arguments, flags = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
     set_up()
     rows, test_rows = READERS[arguments.corpus](arguments.data)
-    scores = []
+    scores, peers = [], []
     for seed in range(arguments.seeds):
         rng = np.random.default_rng(seed)
         train_rows, rest = draw(rows, arguments.labels, rng)
@@ -122,14 +122,16 @@ def main() -> None:
                 (summary["test"]["accuracy"], probe_accuracy(settings), summary["baseline"]["accuracy"], seconds)
             )
             if arguments.peer:
-                peers = peer_accuracy(arguments.peer, f"{folder}/rows.csv", arguments.model, seed)
-                print(f"seed {seed}: setfit {peers:.4f}", flush=True)
+                peers.append(peer_accuracy(arguments.peer, f"{folder}/rows.csv", arguments.model, seed))
         if arguments.out is not None:
             add(arguments.out, arguments.name, arguments.labels, scores)
         print(f"seed {seed}: fine-tuned %.4f, probe %.4f, words %.4f, %.0f s" % scores[-1], flush=True)
-    means, deviations = np.mean(scores, axis=0), np.std(scores, axis=0, ddof=1 if len(scores) > 1 else 0)
-    names = ("fine-tuned", "probe", "words")
-    parts = [f"{name} {100 * m:.1f} ({100 * d:.1f})" for name, m, d in zip(names, means, deviations, strict=False)]
+    columns = dict(zip(("fine-tuned", "probe", "words"), zip(*scores, strict=True), strict=False))
+    if peers:
+        columns["setfit"] = tuple(peers)
+        print(f"setfit: {', '.join(f'{peer:.4f}' for peer in peers)}")
+    ddof = 1 if len(scores) > 1 else 0
+    parts = [f"{name} {100 * np.mean(of):.1f} ({100 * np.std(of, ddof=ddof):.1f})" for name, of in columns.items()]
     print(f"{arguments.corpus}, {arguments.labels} labels: {', '.join(parts)}")
 
 

@@ -57,16 +57,15 @@ def main() -> None:
         for name, texts in parts.items():
             times = [seconds_to_predict(options.run, texts, Path(folder)) for _ in range(options.rounds)]
             print(f"| {name} | {median(times):.1f} |", flush=True)
-        print("\n| word | signs | jaxft, s | fastai, s |\n|---|---|---|---|")
         path = Path(folder) / "texts.json"
         sides = {"jaxft": (sys.executable, OURS), **({"fastai": (options.peer, PEER)} if options.peer else {})}
+        print(f"\n| word | signs | {' | '.join(f'{name}, s' for name in sides)} |\n{'|---' * (2 + len(sides))}|")
         for signs in SIGNS:
             for pairs in PAIRS:
                 path.write_text(json.dumps([signs * pairs]))
-                seconds = [timed(python, code, path)[0] for python, code in sides.values()]
-                print(
-                    f"| `{signs}`... | {2 * pairs:,} | {' | '.join(f'{value:.3f}' for value in seconds)} |", flush=True
-                )
+                rounds = [[timed(*side, path)[0] for side in sides.values()] for _ in range(options.rounds)]
+                seconds = " | ".join(f"{median(column):.3f}" for column in zip(*rounds, strict=True))
+                print(f"| `{signs}`... | {2 * pairs:,} | {seconds} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Time from the start of a job to its first training step, with nothing stored, then with all that a first run stores;
-and from the start of other commands to their answer.
+"""Time from the start of a job to its first training step, and from the start of other commands to their answer.
 
     python tests/benchmarks/start_up.py --data reviews.csv [--rounds N] [--run RUN] [flags of python -m jaxft.ulmfit]
 
-Each round gives both runs a cache of their own, empty for the first: compiled programs and the ids of the texts. A
-finished run of any job, `--run`, answers for one text.
+The job starts with nothing stored, then with all that the first run stores: each round gives both runs a cache of their
+own, empty for the first, of compiled programs and the ids of the texts. A finished run of any job, `--run`, answers for
+one text.
 """
 
 import argparse

@@ -59,7 +59,7 @@ def test_a_head_that_transformers_does_not_have_is_named_before_training(tiny_ch
         return next(line for line in lines if line.startswith("the head reads"))
 
     assert line("cls") == "the head reads the first token"
-    loaded = "transformers loads such a model without its head, which --pooling cls keeps"
+    loaded = "transformers cannot load this head, as it can with --pooling cls"
     assert line("mean") == f"the head reads the mean over the tokens; {loaded}"
 
 

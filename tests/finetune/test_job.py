@@ -194,6 +194,7 @@ def test_without_a_test_split_the_dev_texts_are_all_that_is_scored(tiny_checkpoi
         (["--task", "regression"], "which is not a number"),
         (["--train.label-smoothing", "0.1", "--task", "multilabel"], "--task classification"),
         (["--ladder"], "no technique"),
+        (["--ladder", "--train.warmup", "5", "--test-fraction", "0"], "--ladder compares test scores"),
         (["--ladder", "--train.warmup", "5", "--ladder-rate", "1e-6"], "--ladder-rate needs --train.layer-rates"),
         (["--ladder", "--train.unfreeze", "head"], "--ladder compares runs that train all layers"),
         (["--train.unfreeze", "head", "--train.swa-start", "1"], "leave out --train.unfreeze head"),

@@ -18,10 +18,10 @@ from jaxft.finetune.inputs import read_inputs, split_examples
 from jaxft.finetune.plan import finetune_plan
 from jaxft.finetune.settings import Training, parse
 from jaxft.finetune.stages import (
-    _class_weights,
     _optimizer,
     as_model,
     encoder_loss,
+    encoder_stage,
     frozen_layers,
     losses,
     predict_examples,
@@ -46,20 +46,22 @@ def trained(few):
     return train_encoder(*few)
 
 
-def test_balanced_classes_weigh_alike_in_the_rows_that_are_read(tiny_checkpoint, tmp_path):
+def test_balanced_classes_weigh_alike_in_the_rows_that_are_read(tiny_checkpoint, tmp_path, monkeypatch):
     def row(rng: np.random.Generator) -> dict[str, Any]:
         long = rng.random() < 0.5
         return {"text": sentence(rng) + " film" * 40 * long, "label": "long" if long else "short"}
 
+    seen = {}
+    monkeypatch.setattr("jaxft.finetune.stages.encoder_loss", lambda *arguments: seen.update(weights=arguments[-1]))
     flags = ["--long-texts", "windows", "--max-length", "12", "--class-weights", "balanced"]
     run_settings = settings(tiny_checkpoint, table(tmp_path / "long.csv", 60, row), *flags)
     inputs = read_inputs(run_settings)
-    train = split_examples(inputs.examples, run_settings)["train"].train
-    rows = inputs.examples.targets[inputs.pieces.texts[inputs.pieces.rows(train)]]
-    weights = _class_weights(inputs, inputs.pieces.texts[inputs.pieces.rows(train)], run_settings)
-    counts = np.bincount(rows)
-    assert counts.max() > 3 * counts.min()
-    np.testing.assert_allclose(counts * weights, len(rows) / 2, rtol=1e-5)
+    split = split_examples(inputs.examples, run_settings)["train"]
+    stage = encoder_stage(inputs, split, run_settings, inputs.encoder.params)
+    stage.make_loss_fn(stage.plan[0])
+    rows = np.bincount(inputs.examples.targets[inputs.pieces.texts[inputs.pieces.rows(split.train)]])
+    assert rows.max() > 3 * rows.min()
+    np.testing.assert_allclose(rows * seen["weights"], rows.sum() / 2, rtol=1e-5)
 
 
 TECHNIQUES = {

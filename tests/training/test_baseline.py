@@ -23,9 +23,16 @@ def test_a_character_is_a_word_where_no_spaces_are_between_words():
     assert linear_baseline(texts, labels, ["很好", "太差", "ดี", "แย่"], [1, 0, 1, 0], ["neg", "pos"])["accuracy"] == 1
 
 
-def test_words_of_other_scripts_are_those_of_scikit_learn():
+def test_latin_and_cyrillic_words_are_those_of_scikit_learn_and_vowel_signs_do_not_end_a_word():
     text = "It's a 2-part film_noir: naïve, Фильм №5, ｗｉｄｅ"
     assert _WORD.findall(text) == re.findall(r"(?u)\b\w\w+\b", text)
+    assert _WORD.findall("हिन्दी में अच्छी फिल्म") == ["हिन्दी", "में", "अच्छी", "फिल्म"]
+    assert _WORD.findall("スーパー") == list("スーパー")
+
+
+def test_training_texts_of_one_class_leave_no_choice():
+    scores = linear_baseline(["good film", "fine film"], [1, 1], ["bad", "good"], [0, 1], ["neg", "pos"])
+    assert scores["accuracy"] == 0.5
 
 
 def test_texts_without_a_word_have_no_score():

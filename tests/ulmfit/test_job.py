@@ -334,7 +334,9 @@ def test_another_metric_chooses_and_rare_classes_weigh_more(table, tmp_path, met
 
 def test_a_solved_head_needs_hidden_units_for_its_classes(table, tmp_path):
     flags = ["--classifier.head", "probe", "--classifier.head-hidden", "3"]
-    with pytest.raises(InputError, match=r"--classifier\.head-hidden 3 cannot hold a solved head of 2 classes: give 4"):
+    with pytest.raises(
+        InputError, match=r"--classifier\.head-hidden 3 cannot hold a solved head of 2 classes: give at least 4"
+    ):
         main(["--data", str(table), "--out", str(tmp_path / "run"), *SMALL, *flags])
 
 
