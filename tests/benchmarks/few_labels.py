@@ -126,9 +126,10 @@ def main() -> None:
         if arguments.out is not None:
             add(arguments.out, arguments.name, arguments.labels, scores)
         print(f"seed {seed}: fine-tuned %.4f, probe %.4f, words %.4f, %.0f s" % scores[-1], flush=True)
-    columns = dict(zip(("fine-tuned", "probe", "words"), zip(*scores, strict=True), strict=False))
+    names = ("fine-tuned", "probe", "words")
+    columns: dict[str, Sequence[float]] = dict(zip(names, zip(*scores, strict=True), strict=False))
     if peers:
-        columns["setfit"] = tuple(peers)
+        columns["setfit"] = peers
         print(f"setfit: {', '.join(f'{peer:.4f}' for peer in peers)}")
     ddof = 1 if len(scores) > 1 else 0
     parts = [f"{name} {100 * np.mean(of):.1f} ({100 * np.std(of, ddof=ddof):.1f})" for name, of in columns.items()]

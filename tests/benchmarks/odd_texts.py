@@ -63,7 +63,9 @@ def main() -> None:
         for signs in SIGNS:
             for pairs in PAIRS:
                 path.write_text(json.dumps([signs * pairs]))
-                rounds = [[timed(*side, path)[0] for side in sides.values()] for _ in range(options.rounds)]
+                rounds = [
+                    [timed(python, code, path)[0] for python, code in sides.values()] for _ in range(options.rounds)
+                ]
                 seconds = " | ".join(f"{median(column):.3f}" for column in zip(*rounds, strict=True))
                 print(f"| `{signs}`... | {2 * pairs:,} | {seconds} |", flush=True)
 
