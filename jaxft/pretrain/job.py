@@ -10,14 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxft.base.files import cache_folder
 from jaxft.data.document import DEV, TEST, UNLABELLED, Corpus, Direction
 from jaxft.data.duplicates import count_duplicates, describe_duplicates
 from jaxft.data.files import expanded
 from jaxft.data.memory import Table, as_table
 from jaxft.data.plain import plain_corpus, table_corpus, wikitext_corpus
 from jaxft.data.splits import Texts, hold_out
-from jaxft.data.store import build_store
 from jaxft.errors import InputError
 from jaxft.inference.load import LANGUAGE_MODELS, load
 from jaxft.language_model.both_directions import train_lms
@@ -35,6 +33,7 @@ from jaxft.language_model.stage import (
     lm_stream,
     stage_name,
 )
+from jaxft.language_model.text_store import text_store
 from jaxft.optim.phases import Plan
 from jaxft.pretrain.settings import COMMAND, WIKITEXT, Settings
 from jaxft.training import job
@@ -67,15 +66,7 @@ def read_texts(corpus: Corpus, settings: Settings, progress: bool = True) -> Tex
     Raises:
         InputError: bad data; the sentence names the file.
     """
-    store = build_store(
-        corpus,
-        cache_folder() / "texts",
-        max_vocab=settings.text.max_vocab,
-        min_count=settings.text.min_count,
-        subwords=settings.text.tokens == "subwords",
-        labelled=False,
-        progress=progress,
-    )
+    store = text_store(corpus, settings.text, labelled=False, progress=progress)
     valid, test, pool = (np.flatnonzero(store.splits == split) for split in (DEV, TEST, UNLABELLED))
     if not len(valid) and len(pool) < 2:
         raise InputError(f"{corpus.name} is too little text to hold some out for its perplexity: add text")

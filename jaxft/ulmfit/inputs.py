@@ -2,13 +2,12 @@
 
 import numpy as np
 
-from jaxft.base.files import cache_folder
 from jaxft.data.columns import Columns
 from jaxft.data.corpus import open_corpus
 from jaxft.data.document import TRAIN, Corpus
 from jaxft.data.memory import Table
 from jaxft.data.splits import Texts, split_texts
-from jaxft.data.store import build_store
+from jaxft.language_model.text_store import text_store
 from jaxft.training.settings import dev_share
 from jaxft.ulmfit.self_training import with_pseudo_labels
 from jaxft.ulmfit.settings import Settings
@@ -28,15 +27,7 @@ def read_texts(settings: Settings, progress: bool = True, corpus: Corpus | None 
         InputError: bad data; the sentence names file and row, or the flag.
     """
     corpus = corpus or open_corpus_of(settings)
-    store = build_store(
-        corpus,
-        cache_folder() / "texts",
-        max_vocab=settings.text.max_vocab,
-        min_count=settings.text.min_count,
-        subwords=settings.text.tokens == "subwords",
-        transductive=settings.transductive,
-        progress=progress,
-    )
+    store = text_store(corpus, settings.text, transductive=settings.transductive, progress=progress)
     labelled = int((store.splits == TRAIN).sum())
     texts = split_texts(
         corpus,

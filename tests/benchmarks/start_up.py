@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-COMMANDS = ("ulmfit", "finetune", "ner", "pretrain", "predict", "export", "push")
+from jaxft.__main__ import JOBS
 
 
 def seconds_to_first_step(flags: Sequence[str], out: Path, cache: Path) -> float:
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--run", help="folder of a finished run")
     options, rest = parser.parse_known_args()
-    answers = {f"{command} --help": [command, "--help"] for command in COMMANDS}
+    answers = {f"{job} --help": [job, "--help"] for job in JOBS}
     if options.run:
         answers["predict RUN --text"] = ["predict", options.run, "--text", "A lovely, warm film with a weak ending."]
     for name, arguments in answers.items():
