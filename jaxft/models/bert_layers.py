@@ -11,18 +11,16 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxft.models.activations import ACTIVATIONS
+from jaxft.models.attention import attention, by_text, split_heads
 from jaxft.models.bert_config import POSITIONS_AFTER_PADDING, BertConfig
 from jaxft.models.deberta import DisentangledAttention
 from jaxft.models.dropout import dropout
 from jaxft.models.encoder_layers import (
     activation_dtype,
-    attention,
-    by_text,
     dense,
     linear,
     norm,
     saved,
-    split_heads,
     split_key,
 )
 from jaxft.models.products import on_accelerator
@@ -128,7 +126,7 @@ class Attention(nnx.Module):
             attended = jax.nn.dot_product_attention(*split_heads(projected, heads), bias=bias, mask=mask)
         else:  # JAX's function has no dropout, and holds the weights of all texts at once on a CPU
             attended = by_text(attend, projected, valid, key)
-        return linear(self.config, saved(attended.reshape(x.shape)), self.output, dtype=dtype)
+        return linear(self.config, attended.reshape(x.shape), self.output, dtype=dtype)
 
 
 class Layer(nnx.Module):

@@ -12,16 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxft.models.attention import attention, by_text, split_heads
 from jaxft.models.bert_config import BertConfig
 from jaxft.models.dropout import dropout
 from jaxft.models.encoder_layers import (
     activation_dtype,
-    attention,
-    by_text,
     dense,
     linear,
     saved,
-    split_heads,
     split_key,
 )
 from jaxft.models.products import float32_einsum
@@ -63,7 +61,7 @@ class DisentangledAttention(nnx.Module):
             return attention(q, k, v, valid[None, :], bias, p=self.config.attention_dropout, key=key)
 
         attended = by_text(attend, projected, valid, keys[0])
-        return linear(self.config, saved(attended.reshape(x.shape)), self.output, dtype=dtype)
+        return linear(self.config, attended.reshape(x.shape), self.output, dtype=dtype)
 
     def _of_distances(
         self, distances: jax.Array, length: int, dtype: jax.typing.DTypeLike

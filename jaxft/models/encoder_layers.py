@@ -1,6 +1,6 @@
-"""What the layers of all encoders share: linear layers, norms, attention text after text, pooling, pooler and head.
+"""What the layers of all encoders share: linear layers, norms, what is saved for the backward pass, pooling and heads.
 
-Axes: B batch, T time, H hidden, N heads, C classes.
+Axes: B batch, T time, H hidden, C classes.
 """
 
 from collections.abc import Callable
@@ -12,14 +12,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from jaxft.base.sharding import own_rows, shards
 from jaxft.models.activations import ACTIVATIONS
 from jaxft.models.bert_config import BertConfig
 from jaxft.models.dropout import dropout
 from jaxft.models.encoder_config import EncoderConfig
 from jaxft.models.encoder_kinds import Kind
 from jaxft.models.options import Pooling, Precision
-from jaxft.models.products import float32_einsum, matmul, on_accelerator, operand
+from jaxft.models.products import matmul, on_accelerator, operand
 
 HEAD_ACTIVATIONS: dict[Kind, Callable[[jax.Array], jax.Array]] = {
     "roberta": ACTIVATIONS["tanh"],
@@ -90,8 +89,12 @@ def norm(config: EncoderConfig, size: int, rngs: nnx.Rngs, bias: bool = True) ->
     return nnx.LayerNorm(size, epsilon=config.layer_norm_eps, use_bias=bias, use_fast_variance=False, rngs=rngs)
 
 
+save_only_saved = jax.checkpoint_policies.save_only_these_names("saved")
+"""a policy of `jax.checkpoint`: the backward pass computes everything again but what `saved` marks"""
+
+
 def saved(x: jax.Array) -> jax.Array:
-    """Marks `x` as an activation that `recomputed` saves."""
+    """Marks `x` as an activation that `save_only_saved` saves."""
     return checkpoint_name(x, "saved")
 
 
@@ -101,8 +104,7 @@ def recomputed(layer: Callable[..., Any], whole: bool = False) -> Callable[..., 
     Of every layer it saves the input and the results of matrix products, which are what takes time; with `whole`, the
     input alone. `layer` has to run in a loop, where XLA cannot merge the second computation with the first.
     """
-    policies = jax.checkpoint_policies
-    policy = policies.nothing_saveable if whole else policies.save_only_these_names("saved")
+    policy = jax.checkpoint_policies.nothing_saveable if whole else save_only_saved
     return jax.checkpoint(layer, policy=policy, prevent_cse=False)
 
 
@@ -141,67 +143,6 @@ def activation_dtype(precision: Precision) -> jax.typing.DTypeLike:
     multiplies bfloat16 faster into float32.
     """
     return jnp.bfloat16 if precision == "bf16" and on_accelerator() else jnp.float32
-
-
-def split_heads(projected: jax.Array, heads: int) -> list[jax.Array]:
-    """(..., 3H) -> query, key and value of each head, (..., N, H / N)."""
-    return [part.reshape(*part.shape[:-1], heads, -1) for part in jnp.split(projected, 3, axis=-1)]
-
-
-def by_text(
-    attend: Callable[[jax.Array, jax.Array, jax.Array | None], jax.Array],
-    projected: jax.Array,
-    valid: jax.Array,
-    key: jax.Array | None,
-) -> jax.Array:
-    """Attention of each text alone: (B, T, 3H) and (B, T) -> (B, T, N, H / N).
-
-    A CPU computes text after text, so that the attention weights of one fit its caches. Those of all texts would be
-    most of a layer's memory, so the backward pass computes them again.
-
-    Args:
-        attend: the attention of one text, (T, 3H), (T,) and a key -> (T, N, H / N).
-        projected: queries, keys and values.
-        valid: which tokens are none of padding.
-        key: for the dropout; None for none.
-    """
-
-    @jax.checkpoint
-    def one(text: tuple[jax.Array, jax.Array, jax.Array | None]) -> jax.Array:
-        return attend(*text)
-
-    keys = None if key is None else own_rows(jax.random.split(key, len(projected) * shards()))
-    texts = (projected, valid, keys)
-    return jax.lax.platform_dependent(texts, cpu=partial(jax.lax.map, one), default=jax.vmap(one))
-
-
-def attention(
-    query: jax.Array,
-    keys: jax.Array,
-    values: jax.Array,
-    mask: jax.Array,
-    bias: jax.Array | None = None,
-    *,
-    p: float = 0.0,
-    key: jax.Array | None = None,
-) -> jax.Array:
-    """Attention with dropout of its weights, of one text or a part of it.
-
-    Args:
-        query: (Q, N, D), already divided by what the scores are divided by.
-        keys, values: (K, N, D).
-        mask: (Q, K) or (1, K) bool, False where nothing is attended to.
-        bias: (N, Q, K), added to the scores.
-        p: probability of dropping a weight.
-        key: for the dropout; None for none.
-
-    Returns:
-        (Q, N, D).
-    """
-    scores = float32_einsum("qnh,knh->nqk", query, keys)
-    scores = scores if bias is None else scores + bias
-    weights = jax.nn.softmax(jnp.where(mask[None], scores, jnp.finfo(scores.dtype).min))
-    return jnp.einsum("nqk,knh->qnh", dropout(weights, p, key, has_rows=False).astype(values.dtype), values)
 
 
 def split_key(key: jax.Array | None, count: int) -> list[Any]:

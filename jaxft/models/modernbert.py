@@ -15,11 +15,10 @@ import numpy as np
 from flax import nnx
 
 from jaxft.models.activations import ACTIVATIONS
+from jaxft.models.attention import attention, by_text
 from jaxft.models.dropout import dropout
 from jaxft.models.encoder_layers import (
     activation_dtype,
-    attention,
-    by_text,
     dense,
     linear,
     norm,
@@ -61,7 +60,7 @@ class Attention(nnx.Module):
         dtype = activation_dtype(self.config.precision)
         projected = saved(linear(self.config, x, self.qkv, dtype=dtype))  # (B, T, 3H)
         attended = by_text(self._attend, projected, valid, key)
-        return linear(self.config, saved(attended.reshape(x.shape)), self.output, dtype=dtype)
+        return linear(self.config, attended.reshape(x.shape), self.output, dtype=dtype)
 
     def _attend(self, projected: jax.Array, valid: jax.Array, key: jax.Array | None) -> jax.Array:
         """The attention of one text, (T, 3H) -> (T, N, D)."""
@@ -98,7 +97,7 @@ def near_attention(
     and its neighbours, so that the cost grows with the length and not with its square.
 
     Args:
-        q, k, v: (T, N, D); see `jaxft.models.encoder_layers.attention`.
+        q, k, v: (T, N, D); see `jaxft.models.attention.attention`.
         valid: (T,) bool, which tokens are none of padding.
         reach: at least 1.
         p: probability of dropping an attention weight.

@@ -17,9 +17,9 @@ from safetensors.numpy import load_file, save_file
 
 from jaxft.errors import InputError
 from jaxft.models import bert_layers, deberta, encoders, load_encoder, modernbert
+from jaxft.models.attention import attention
 from jaxft.models.bert_config import BertConfig, bert_config
 from jaxft.models.bert_layers import Attention
-from jaxft.models.encoder_layers import attention
 from jaxft.models.hugging_face import to_checkpoint
 from jaxft.models.modernbert import near_attention
 from jaxft.models.modernbert_config import GLOBAL, LOCAL, ModernBertConfig

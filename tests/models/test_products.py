@@ -12,7 +12,7 @@ from flax import nnx
 from jaxft.models.awd_lstm import AWDLSTMConfig, LanguageModel, initial_carry
 from jaxft.models.lstm import lstm
 from jaxft.models.options import NO_DROPOUT
-from jaxft.models.products import float32_einsum, matmul
+from jaxft.models.products import float32_einsum, matmul, transposed
 from jaxft.models.tied_softmax import tied_cross_entropy
 
 BF16 = 2.0**-8  # the largest relative error of rounding to bfloat16
@@ -56,6 +56,12 @@ def test_an_einsum_into_float32_rounds_no_more_than_its_gradients_dtype(dtype):
     for one, other in zip(ours, plain, strict=True):
         assert one.dtype == other.dtype == dtype
         np.testing.assert_array_equal(np.asarray(one, np.float32), np.asarray(other, np.float32))
+
+
+@pytest.mark.parametrize("shape", [(96, 7), (12, 64), (5, 3), (2, 48, 6), (1, 1)])
+def test_a_transpose_by_way_of_blocks_is_the_transpose(shape):
+    x = normal(0, *shape)
+    np.testing.assert_array_equal(jax.jit(transposed)(x), np.swapaxes(x, -1, -2))
 
 
 def relative(one, other):

@@ -1,0 +1,154 @@
+"""Attention of encoders, with a hand-written derivative, and its computation text after text.
+
+JAX's derivative of a softmax keeps the weights, or computes their largest score and their sum again. This one saves
+those two numbers of every row, as FlashAttention does, and divides the small result by the sum instead of the weights.
+
+Axes: B batch, T time, H hidden, N heads, D features of a head, Q queries, K keys.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxft.base.sharding import own_rows, shards
+from jaxft.models.dropout import dropout
+from jaxft.models.encoder_layers import save_only_saved, saved
+from jaxft.models.products import stored, transposed
+
+
+def split_heads(projected: jax.Array, heads: int) -> list[jax.Array]:
+    """(..., 3H) -> query, key and value of each head, (..., N, D)."""
+    return [part.reshape(*part.shape[:-1], heads, -1) for part in jnp.split(projected, 3, axis=-1)]
+
+
+def by_text(
+    attend: Callable[[jax.Array, jax.Array, jax.Array | None], jax.Array],
+    projected: jax.Array,
+    valid: jax.Array,
+    key: jax.Array | None,
+) -> jax.Array:
+    """Attention of each text alone: (B, T, 3H) and (B, T) -> (B, T, N, D).
+
+    A CPU computes text after text, so that the attention weights of one fit its caches. Those of all texts would be
+    most of a layer's memory, so the backward pass computes them again.
+
+    Args:
+        attend: the attention of one text, (T, 3H), (T,) and a key -> (T, N, D).
+        projected: queries, keys and values.
+        valid: which tokens are none of padding.
+        key: for the dropout; None for none.
+    """
+
+    @partial(jax.checkpoint, policy=save_only_saved)
+    def one(text: tuple[jax.Array, jax.Array, jax.Array | None]) -> jax.Array:
+        return attend(*text)
+
+    keys = None if key is None else own_rows(jax.random.split(key, len(projected) * shards()))
+    texts = (projected, valid, keys)
+    return jax.lax.platform_dependent(texts, cpu=partial(jax.lax.map, one), default=jax.vmap(one))
+
+
+def attention(
+    query: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    mask: jax.Array,
+    bias: jax.Array | None = None,
+    *,
+    p: float = 0.0,
+    key: jax.Array | None = None,
+) -> jax.Array:
+    """Attention with dropout of its weights, of one text or a part of it.
+
+    Args:
+        query: (Q, N, D) float32 or bfloat16, already divided by what the scores are divided by.
+        keys, values: (K, N, D), of the same dtype.
+        mask: (Q, K) or (1, K) bool, False where nothing is attended to; a row without any True weighs all keys alike.
+        bias: (N, Q, K), added to the scores.
+        p: probability of dropping a weight.
+        key: for the dropout; None for none.
+
+    Returns:
+        (Q, N, D) in their dtype.
+
+    Examples:
+        >>> query, keys = jnp.zeros((1, 1, 2)), jnp.zeros((3, 1, 2))
+        >>> values = jnp.array([[[1.0, 2.0]], [[3.0, 4.0]], [[9.0, 9.0]]])
+        >>> attention(query, keys, values, jnp.array([[True, True, False]])).tolist()
+        [[[2.0, 3.0]]]
+
+    References:
+        Vaswani et al., Attention Is All You Need, NeurIPS 2017, section 3.2; for the derivative Dao et al.,
+        FlashAttention, NeurIPS 2022, appendix B.
+    """
+    return _attention(query, keys, values, mask, bias, key, p)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(6,))
+def _attention(
+    query: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    mask: jax.Array,
+    bias: jax.Array | None,
+    key: jax.Array | None,
+    p: float,
+) -> jax.Array:
+    return _forward(query, keys, values, mask, bias, key, p)[0]
+
+
+def _forward(
+    query: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    mask: jax.Array,
+    bias: jax.Array | None,
+    key: jax.Array | None,
+    p: float,
+) -> tuple[jax.Array, tuple]:
+    scores = _scores(_heads_first(query), _heads_first(keys), mask, bias)
+    largest = saved(scores.max(axis=-1, keepdims=True))
+    weights = jnp.exp(scores - largest)
+    total = saved(weights.sum(axis=-1, keepdims=True))
+    dropped = dropout(weights, p, key, has_rows=False).astype(values.dtype)
+    attended = _product("nqk,nkd->nqd", dropped, _heads_first(values)) / total
+    attended = saved(_heads_first(attended).astype(values.dtype))
+    return attended, (query, keys, values, mask, bias, key, largest, total, attended)
+
+
+def _backward(p: float, residuals: tuple, d_attended: jax.Array) -> tuple:
+    query, keys, values, mask, bias, key, largest, total, attended = residuals
+    inner = (d_attended.astype(jnp.float32) * attended.astype(jnp.float32)).sum(axis=-1).T[:, :, None]  # (N, Q, 1)
+    query, keys, values, d_attended = (_heads_first(x) for x in (query, keys, values, d_attended))
+    weights = jnp.exp(_scores(query, keys, mask, bias) - largest) / total
+    d_weights = dropout(_product("nqd,ndk->nqk", d_attended, transposed(values)), p, key, has_rows=False)
+    d_scores = jnp.where(mask[None], weights * (d_weights - inner), jnp.zeros_like(weights))
+    # Both are read by products, of which XLA computes what it is not told to store.
+    dropped, rounded = (stored(x.astype(query.dtype)) for x in (dropout(weights, p, key, has_rows=False), d_scores))
+    d_query = _product("nqk,nkd->nqd", rounded, keys)
+    d_keys, d_values = (
+        _product("ndq,nqk->ndk", transposed(x), y) for x, y in ((query, rounded), (d_attended, dropped))
+    )
+    parts = (d_query.swapaxes(0, 1), d_keys.transpose(2, 0, 1), d_values.transpose(2, 0, 1))
+    return *(part.astype(query.dtype) for part in parts), None, None if bias is None else d_scores, None
+
+
+_attention.defvjp(_forward, _backward)
+
+
+def _scores(query: jax.Array, keys: jax.Array, mask: jax.Array, bias: jax.Array | None) -> jax.Array:
+    """(N, Q, D) and (N, K, D) -> (N, Q, K) float32, the lowest finite number where nothing is attended to."""
+    scores = _product("nqd,ndk->nqk", query, transposed(keys))
+    scores = scores if bias is None else scores + bias
+    return jnp.where(mask[None], scores, jnp.finfo(scores.dtype).min)
+
+
+def _heads_first(x: jax.Array) -> jax.Array:
+    """(T, N, D) -> (N, T, D), and back."""
+    return x.swapaxes(0, 1)
+
+
+_product: Any = partial(jnp.einsum, preferred_element_type=jnp.float32)
