@@ -106,7 +106,7 @@ def matmul_nt_few(x: jax.Array, weight: jax.Array, precision: Precision) -> jax.
     """
 
     def columns(x: jax.Array, weight: jax.Array) -> jax.Array:
-        return _copied(jax.lax.optimization_barrier(matmul_nt(weight, x, precision)))
+        return _in_row_order(jax.lax.optimization_barrier(matmul_nt(weight, x, precision)).T)
 
     return jax.lax.platform_dependent(x, weight, cpu=columns, default=partial(matmul_nt, precision=precision))
 
