@@ -1,5 +1,6 @@
 """The loop around a train step: it makes the next batch while the device computes, and reports metrics per step."""
 
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,6 +10,9 @@ import jax
 from jaxft.training.train_step import TrainState
 
 Metrics = Mapping[str, Any]
+
+MOMENT = 2e-4
+"""seconds for another thread to free the memory of a step"""
 
 
 def take_steps(
@@ -70,6 +74,9 @@ def take_steps(
             late.append((number, metrics))
             if at_once:
                 report()
+                # The thread that ends a step wakes this one first, and frees the step's memory then. In one step of
+                # some hundred it would come too late for the next, and the process would hold twice as much for good.
+                time.sleep(MOMENT)
             if pause():
                 report()
                 on_pause(state)
