@@ -1,7 +1,8 @@
 """Attention of encoders, with a hand-written derivative, and its computation text after text.
 
-JAX's derivative of a softmax keeps the weights, or computes their largest score and their sum again. This one saves
-those two numbers of every row, as FlashAttention does, and divides the small result by the sum instead of the weights.
+JAX's derivative of a softmax keeps the weights, or seeks the largest score of every row and sums again. This one saves
+both numbers of every row, as FlashAttention saves one: where a row is all padding, they do not fit into one float32.
+The forward pass divides the result by the sums, which is smaller than the weights.
 
 Axes: B batch, T time, H hidden, N heads, D features of a head, Q queries, K keys.
 """
@@ -67,12 +68,12 @@ def attention(
         query: (Q, N, D) float32 or bfloat16, already divided by what the scores are divided by.
         keys, values: (K, N, D), of the same dtype.
         mask: (Q, K) or (1, K) bool, False where nothing is attended to; a row without any True weighs all keys alike.
-        bias: (N, Q, K), added to the scores.
+        bias: (N, Q, K) float32, added to the scores.
         p: probability of dropping a weight.
         key: for the dropout; None for none.
 
     Returns:
-        (Q, N, D) in their dtype.
+        (Q, N, D) in the dtype of `query`.
 
     Examples:
         >>> query, keys = jnp.zeros((1, 1, 2)), jnp.zeros((3, 1, 2))
@@ -110,24 +111,25 @@ def _forward(
     p: float,
 ) -> tuple[jax.Array, tuple]:
     scores = _scores(_heads_first(query), _heads_first(keys), mask, bias)
-    largest = saved(scores.max(axis=-1, keepdims=True))
-    weights = jnp.exp(scores - largest)
-    total = saved(weights.sum(axis=-1, keepdims=True))
-    dropped = dropout(weights, p, key, has_rows=False).astype(values.dtype)
-    attended = _product("nqk,nkd->nqd", dropped, _heads_first(values)) / total
-    attended = saved(_heads_first(attended).astype(values.dtype))
+    largest = saved(scores.max(axis=-1))
+    exponentials = jnp.exp(scores - largest[:, :, None])
+    total = saved(exponentials.sum(axis=-1))
+    dropped = dropout(exponentials, p, key, has_rows=False).astype(values.dtype)
+    attended = _product("nqk,nkd->nqd", dropped, _heads_first(values)) / total[:, :, None]
+    attended = saved(attended.swapaxes(0, 1).astype(values.dtype))
     return attended, (query, keys, values, mask, bias, key, largest, total, attended)
 
 
 def _backward(p: float, residuals: tuple, d_attended: jax.Array) -> tuple:
     query, keys, values, mask, bias, key, largest, total, attended = residuals
-    inner = (d_attended.astype(jnp.float32) * attended.astype(jnp.float32)).sum(axis=-1).T[:, :, None]  # (N, Q, 1)
+    # The sum over keys of weights * d_weights, from arrays with D features where those have K keys; (N, Q).
+    inner = (d_attended.astype(jnp.float32) * attended.astype(jnp.float32)).sum(axis=-1).T
     query, keys, values, d_attended = (_heads_first(x) for x in (query, keys, values, d_attended))
-    weights = jnp.exp(_scores(query, keys, mask, bias) - largest) / total
+    weights = jnp.exp(_scores(query, keys, mask, bias) - largest[:, :, None]) / total[:, :, None]
     d_weights = dropout(_product("nqd,ndk->nqk", d_attended, transposed(values)), p, key, has_rows=False)
-    d_scores = jnp.where(mask[None], weights * (d_weights - inner), jnp.zeros_like(weights))
-    # Both are read by products, of which XLA computes what it is not told to store.
-    dropped, rounded = (stored(x.astype(query.dtype)) for x in (dropout(weights, p, key, has_rows=False), d_scores))
+    d_scores = jnp.where(mask[None], weights * (d_weights - inner[:, :, None]), jnp.zeros_like(weights))
+    dropped = stored(dropout(weights, p, key, has_rows=False).astype(query.dtype))
+    rounded = stored(d_scores.astype(query.dtype))  # once for the two products that read it
     d_query = _product("nqk,nkd->nqd", rounded, keys)
     d_keys, d_values = (
         _product("ndq,nqk->ndk", transposed(x), y) for x, y in ((query, rounded), (d_attended, dropped))
@@ -147,7 +149,7 @@ def _scores(query: jax.Array, keys: jax.Array, mask: jax.Array, bias: jax.Array 
 
 
 def _heads_first(x: jax.Array) -> jax.Array:
-    """(T, N, D) -> (N, T, D), and back."""
+    """(T, N, D) -> (N, T, D)."""
     return x.swapaxes(0, 1)
 
 

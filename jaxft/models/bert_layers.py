@@ -123,7 +123,7 @@ class Attention(nnx.Module):
         if key is None and on_accelerator():
             mask = valid[:, None, None, :]
             bias = None if bias is None else bias[None].astype(dtype)
-            attended = jax.nn.dot_product_attention(*split_heads(projected, heads), bias=bias, mask=mask)
+            attended = saved(jax.nn.dot_product_attention(*split_heads(projected, heads), bias=bias, mask=mask))
         else:  # JAX's function has no dropout, and holds the weights of all texts at once on a CPU
             attended = by_text(attend, projected, valid, key)
         return linear(self.config, attended.reshape(x.shape), self.output, dtype=dtype)

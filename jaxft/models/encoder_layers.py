@@ -101,8 +101,9 @@ def saved(x: jax.Array) -> jax.Array:
 def recomputed(layer: Callable[..., Any], whole: bool = False) -> Callable[..., Any]:
     """A call of a layer whose backward pass computes the norms, activations and dropout masks again.
 
-    Of every layer it saves the input and the results of matrix products, which are what takes time; with `whole`, the
-    input alone. `layer` has to run in a loop, where XLA cannot merge the second computation with the first.
+    Of every layer it saves the input, the results of matrix products, which are what takes time, and two numbers for
+    each row of attention weights; with `whole`, the input alone. `layer` has to run in a loop, where XLA cannot merge
+    the second computation with the first.
     """
     policy = jax.checkpoint_policies.nothing_saveable if whole else save_only_saved
     return jax.checkpoint(layer, policy=policy, prevent_cse=False)

@@ -1,6 +1,6 @@
-"""The AWD-LSTM text classifier: pooling over a document of any length, the head, and the loss.
+"""The AWD-LSTM text classifier for documents of any length: encoder, pooling and head, and the loss.
 
-Axes: B batch, T time, S the last `max_length` steps, E encoder features, C classes.
+Axes: B batch, T time, E encoder features, C classes.
 
 References:
     Howard & Ruder, Universal Language Model Fine-tuning for Text Classification, ACL 2018, section 3.3.
@@ -20,40 +20,12 @@ from jaxft.base.sharding import axis_name, shards, sum_over_shards
 from jaxft.models.awd_lstm import AWDLSTMConfig, Encoder, initial_carry, layer_rules
 from jaxft.models.dropout import keep_masks
 from jaxft.models.options import Dropouts
+from jaxft.models.pooling import concat_pool, concatenated, pools
 
 LONG_CHUNKS = 192
 """above so many chunks, only the rows of a batch that have begun are read"""
 EPSILON = 1e-5
 """what the batch norms add to a variance"""
-
-
-def concat_pool(outputs: jax.Array, valid: jax.Array) -> jax.Array:
-    """The last, the largest and the mean output of each document, concatenated.
-
-    Args:
-        outputs: (T, B, E) float, with padding on the left, so that the last step is the last word of every document.
-        valid: (T, B) bool, False on padding; every document has at least one word.
-
-    Returns:
-        (B, 3E).
-
-    Examples:
-        >>> outputs = jnp.array([9.0, 1.0, 3.0]).reshape(3, 1, 1)
-        >>> concat_pool(outputs, jnp.array([[False], [True], [True]])).tolist()
-        [[3.0, 3.0, 2.0]]
-    """
-    return _pooled(*_pools(outputs, valid), valid.sum(axis=0))
-
-
-def _pools(outputs: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The last, the largest and the sum of the outputs, (B, E) each."""
-    words = valid[:, :, None]
-    largest = jnp.max(jnp.where(words, outputs, jnp.asarray(-jnp.inf, outputs.dtype)), axis=0)
-    return outputs[-1], largest, jnp.sum(jnp.where(words, outputs, jnp.zeros_like(outputs)), axis=0)
-
-
-def _pooled(last: jax.Array, largest: jax.Array, total: jax.Array, words: jax.Array) -> jax.Array:
-    return jnp.concatenate([last, largest, total / words[:, None].astype(total.dtype)], axis=1)
 
 
 class PoolingHead(nnx.Module):
@@ -173,7 +145,7 @@ class Classifier(nnx.Module):
         def read(encoder: Encoder, tokens: jax.Array, valid: jax.Array, tail: jax.Array, state: Any) -> Any:
             carry, _, largest, total = state
             outputs, _, carry = encoder(tokens, carry, valid)
-            last, new_largest, new_total = _pools(outputs, tail.T)
+            last, new_largest, new_total = pools(outputs, tail.T)
             return carry, last, jnp.maximum(largest, new_largest), total + new_total
 
         batch, width = tokens.shape
@@ -182,7 +154,7 @@ class Classifier(nnx.Module):
         valid = _words(tokens, lengths)
         tail = valid & (jnp.arange(width) >= width - self.max_length)[None, :]
         _, last, largest, total = self._in_chunks(read, state, tokens, valid, tail)
-        return jax.lax.stop_gradient(_pooled(last, largest, total, tail.sum(axis=1)))
+        return jax.lax.stop_gradient(concatenated(last, largest, total, tail.sum(axis=1)))
 
     def _in_chunks(self, read: Callable[..., Any], state: Any, tokens: jax.Array, valid: jax.Array, *more: Any) -> Any:
         """Folds `read(encoder, *columns, state) -> state` over chunks of `bptt` columns, from the first with a word.

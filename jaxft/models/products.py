@@ -1,14 +1,13 @@
 """Matrix products, whose operands may be rounded to bfloat16 for hardware that multiplies it faster.
 
 Sums are float32 either way, and so are parameters and states. What lies between two products is float32 too, except in
-encoders on an accelerator. `matmul` and `float32_einsum` have reverse-mode derivatives; layers with hand-written
-derivatives use `matmul_nn`, `matmul_nt` and `matmul_tn`. On a GPU or TPU, JAX's default precision decides how exact a
-float32 product is.
+encoders on an accelerator. `matmul` and `float32_einsum` have reverse-mode derivatives; LSTM and softmax, whose
+derivatives are written by hand, use `matmul_nn`, `matmul_nt` and `matmul_tn`. On a GPU or TPU, JAX's default precision
+decides how exact a float32 product is.
 
 What this module does for XLA's compiler of CPU code is left out for other platforms, where it would cost copies.
 """
 
-import math
 from functools import partial
 from typing import Any
 
@@ -19,7 +18,7 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from jaxft.models.options import Precision
 
 BLOCK = 32
-"""rows that are transposed together"""
+"""rows that are transposed together, at most"""
 
 
 def matmul(
@@ -133,10 +132,13 @@ def transposed(x: jax.Array) -> jax.Array:
 def _copied(x: jax.Array) -> jax.Array:
     """(..., M, N) -> (..., N, M) in row order: blocks of rows are transposed, each within the caches, and joined.
 
-    XLA's copy in one go reads down the columns, which takes two to eight times as long.
+    XLA's copy in one go reads down the columns, which takes two to eight times as long where there are many rows.
     """
     *axes, rows, columns = x.shape
-    blocks = _in_row_order(x.reshape(*axes, -1, math.gcd(rows, BLOCK), columns).swapaxes(-1, -2))
+    block = next(size for size in range(BLOCK, 0, -1) if rows % size == 0)
+    if block in (1, rows):
+        return _in_row_order(x.swapaxes(-1, -2))
+    blocks = _in_row_order(x.reshape(*axes, -1, block, columns).swapaxes(-1, -2))
     return _in_row_order(blocks.swapaxes(-3, -2).reshape(*axes, columns, rows))
 
 

@@ -11,8 +11,8 @@ from jaxft.training.train_step import TrainState
 
 Metrics = Mapping[str, Any]
 
-MOMENT = 2e-4
-"""seconds for another thread to free the memory of a step"""
+FREEING_SECONDS = 5e-4
+"""what another thread is given to free the memory of a step"""
 
 
 def take_steps(
@@ -74,9 +74,9 @@ def take_steps(
             late.append((number, metrics))
             if at_once:
                 report()
-                # The thread that ends a step wakes this one first, and frees the step's memory then. In one step of
-                # some hundred it would come too late for the next, and the process would hold twice as much for good.
-                time.sleep(MOMENT)
+                # The thread that ends a step wakes this one first, and then frees the step's memory: in one of 200
+                # steps too late for the next, and the process would hold twice as much until it ends.
+                time.sleep(FREEING_SECONDS)
             if pause():
                 report()
                 on_pause(state)

@@ -32,10 +32,12 @@ from jaxft import TrainState, discriminative, label_params, make_train_step
 from jaxft.finetune.stages import encoder_loss
 from jaxft.language_model.estimate import product_speed
 from jaxft.models import encoders, heads
+from jaxft.models.attention import attention
 from jaxft.models.awd_lstm import AWDLSTMConfig, LanguageModel, initial_carry, language_model_loss, language_model_rules
 from jaxft.models.encoder_config import encoder_config
 from jaxft.models.lstm import lstm
 from jaxft.models.options import Dropouts, Precision
+from jaxft.models.products import operand
 from jaxft.models.tied_softmax import tied_cross_entropy
 from jaxft.models.transformer import Transformer
 
@@ -188,8 +190,17 @@ def errors(sizes: Sizes) -> Iterator[tuple[str, str, float, float]]:
     size = sizes.encoder
     heads_shape = (size.rows, size.width, size.heads, size.hidden // size.heads)
     arrays = [normal(*heads_shape) for _ in range(3)]
-    attention = jax.nn.dot_product_attention
-    yield "JAX's attention, for prediction", "f32", *compared(attention, attention, arrays)
+    plain_attention = jax.nn.dot_product_attention
+    for precision in PRECISIONS:
+        yield "attention", precision, *compared(partial(all_texts, precision), plain_attention, arrays)
+    yield "JAX's attention, for prediction", "f32", *compared(plain_attention, plain_attention, arrays)
+
+
+def all_texts(precision: Precision, query: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
+    """The attention of training, (B, T, N, D) each, without padding or dropout."""
+    mask = jnp.ones((1, query.shape[1]), bool)
+    rounded = (operand(x, precision) for x in (query * query.shape[-1] ** -0.5, keys, values))
+    return jax.vmap(partial(attention, mask=mask))(*rounded).astype(jnp.float32)
 
 
 def plain_lstm(inputs: jax.Array, kernel: jax.Array, recurrent: jax.Array, bias: jax.Array) -> jax.Array:

@@ -10,8 +10,9 @@ from flax import nnx
 
 from jaxft.models import heads
 from jaxft.models.awd_lstm import AWDLSTMConfig, LanguageModel, initial_carry, language_model_loss
-from jaxft.models.heads import Classifier, classification_loss, concat_pool
+from jaxft.models.heads import Classifier, classification_loss
 from jaxft.models.options import NO_DROPOUT, Dropouts
+from jaxft.models.pooling import concat_pool
 
 CONFIG = AWDLSTMConfig(vocabulary_size=40, embedding_size=6, hidden_size=9, num_layers=3)
 DROPOUTS = Dropouts(0.3, 0.2, 0.3, 0.5, 0.1)
