@@ -7,6 +7,7 @@ References:
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,7 @@ def concatenated(last: jax.Array, largest: jax.Array, total: jax.Array, words: j
 def _largest_and_total(outputs: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
     lowest = jnp.full(outputs.shape[1:], -jnp.inf, outputs.dtype)
 
-    def add(sofar: tuple, output: jax.Array, valid: jax.Array) -> tuple:
+    def add(sofar: tuple[jax.Array, jax.Array], output: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
         words = valid[..., None]
         return (
             jnp.maximum(sofar[0], jnp.where(words, output, lowest)),
@@ -83,12 +84,10 @@ def _backward(residuals: tuple, gradients: tuple[jax.Array, jax.Array]) -> tuple
 _largest_and_total.defvjp(_forward, _backward)
 
 
-def _over_time(
-    add: Callable[..., jax.Array | tuple], start: jax.Array | tuple, at_once: Callable, *arrays: jax.Array
-) -> jax.Array | tuple:
+def _over_time(add: Callable[..., Any], start: Any, at_once: Callable[..., Any], *arrays: jax.Array) -> Any:
     """`at_once(*arrays)`; on a CPU, where XLA's sums over the first axis take 20 times as long, by a loop of `add`."""
 
-    def loop(*arrays: jax.Array) -> jax.Array | tuple:
+    def loop(*arrays: jax.Array) -> Any:
         return jax.lax.scan(lambda sofar, step: (add(sofar, *step), None), start, arrays)[0]
 
     return jax.lax.platform_dependent(*arrays, cpu=loop, default=at_once)
