@@ -1,7 +1,8 @@
-"""What a job sets up in its process keeps freed memory there."""
+"""What a job sets up in its process keeps freed memory there, in huge pages."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,3 +30,29 @@ def test_later_steps_ask_the_kernel_for_no_pages():
         return int(done.stdout)
 
     assert faults("set up") < faults("leave") / 4
+
+
+HEAP = """
+import resource, sys
+from pathlib import Path
+from jaxft.training.process import set_up
+
+if sys.argv[1] == "limited":
+    resource.setrlimit(resource.RLIMIT_AS, (2**36, resource.RLIM_INFINITY))
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+before = resident()
+set_up()
+areas = Path("/proc/self/smaps").read_text().split("VmFlags:")
+asked = any("[heap]" in area and "hg" in after.splitlines()[0].split() for area, after in zip(areas, areas[1:]))
+print(asked, resident() - before < 2_000)  # pages of 4 kB
+"""
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="a kernel without huge pages")
+@pytest.mark.parametrize(("how", "asked"), [("free", "True"), ("limited", "False")])
+def test_the_heap_asks_for_huge_pages_and_takes_none_yet_unless_addresses_are_limited(how, asked):
+    done = subprocess.run([sys.executable, "-c", HEAP, how], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [asked, "True"]
