@@ -9,7 +9,6 @@ Axes: B batch, T time, H hidden, N heads, D features of a head, Q queries, K key
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 from jaxft.base.sharding import own_rows, shards
 from jaxft.models.dropout import dropout
 from jaxft.models.encoder_layers import save_only_saved, saved
-from jaxft.models.products import stored, transposed
+from jaxft.models.products import float32_einsum, stored, transposed
 
 
 def split_heads(projected: jax.Array, heads: int) -> list[jax.Array]:
@@ -88,19 +87,6 @@ def attention(
     return _attention(query, keys, values, mask, bias, key, p)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(6,))
-def _attention(
-    query: jax.Array,
-    keys: jax.Array,
-    values: jax.Array,
-    mask: jax.Array,
-    bias: jax.Array | None,
-    key: jax.Array | None,
-    p: float,
-) -> jax.Array:
-    return _forward(query, keys, values, mask, bias, key, p)[0]
-
-
 def _forward(
     query: jax.Array,
     keys: jax.Array,
@@ -115,7 +101,7 @@ def _forward(
     exponentials = jnp.exp(scores - largest[:, :, None])
     total = saved(exponentials.sum(axis=-1))
     dropped = dropout(exponentials, p, key, has_rows=False).astype(values.dtype)
-    attended = _product("nqk,nkd->nqd", dropped, _heads_first(values)) / total[:, :, None]
+    attended = float32_einsum("nqk,nkd->nqd", dropped, _heads_first(values)) / total[:, :, None]
     attended = saved(attended.swapaxes(0, 1).astype(values.dtype))
     return attended, (query, keys, values, mask, bias, key, largest, total, attended)
 
@@ -126,24 +112,25 @@ def _backward(p: float, residuals: tuple, d_attended: jax.Array) -> tuple:
     inner = (d_attended.astype(jnp.float32) * attended.astype(jnp.float32)).sum(axis=-1).T
     query, keys, values, d_attended = (_heads_first(x) for x in (query, keys, values, d_attended))
     weights = jnp.exp(_scores(query, keys, mask, bias) - largest[:, :, None]) / total[:, :, None]
-    d_weights = dropout(_product("nqd,ndk->nqk", d_attended, transposed(values)), p, key, has_rows=False)
+    d_weights = dropout(float32_einsum("nqd,ndk->nqk", d_attended, transposed(values)), p, key, has_rows=False)
     d_scores = jnp.where(mask[None], weights * (d_weights - inner[:, :, None]), jnp.zeros_like(weights))
     dropped = stored(dropout(weights, p, key, has_rows=False).astype(query.dtype))
     rounded = stored(d_scores.astype(query.dtype))  # once for the two products that read it
-    d_query = _product("nqk,nkd->nqd", rounded, keys)
+    d_query = float32_einsum("nqk,nkd->nqd", rounded, keys)
     d_keys, d_values = (
-        _product("ndq,nqk->ndk", transposed(x), y) for x, y in ((query, rounded), (d_attended, dropped))
+        float32_einsum("ndq,nqk->ndk", transposed(x), y) for x, y in ((query, rounded), (d_attended, dropped))
     )
     parts = (d_query.swapaxes(0, 1), d_keys.transpose(2, 0, 1), d_values.transpose(2, 0, 1))
     return *(part.astype(query.dtype) for part in parts), None, None if bias is None else d_scores, None
 
 
+_attention = jax.custom_vjp(lambda *arguments: _forward(*arguments)[0], nondiff_argnums=(6,))
 _attention.defvjp(_forward, _backward)
 
 
 def _scores(query: jax.Array, keys: jax.Array, mask: jax.Array, bias: jax.Array | None) -> jax.Array:
     """(N, Q, D) and (N, K, D) -> (N, Q, K) float32, the lowest finite number where nothing is attended to."""
-    scores = _product("nqd,ndk->nqk", query, transposed(keys))
+    scores = float32_einsum("nqd,ndk->nqk", query, transposed(keys))
     scores = scores if bias is None else scores + bias
     return jnp.where(mask[None], scores, jnp.finfo(scores.dtype).min)
 
@@ -151,6 +138,3 @@ def _scores(query: jax.Array, keys: jax.Array, mask: jax.Array, bias: jax.Array 
 def _heads_first(x: jax.Array) -> jax.Array:
     """(T, N, D) -> (N, T, D)."""
     return x.swapaxes(0, 1)
-
-
-_product: Any = partial(jnp.einsum, preferred_element_type=jnp.float32)

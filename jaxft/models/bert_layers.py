@@ -15,14 +15,7 @@ from jaxft.models.attention import attention, by_text, split_heads
 from jaxft.models.bert_config import POSITIONS_AFTER_PADDING, BertConfig
 from jaxft.models.deberta import DisentangledAttention
 from jaxft.models.dropout import dropout
-from jaxft.models.encoder_layers import (
-    activation_dtype,
-    dense,
-    linear,
-    norm,
-    saved,
-    split_key,
-)
+from jaxft.models.encoder_layers import activation_dtype, dense, linear, norm, saved, split_key
 from jaxft.models.products import on_accelerator
 
 

@@ -15,13 +15,7 @@ from flax import nnx
 from jaxft.models.attention import attention, by_text, split_heads
 from jaxft.models.bert_config import BertConfig
 from jaxft.models.dropout import dropout
-from jaxft.models.encoder_layers import (
-    activation_dtype,
-    dense,
-    linear,
-    saved,
-    split_key,
-)
+from jaxft.models.encoder_layers import activation_dtype, dense, linear, saved, split_key
 from jaxft.models.products import float32_einsum
 
 

@@ -17,14 +17,7 @@ from flax import nnx
 from jaxft.models.activations import ACTIVATIONS
 from jaxft.models.attention import attention, by_text
 from jaxft.models.dropout import dropout
-from jaxft.models.encoder_layers import (
-    activation_dtype,
-    dense,
-    linear,
-    norm,
-    saved,
-    split_key,
-)
+from jaxft.models.encoder_layers import activation_dtype, dense, linear, norm, saved, split_key
 from jaxft.models.modernbert_config import ModernBertConfig
 
 

@@ -53,10 +53,8 @@ def test_values_and_gradients_are_those_of_the_plain_formula(mask, p, has_bias):
 
 @pytest.mark.parametrize("p", [0.0, 0.4])
 def test_bfloat16_stays_bfloat16_and_rounds_little(p):
-    mask, direction = (
-        jnp.arange(KEYS)[None] < 5,
-        jnp.asarray(np.random.default_rng(1).normal(size=(1, HEADS, FEATURES)), jnp.float32),
-    )
+    mask = jnp.arange(KEYS)[None] < 5
+    direction = jnp.asarray(np.random.default_rng(1).normal(size=(1, HEADS, FEATURES)), jnp.float32)
 
     def loss(inputs):
         query, keys, values = inputs
