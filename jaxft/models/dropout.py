@@ -1,4 +1,4 @@
-"""Dropout and its masks: many small masks from one draw, and large ones that are computed where they are used."""
+"""Dropout and its masks, each a hash of the places of its elements."""
 
 import math
 from collections.abc import Sequence
@@ -9,8 +9,6 @@ import jax.numpy as jnp
 from jaxft.base.sharding import own_rows, rows_before, shards
 from jaxft.models.hashing import mixed
 
-LEVELS = 1 << 16
-
 
 def keep_masks(
     key: jax.Array,
@@ -19,13 +17,12 @@ def keep_masks(
 ) -> list[jax.Array]:
     """Masks that keep an element with probability 1 - p, scaled by 1 / (1 - p) so that the mean stays.
 
-    All of them come from one draw, since each draw is one more loop to compile. It is made for the rows of the whole
+    They are those of `kept`, with the elements of all masks counted through, and are made for the rows of the whole
     batch, so that the mask of a row does not depend on where the row is computed.
 
     Args:
         key: a PRNG key.
-        probabilities_and_shapes: of each mask, the probability p of dropping, below 1 and rounded to 1 / 65,536, and
-            the shape.
+        probabilities_and_shapes: of each mask, the probability p of dropping, below 1, and the shape.
         row_axes: of each mask, the axis along which it has the rows of a batch; None for a mask that all rows share.
 
     Returns:
@@ -40,16 +37,13 @@ def keep_masks(
         Srivastava et al., Dropout: A Simple Way to Prevent Neural Networks from Overfitting, JMLR 2014.
     """
     axes = row_axes or [None] * len(probabilities_and_shapes)
-    shapes = [_of_whole_batch(shape, axis) for (_, shape), axis in zip(probabilities_and_shapes, axes, strict=True)]
-    sizes = [math.prod(shape) for shape in shapes]
-    bits = jax.random.bits(key, (sum(sizes),), jnp.uint16)
     masks, start = [], 0
-    for (p, _), shape, size, axis in zip(probabilities_and_shapes, shapes, sizes, axes, strict=True):
-        dropped = round(p * LEVELS)
-        keep = bits[start : start + size].reshape(shape) >= jnp.uint16(dropped)
+    for (p, shape), axis in zip(probabilities_and_shapes, axes, strict=True):
+        whole = _of_whole_batch(shape, axis)
+        keep = _kept(key, p, _places(whole) + jnp.uint32(start))
         keep = keep if axis is None else own_rows(keep, axis)
-        masks.append(keep.astype(jnp.float32) * (LEVELS / (LEVELS - dropped)))
-        start += size
+        masks.append(jnp.where(keep, jnp.float32(1 / (1 - p)), jnp.float32(0)))
+        start += math.prod(whole)
     return masks
 
 
@@ -72,7 +66,7 @@ def dropout(x: jax.Array, p: float, key: jax.Array | None, together: bool = Fals
 def kept(key: jax.Array, p: float, shape: tuple[int, ...], has_rows: bool = False) -> jax.Array:
     """The elements of a large array that dropout keeps, bool, each with probability 1 - p.
 
-    The mask is a hash of an element's index, mixed once with each half of the key. XLA computes it within the loop that
+    The mask is a hash of an element's place, mixed once with each half of the key. XLA computes it within the loop that
     uses it and stores nothing for the backward pass; the bits of a generator would take three times as long as the
     matrix product whose result is dropped from.
 
@@ -80,17 +74,26 @@ def kept(key: jax.Array, p: float, shape: tuple[int, ...], has_rows: bool = Fals
         key: a PRNG key.
         p: the probability of dropping, below 1.
         shape: of the array, below 2**32 elements.
-        has_rows: whether the first axis is that of the batch's rows; the index is then that in the whole batch.
+        has_rows: whether the first axis is that of the batch's rows; the place is then that in the whole batch.
 
     Examples:
         >>> float(kept(jax.random.key(0), 0.25, (100_000,)).mean().round(2))
         0.75
     """
-    words = jax.random.key_data(key)
-    index = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+    places = _places(shape)
     if has_rows and shards() > 1:
-        index = index + jnp.uint32(rows_before(math.prod(shape)))
-    return mixed(mixed(index ^ words[0]) + words[1]) >= jnp.uint32(min(round(p * 2**32), 2**32 - 1))
+        places = places + jnp.uint32(rows_before(math.prod(shape)))
+    return _kept(key, p, places)
+
+
+def _places(shape: tuple[int, ...]) -> jax.Array:
+    """The number of each element in an array of this shape, uint32."""
+    return jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+
+
+def _kept(key: jax.Array, p: float, places: jax.Array) -> jax.Array:
+    words = jax.random.key_data(key)
+    return mixed(mixed(places ^ words[0]) + words[1]) >= jnp.uint32(min(round(p * 2**32), 2**32 - 1))
 
 
 def _of_whole_batch(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:
