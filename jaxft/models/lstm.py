@@ -199,19 +199,48 @@ def _padded(
     c: jax.Array,
     precision: Precision,
 ) -> tuple[jax.Array, jax.Array]:
+    columns, rows = operand(kernel, precision), transposed(operand(recurrent, precision))
+    _, c, hidden = _read(inputs, mask, columns, rows, bias, valid, h, c, precision)
+    return hidden, c
+
+
+def _read(
+    inputs: jax.Array,
+    mask: jax.Array | None,
+    columns: jax.Array,
+    rows: jax.Array,
+    bias: jax.Array,
+    valid: jax.Array,
+    h: jax.Array,
+    c: jax.Array,
+    precision: Precision,
+    *saved: jax.Array,
+) -> tuple[jax.Array, ...]:
+    """The last hidden and cell state, all hidden states (T, B, H) and, of the arrays `saved`, what they hold then.
+
+    `saved` is empty, or it is an array for the gates' activations of every step, (T, B, 4H), and one for the cell state
+    before each chunk, (chunks, B, H). The weights are the columns (D, 4H) of the input's and the rows (4H, H) of the
+    recurrent one. Each step is written straight to the whole array: a scan would stack a chunk's steps first.
+    """
     steps = _chunk_steps(len(valid))
     first = _first_chunk(valid, steps)
-    columns, rows = operand(kernel, precision), transposed(operand(recurrent, precision))
 
-    def read(i: jax.Array, state: tuple) -> tuple:
-        h, c, hidden = state
-        gates = matmul(_masked(_chunk(inputs, i, steps), mask), columns, precision)
-        new, c = _run(gates, rows, bias, _chunk(valid, i, steps), h, c, precision, _hidden)
-        return new[-1], c, _put(hidden, new, i)
+    def chunk(i: jax.Array, state: tuple) -> tuple:
+        h, c, hidden, *saved = state
+        gates, begun = matmul(_masked(_chunk(inputs, i, steps), mask), columns, precision), _chunk(valid, i, steps)
 
-    start = (_unless(first > 0, h), _unless(first > 0, c), jnp.zeros((*valid.shape, h.shape[1]), h.dtype))
-    _, c, hidden = jax.lax.fori_loop(first, len(valid) // steps, read, start)
-    return hidden, c
+        def step(j: jax.Array, state: tuple) -> tuple:
+            h, c, hidden, *activations = state
+            h, c, activation = _cell((_at(gates, j), _at(begun, j)), (h, c), rows, bias, precision)
+            t = i * steps + j
+            return h, c, _put(hidden, h[None], t), *(_put(whole, activation[None], t) for whole in activations)
+
+        starts = [_put(whole, c[None], i) for whole in saved[1:]]
+        return *jax.lax.fori_loop(0, steps, step, (h, c, hidden, *saved[:1])), *starts
+
+    hidden = jnp.zeros((*valid.shape, h.shape[1]), h.dtype)
+    start = (_unless(first > 0, h), _unless(first > 0, c), hidden, *saved)
+    return jax.lax.fori_loop(first, len(valid) // steps, chunk, start)
 
 
 def _padded_forward(
@@ -221,28 +250,16 @@ def _padded_forward(
     recurrent: jax.Array,
     bias: jax.Array,
     valid: jax.Array,
-    h0: jax.Array,
-    c0: jax.Array,
+    h: jax.Array,
+    c: jax.Array,
     precision: Precision,
 ) -> tuple:
-    steps = _chunk_steps(len(valid))
-    first = _first_chunk(valid, steps)
-    h0, c0 = _unless(first > 0, h0), _unless(first > 0, c0)
     columns, weight = operand(kernel, precision), operand(recurrent, precision)
-    rows = transposed(weight)
-
-    def read(i: jax.Array, state: tuple) -> tuple:
-        h, c, *saved, starts = state
-        gates, begun = matmul(_masked(_chunk(inputs, i, steps), mask), columns, precision), _chunk(valid, i, steps)
-        kept, last = _run(gates, rows, bias, begun, h, c, precision, lambda h, c, activations: (h, activations))
-        saved = [_put(whole, part, i) for whole, part in zip(saved, kept, strict=True)]
-        return (kept[0][-1], last, *saved, starts.at[i].set(c))
-
-    chunks, units = len(valid) // steps, h0.shape[1]
-    zeros = [jnp.zeros((*valid.shape, width), h0.dtype) for width in (units, 4 * units)]
-    start = (h0, c0, *zeros, jnp.zeros((chunks, *c0.shape), c0.dtype))
-    _, c, hidden, activations, starts = jax.lax.fori_loop(first, chunks, read, start)
-    return (hidden, c), (inputs, mask, columns, weight, first, h0, hidden, activations, starts)
+    chunks, units = len(valid) // _chunk_steps(len(valid)), h.shape[1]
+    saved = jnp.zeros((*valid.shape, 4 * units), h.dtype), jnp.zeros((chunks, *c.shape), c.dtype)
+    _, last, hidden, *saved = _read(inputs, mask, columns, transposed(weight), bias, valid, h, c, precision, *saved)
+    first = _first_chunk(valid, _chunk_steps(len(valid)))
+    return (hidden, last), (inputs, mask, columns, weight, first, _unless(first > 0, h), hidden, *saved)
 
 
 def _padded_backward(precision: Precision, residuals: tuple, cotangents: tuple[jax.Array, jax.Array]) -> tuple:
@@ -305,6 +322,10 @@ def _first_chunk(valid: jax.Array, steps: int) -> jax.Array:
 
 def _chunk(whole: jax.Array, i: jax.Array, steps: int) -> jax.Array:
     return jax.lax.dynamic_slice_in_dim(whole, i * steps, steps)
+
+
+def _at(whole: jax.Array, i: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_index_in_dim(whole, i, keepdims=False)
 
 
 def _put(whole: jax.Array, part: jax.Array, i: jax.Array) -> jax.Array:
