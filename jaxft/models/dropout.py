@@ -29,7 +29,7 @@ def keep_masks(
         The masks, float32.
 
     Examples:
-        >>> rows, ones = keep_masks(jax.random.key(0), [(0.5, (4, 1)), (0.0, (2,))])
+        >>> rows, ones = keep_masks(jax.random.key(0), [(0.5, (16, 1)), (0.0, (2,))])
         >>> sorted(set(rows.ravel().tolist())), ones.tolist()
         ([0.0, 2.0], [1.0, 1.0])
 
