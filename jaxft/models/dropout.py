@@ -1,4 +1,4 @@
-"""Dropout and its masks, each a hash of the places of its elements."""
+"""Dropout and its masks, which are hashes of a key and of the places of the elements."""
 
 import math
 from collections.abc import Sequence
@@ -17,12 +17,13 @@ def keep_masks(
 ) -> list[jax.Array]:
     """Masks that keep an element with probability 1 - p, scaled by 1 / (1 - p) so that the mean stays.
 
-    They are those of `kept`, with the elements of all masks counted through, and are made for the rows of the whole
-    batch, so that the mask of a row does not depend on where the row is computed.
+    An element's place, as in `kept`, is its number among the elements of all masks in the whole batch. So the mask of a
+    row does not depend on where the row is computed, and a key that makes masks here should make no others.
 
     Args:
         key: a PRNG key.
-        probabilities_and_shapes: of each mask, the probability p of dropping, below 1, and the shape.
+        probabilities_and_shapes: of each mask, the probability p of dropping, below 1, and the shape; below 2**32
+            elements in all.
         row_axes: of each mask, the axis along which it has the rows of a batch; None for a mask that all rows share.
 
     Returns:
@@ -40,7 +41,7 @@ def keep_masks(
     masks, start = [], 0
     for (p, shape), axis in zip(probabilities_and_shapes, axes, strict=True):
         whole = _of_whole_batch(shape, axis)
-        keep = _kept(key, p, _places(whole) + jnp.uint32(start))
+        keep = _kept_at(key, p, _places(whole) + jnp.uint32(start))
         keep = keep if axis is None else own_rows(keep, axis)
         masks.append(jnp.where(keep, jnp.float32(1 / (1 - p)), jnp.float32(0)))
         start += math.prod(whole)
@@ -64,7 +65,7 @@ def dropout(x: jax.Array, p: float, key: jax.Array | None, together: bool = Fals
 
 
 def kept(key: jax.Array, p: float, shape: tuple[int, ...], has_rows: bool = False) -> jax.Array:
-    """The elements of a large array that dropout keeps, bool, each with probability 1 - p.
+    """The elements of an array that dropout keeps, bool, each with probability 1 - p.
 
     The mask is a hash of an element's place, mixed once with each half of the key. XLA computes it within the loop that
     uses it and stores nothing for the backward pass; the bits of a generator would take three times as long as the
@@ -73,7 +74,7 @@ def kept(key: jax.Array, p: float, shape: tuple[int, ...], has_rows: bool = Fals
     Args:
         key: a PRNG key.
         p: the probability of dropping, below 1.
-        shape: of the array, below 2**32 elements.
+        shape: of the array, below 2**32 elements in the whole batch.
         has_rows: whether the first axis is that of the batch's rows; the place is then that in the whole batch.
 
     Examples:
@@ -83,7 +84,7 @@ def kept(key: jax.Array, p: float, shape: tuple[int, ...], has_rows: bool = Fals
     places = _places(shape)
     if has_rows and shards() > 1:
         places = places + jnp.uint32(rows_before(math.prod(shape)))
-    return _kept(key, p, places)
+    return _kept_at(key, p, places)
 
 
 def _places(shape: tuple[int, ...]) -> jax.Array:
@@ -91,7 +92,7 @@ def _places(shape: tuple[int, ...]) -> jax.Array:
     return jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
 
 
-def _kept(key: jax.Array, p: float, places: jax.Array) -> jax.Array:
+def _kept_at(key: jax.Array, p: float, places: jax.Array) -> jax.Array:
     words = jax.random.key_data(key)
     return mixed(mixed(places ^ words[0]) + words[1]) >= jnp.uint32(min(round(p * 2**32), 2**32 - 1))
 

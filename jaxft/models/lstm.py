@@ -6,8 +6,8 @@ before the forward scan.
 
 A window with padding on the left is read in chunks, from the first one that has a word, so that one compiled shape
 serves documents of every length and a short document costs less. There, each chunk has its own two products. The
-derivative keeps the gates and the hidden state of every step; the layer above shares the hidden states, and the cell
-states are computed again.
+derivative keeps the gates and the hidden state of every step and the cell state before each chunk; the layer above
+shares the hidden states, and the other cell states are computed again.
 
 Axes: B batch, T time, D input features, H hidden; the 4H gates stand in the order input, forget, cell, output.
 """
@@ -90,11 +90,7 @@ def _recurrence(
     precision: Precision,
 ) -> tuple[jax.Array, jax.Array]:
     rows = transposed(operand(recurrent, precision))
-    return _run(gates, rows, bias, valid, h, c, precision, _hidden)
-
-
-def _hidden(h: jax.Array, c: jax.Array, activations: jax.Array) -> jax.Array:
-    return h
+    return _run(gates, rows, bias, valid, h, c, precision, lambda h, c, activations: h)
 
 
 def _run(
@@ -200,47 +196,9 @@ def _padded(
     precision: Precision,
 ) -> tuple[jax.Array, jax.Array]:
     columns, rows = operand(kernel, precision), transposed(operand(recurrent, precision))
-    _, c, hidden = _read(inputs, mask, columns, rows, bias, valid, h, c, precision)
+    first, h, c = _begin(valid, h, c)
+    _, c, hidden, *_ = _read(inputs, mask, columns, rows, bias, valid, first, h, c, precision)
     return hidden, c
-
-
-def _read(
-    inputs: jax.Array,
-    mask: jax.Array | None,
-    columns: jax.Array,
-    rows: jax.Array,
-    bias: jax.Array,
-    valid: jax.Array,
-    h: jax.Array,
-    c: jax.Array,
-    precision: Precision,
-    *saved: jax.Array,
-) -> tuple[jax.Array, ...]:
-    """The last hidden and cell state, all hidden states (T, B, H) and, of the arrays `saved`, what they hold then.
-
-    `saved` is empty, or it is an array for the gates' activations of every step, (T, B, 4H), and one for the cell state
-    before each chunk, (chunks, B, H). The weights are the columns (D, 4H) of the input's and the rows (4H, H) of the
-    recurrent one. Each step is written straight to the whole array: a scan would stack a chunk's steps first.
-    """
-    steps = _chunk_steps(len(valid))
-    first = _first_chunk(valid, steps)
-
-    def chunk(i: jax.Array, state: tuple) -> tuple:
-        h, c, hidden, *saved = state
-        gates, begun = matmul(_masked(_chunk(inputs, i, steps), mask), columns, precision), _chunk(valid, i, steps)
-
-        def step(j: jax.Array, state: tuple) -> tuple:
-            h, c, hidden, *activations = state
-            h, c, activation = _cell((_at(gates, j), _at(begun, j)), (h, c), rows, bias, precision)
-            t = i * steps + j
-            return h, c, _put(hidden, h[None], t), *(_put(whole, activation[None], t) for whole in activations)
-
-        starts = [_put(whole, c[None], i) for whole in saved[1:]]
-        return *jax.lax.fori_loop(0, steps, step, (h, c, hidden, *saved[:1])), *starts
-
-    hidden = jnp.zeros((*valid.shape, h.shape[1]), h.dtype)
-    start = (_unless(first > 0, h), _unless(first > 0, c), hidden, *saved)
-    return jax.lax.fori_loop(first, len(valid) // steps, chunk, start)
 
 
 def _padded_forward(
@@ -250,16 +208,63 @@ def _padded_forward(
     recurrent: jax.Array,
     bias: jax.Array,
     valid: jax.Array,
-    h: jax.Array,
-    c: jax.Array,
+    h0: jax.Array,
+    c0: jax.Array,
     precision: Precision,
 ) -> tuple:
     columns, weight = operand(kernel, precision), operand(recurrent, precision)
-    chunks, units = len(valid) // _chunk_steps(len(valid)), h.shape[1]
-    saved = jnp.zeros((*valid.shape, 4 * units), h.dtype), jnp.zeros((chunks, *c.shape), c.dtype)
-    _, last, hidden, *saved = _read(inputs, mask, columns, transposed(weight), bias, valid, h, c, precision, *saved)
+    first, h0, c0 = _begin(valid, h0, c0)
+    activations = jnp.zeros((*valid.shape, 4 * h0.shape[1]), h0.dtype)
+    starts = jnp.zeros((len(valid) // _chunk_steps(len(valid)), *c0.shape), c0.dtype)
+    _, c, hidden, activations, starts = _read(
+        inputs, mask, columns, transposed(weight), bias, valid, first, h0, c0, precision, activations, starts
+    )
+    return (hidden, c), (inputs, mask, columns, weight, first, h0, hidden, activations, starts)
+
+
+def _begin(valid: jax.Array, h: jax.Array, c: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The first chunk to read, and the state before it: a new one where a chunk of padding is skipped."""
     first = _first_chunk(valid, _chunk_steps(len(valid)))
-    return (hidden, last), (inputs, mask, columns, weight, first, _unless(first > 0, h), hidden, *saved)
+    return first, _unless(first > 0, h), _unless(first > 0, c)
+
+
+def _read(
+    inputs: jax.Array,
+    mask: jax.Array | None,
+    columns: jax.Array,
+    rows: jax.Array,
+    bias: jax.Array,
+    valid: jax.Array,
+    first: jax.Array,
+    h: jax.Array,
+    c: jax.Array,
+    precision: Precision,
+    activations: jax.Array | None = None,
+    starts: jax.Array | None = None,
+) -> tuple:
+    """The last state, all hidden states (T, B, H), and the last two arguments with what the derivative needs.
+
+    The weights are the columns (D, 4H) of the input's and the rows (4H, H) of the recurrent one. `activations`
+    (T, B, 4H) gets the activations of the gates, and `starts` (chunks, B, H) the cell state before each chunk. Each
+    step is written straight to the whole array: a scan would stack the steps of a chunk first.
+    """
+    steps = _chunk_steps(len(valid))
+
+    def read_chunk(i: jax.Array, state: tuple) -> tuple:
+        h, c, hidden, activations, starts = state
+        gates, words = matmul(_masked(_chunk(inputs, i, steps), mask), columns, precision), _chunk(valid, i, steps)
+        starts = None if starts is None else _put_at(starts, c, i)
+
+        def step(j: jax.Array, state: tuple) -> tuple:
+            h, c, hidden, activations = state
+            h, c, activation = _cell((_at(gates, j), _at(words, j)), (h, c), rows, bias, precision)
+            t = i * steps + j
+            return h, c, _put_at(hidden, h, t), None if activations is None else _put_at(activations, activation, t)
+
+        return *jax.lax.fori_loop(0, steps, step, (h, c, hidden, activations)), starts
+
+    hidden = jnp.zeros((*valid.shape, h.shape[1]), h.dtype)
+    return jax.lax.fori_loop(first, len(valid) // steps, read_chunk, (h, c, hidden, activations, starts))
 
 
 def _padded_backward(precision: Precision, residuals: tuple, cotangents: tuple[jax.Array, jax.Array]) -> tuple:
@@ -270,14 +275,13 @@ def _padded_backward(precision: Precision, residuals: tuple, cotangents: tuple[j
     in_place = inputs.shape == hidden.shape  # each chunk's gradient is written where that of its outputs was
 
     def before(i: jax.Array) -> jax.Array:
-        last = jax.lax.dynamic_index_in_dim(hidden, jnp.maximum(i * steps - 1, 0), keepdims=False)
-        return jnp.where(i > first, last, h0)
+        return jnp.where(i > first, _at(hidden, jnp.maximum(i * steps - 1, 0)), h0)
 
     def read(chunks_read: jax.Array, state: tuple) -> tuple:
         dh, dc, d_inputs, *d_weights = state
         i = chunks - 1 - chunks_read
         x = _masked(_chunk(inputs, i, steps), mask)
-        gates, start = _chunk(activations, i, steps), starts[i]
+        gates, start = _chunk(activations, i, steps), _at(starts, i)
         residuals = (weight, before(i), start, _chunk(hidden, i, steps), _cells(gates, start), gates)
         d_out = _chunk(d_inputs if in_place else d_hidden, i, steps).at[-1].add(dh)
         d_gates, d_recurrent, d_bias, _, dh, dc = _backward(precision, residuals, (d_out, dc))
@@ -326,6 +330,10 @@ def _chunk(whole: jax.Array, i: jax.Array, steps: int) -> jax.Array:
 
 def _at(whole: jax.Array, i: jax.Array) -> jax.Array:
     return jax.lax.dynamic_index_in_dim(whole, i, keepdims=False)
+
+
+def _put_at(whole: jax.Array, part: jax.Array, i: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_update_index_in_dim(whole, part, i, axis=0)
 
 
 def _put(whole: jax.Array, part: jax.Array, i: jax.Array) -> jax.Array:

@@ -118,6 +118,15 @@ def test_layers_read_in_chunks_share_a_state_and_keep_the_gates_besides():
     assert sorted(array.shape[2] // width for array in arrays.values()) == [1, 1, 1, 4, 4]  # inputs, two states, gates
 
 
+def test_no_chunk_is_stacked_before_it_is_written():
+    inputs, carry, *weights = random_layer(2, 96, 2, 3, 4)
+    layer = partial(lstm, inputs, carry, valid=jnp.ones((96, 2), bool))
+    program = jax.make_jaxpr(partial(jax.vjp, layer))(*weights)
+    (chunks,) = (e.params["body_jaxpr"] for e in program.jaxpr.eqns if e.primitive.name == "while")
+    (steps,) = (e for e in chunks.jaxpr.eqns if e.primitive.name == "scan")
+    assert len(steps.outvars) == steps.params["num_carry"]
+
+
 def test_two_half_windows_equal_a_whole_one():
     inputs, carry, kernel, recurrent, bias = random_layer(0, 8, 3, 4, 5)
     weights = (kernel, recurrent, bias)
