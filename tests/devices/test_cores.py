@@ -73,7 +73,7 @@ def stage_devices(folder: Path) -> list[int]:
 @pytest.mark.slow
 def test_a_model_trained_on_cores_is_that_of_one_device_and_resumes_to_the_bit(inputs, tmp_path):
     one, many, resumed = (tmp_path / name for name in ("one", "many", "resumed"))
-    flags = [*flags_of("ulmfit", inputs, tmp_path, SMALL), "--log-every", "1"]
+    flags = [*flags_of("ulmfit", inputs, tmp_path, SMALL), "--log-every", "1", "--seed", "1"]
     ended = command("ulmfit", *flags, "--out", str(one), devices=1)
     assert ended.returncode == 0, ended.stderr
     ended = python_on_cores("-m", "jaxft.ulmfit", *flags, "--out", str(many))

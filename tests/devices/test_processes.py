@@ -35,7 +35,9 @@ def start(out: Path, *flags: Sequence[str], code: str = "") -> list[subprocess.P
     """Processes of `jaxft.pretrain` with these flags each, the last of which runs some code before."""
     programs = [f"{code if number else ''}\n{MAIN}" for number in range(len(flags))]
     return join(
-        [["-c", program, *FLAGS, *own, "--out", str(out)] for program, own in zip(programs, flags, strict=True)], 1
+        [["-c", program, *FLAGS, *own, "--out", str(out)] for program, own in zip(programs, flags, strict=True)],
+        1,
+        optimized=True,
     )
 
 
@@ -92,7 +94,7 @@ def whole(text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_two_processes_give_the_bits_of_two_devices(whole, text, tmp_path):
-    command("pretrain", *FLAGS, "--text", text, "--out", str(tmp_path / "run"), devices=2)
+    command("pretrain", *FLAGS, "--text", text, "--out", str(tmp_path / "run"), devices=2, optimized=True)
     assert_same_bits(whole, tmp_path / "run")
 
 
