@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import close_session, constants
 
 COMMIT = "0" * 40
 
@@ -83,6 +83,7 @@ def serving(hub: Hub) -> Iterator[Hub]:
     try:
         yield hub
     finally:
+        close_session()  # which keeps a connection, else to be closed in another test
         hub.shutdown()
         hub.server_close()
         thread.join()

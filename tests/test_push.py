@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import yaml
+from huggingface_hub import close_session
 
 import jaxft
 from jaxft import finetune, pretrain
@@ -101,6 +102,7 @@ def hub():
     with Hub() as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield server
+        close_session()  # which keeps a connection, else to be closed in another test
         server.shutdown()
 
 
