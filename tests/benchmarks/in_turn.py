@@ -15,12 +15,17 @@ from typing import Any
 def compare(ours: Mapping[str, Sequence[str]], peer: Sequence[str] | None, rounds: int) -> None:
     """Prints a markdown table.
 
+    Each of ours is run once before, uncounted, and leaves its program in the cache: the process that compiles it is
+    slower to the end.
+
     Args:
         ours: commands by the name of their row; each prints a JSON object with `tokens_per_s` and `peak_mb`, and
             perhaps `share` of the rate of a large matrix product and that rate as `product_gflops`.
         peer: a command that prints "N tokens/s" and "peak N MB".
         rounds: how often each is run.
     """
+    for command in ours.values():
+        _output(command)
     results: dict[str, list[dict[str, float]]] = {}
     for _ in range(rounds):
         for name, command in ours.items():
