@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from huggingface_hub import close_session, constants
 
 COMMIT = "0" * 40
+Server = TypeVar("Server", bound=ThreadingHTTPServer)
 
 
 class Hub(ThreadingHTTPServer):
@@ -76,7 +78,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(hub: Hub) -> Iterator[Hub]:
+def serving(hub: Server) -> Iterator[Server]:
     """Answers requests in the `with` block."""
     thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -7,18 +7,17 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import yaml
-from huggingface_hub import close_session
 
 import jaxft
 from jaxft import finetune, pretrain
 from jaxft.data.checksums import CHECKSUMS
 from jaxft.inference.language_model import TextLanguageModel
 from jaxft.language_model.pretrained import open_pretrained
+from tests.hub import serving
 
 COMMIT = "1" * 40
 
@@ -99,11 +98,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub():
-    with Hub() as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    with serving(Hub()) as server:
         yield server
-        close_session()  # which keeps a connection, else to be closed in another test
-        server.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ def keep_masks(
     masks, start = [], 0
     for (p, shape), axis in zip(probabilities_and_shapes, axes, strict=True):
         whole = _of_whole_batch(shape, axis)
-        keep = _kept_at(key, p, _places(whole) + jnp.uint32(start))
+        keep = _kept_from(start, key, p, whole)
         keep = keep if axis is None else own_rows(keep, axis)
         masks.append(jnp.where(keep, jnp.float32(1 / (1 - p)), jnp.float32(0)))
         start += math.prod(whole)
@@ -81,19 +81,14 @@ def kept(key: jax.Array, p: float, shape: tuple[int, ...], has_rows: bool = Fals
         >>> float(kept(jax.random.key(0), 0.25, (100_000,)).mean().round(2))
         0.75
     """
-    places = _places(shape)
-    if has_rows and shards() > 1:
-        places = places + jnp.uint32(rows_before(math.prod(shape)))
-    return _kept_at(key, p, places)
+    first = rows_before(math.prod(shape)) if has_rows else 0
+    return _kept_from(first, key, p, shape)
 
 
-def _places(shape: tuple[int, ...]) -> jax.Array:
-    """The number of each element in an array of this shape, uint32."""
-    return jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
-
-
-def _kept_at(key: jax.Array, p: float, places: jax.Array) -> jax.Array:
+def _kept_from(first: int | jax.Array, key: jax.Array, p: float, shape: tuple[int, ...]) -> jax.Array:
+    """`kept`, where `first` is the place of the first element."""
     words = jax.random.key_data(key)
+    places = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape) + jnp.uint32(first)
     return mixed(mixed(places ^ words[0]) + words[1]) >= jnp.uint32(min(round(p * 2**32), 2**32 - 1))
 
 

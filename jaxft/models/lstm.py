@@ -252,13 +252,13 @@ def _read(
 
     def read_chunk(i: jax.Array, state: tuple) -> tuple:
         h, c, hidden, activations, starts = state
-        gates, words = matmul(_masked(_chunk(inputs, i, steps), mask), columns, precision), _chunk(valid, i, steps)
+        gates = matmul(_masked(_chunk(inputs, i, steps), mask), columns, precision)
         starts = None if starts is None else _put_at(starts, c, i)
 
         def step(j: jax.Array, state: tuple) -> tuple:
             h, c, hidden, activations = state
-            h, c, activation = _cell((_at(gates, j), _at(words, j)), (h, c), rows, bias, precision)
             t = i * steps + j
+            h, c, activation = _cell((_at(gates, j), _at(valid, t)), (h, c), rows, bias, precision)
             return h, c, _put_at(hidden, h, t), None if activations is None else _put_at(activations, activation, t)
 
         return *jax.lax.fori_loop(0, steps, step, (h, c, hidden, activations)), starts

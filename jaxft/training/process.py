@@ -25,8 +25,8 @@ def set_up() -> None:
     memory, and the job holds twice as much. With the GNU C library, memory that a step frees stays with the process:
     XLA allocates all of a step's memory at every step, and the kernel would clear each page of it every time, which
     takes a tenth of a step. Huge pages, where the kernel gives them to those who ask, take another tenth off a step in
-    bfloat16. Where a plugin for an accelerator is installed, which has memory of its own and whose
-    compiler has many threads, the heap stays as it is.
+    bfloat16. Where a plugin for an accelerator is installed, which has memory of its own and whose compiler has many
+    threads, the heap stays as it is.
 
     Raises:
         InputError: JAX computes in 64 bits.
