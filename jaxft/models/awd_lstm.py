@@ -18,9 +18,13 @@ from flax import nnx
 
 from jaxft.models.dropout import keep_masks
 from jaxft.models.lstm import Carry, lstm
+from jaxft.models.lstm_columns import lstm_columns
 from jaxft.models.options import Dropouts, Precision
-from jaxft.models.products import matmul
+from jaxft.models.products import matmul, on_accelerator
 from jaxft.models.tied_softmax import tied_cross_entropy
+
+MANY_TEXTS = 64
+"""from so many texts on, a CPU evaluates the layers with a text in each column"""
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,21 @@ class Encoder(nnx.Module):
             outputs, state = lstm(outputs, carry[i], *weights, valid, self.config.precision, mask)
             carries.append(state)
         return outputs, outputs if masks is None else outputs * masks.features[-1], tuple(carries)
+
+    def evaluate(
+        self, tokens: jax.Array, carry: tuple[Carry, ...], valid: jax.Array
+    ) -> tuple[jax.Array, tuple[Carry, ...]]:
+        """The last layer's output (T, B, E) and the new carry of a call without a key, without a gradient."""
+        if on_accelerator() or len(tokens) < MANY_TEXTS:
+            outputs, _, carry = self(tokens, carry, valid)
+            return outputs, carry
+        outputs, carries = self.embedding[...][tokens.T].swapaxes(1, 2), []  # (T, E, B)
+        for i, (h, c) in enumerate(carry):
+            layer: LSTMLayer = getattr(self, f"lstm_{i}")
+            weights = (layer.kernel[...], layer.recurrent[...], layer.bias[...])
+            outputs, (h, c) = lstm_columns(outputs, (h.T, c.T), *weights, valid.T, self.config.precision)
+            carries.append((h.T, c.T))
+        return outputs.swapaxes(1, 2), tuple(carries)
 
     def masks(self, key: jax.Array, batch: int) -> "Masks":
         """The dropout masks of a window with `batch` rows."""

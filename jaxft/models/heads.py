@@ -144,7 +144,7 @@ class Classifier(nnx.Module):
 
         def read(encoder: Encoder, tokens: jax.Array, valid: jax.Array, tail: jax.Array, state: Any) -> Any:
             carry, _, largest, total = state
-            outputs, _, carry = encoder(tokens, carry, valid)
+            outputs, carry = encoder.evaluate(tokens, carry, valid)
             last, new_largest, new_total = pools(outputs, tail.T)
             return carry, last, jnp.maximum(largest, new_largest), total + new_total
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxft.models import heads
+from jaxft.models import awd_lstm, heads
 from jaxft.models.awd_lstm import AWDLSTMConfig, LanguageModel, initial_carry, language_model_loss
 from jaxft.models.heads import Classifier, classification_loss
 from jaxft.models.options import NO_DROPOUT, Dropouts
@@ -240,7 +240,9 @@ def test_chunks_before_the_end_change_nothing_but_the_gradient():
 @pytest.mark.slow
 @pytest.mark.parametrize("max_length", [6, 7, 30])
 @pytest.mark.parametrize("width", [30, 31, 45])
-def test_evaluation_in_chunks_equals_a_call_without_a_key(max_length, width):
+@pytest.mark.parametrize("many_texts", [6, 7])  # in columns, in rows
+def test_evaluation_in_chunks_equals_a_call_without_a_key(max_length, width, many_texts, monkeypatch):
+    monkeypatch.setattr(awd_lstm, "MANY_TEXTS", many_texts)
     (graphdef, params, statistics), texts = classifier(max_length=max_length), documents(0, [30, 1, 5, 17, 6, 7])
     model = nnx.merge(graphdef, params, statistics)
     chunked, whole = jax.jit(model.evaluate)(*padded(texts, width)), jax.jit(model)(*padded(texts, width))

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jaxft.models.lstm import lstm
+from jaxft.models.lstm_columns import lstm_columns
 from jaxft.models.tied_softmax import tied_cross_entropy
 
 
@@ -96,6 +97,18 @@ def test_reading_in_chunks_equals_the_equations(steps, lengths, side, masked, fe
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), ours, theirs)
     np.testing.assert_allclose(jax.jit(partial(ours_masked, valid=valid))(*arrays)[0], ours[0][1], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("lengths", [(9, 2, 4), (6, 1, 3), (0, 0, 0)])
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_columns_equal_rows(lengths, precision):
+    inputs, carry, *weights = random_layer(1, 9, len(lengths), 4, 5)
+    valid = jnp.asarray(np.arange(9)[:, None] >= 9 - np.asarray(lengths)[None, :])
+    hidden, end = jax.jit(partial(lstm, precision=precision))(inputs, carry, *weights, valid)
+    transpose = partial(jax.tree.map, lambda x: x.swapaxes(-1, -2))
+    columns = jax.jit(partial(lstm_columns, precision=precision))(transpose(inputs), transpose(carry), *weights, valid)
+    tolerance = 1e-6 if precision == "f32" else 1e-2
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance), transpose(columns), (hidden, end))
 
 
 def test_nothing_is_computed_where_no_document_has_begun():
