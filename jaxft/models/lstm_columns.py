@@ -46,7 +46,8 @@ def lstm_columns(
         >>> hidden.shape, bool((hidden[-1] == h).all())
         ((5, 4, 2), True)
     """
-    weight = transposed(operand(jnp.concatenate([kernel, recurrent]), precision))  # (4H, D + H)
+    rows = [transposed(operand(weight, precision)) for weight in (kernel, recurrent)]
+    weight = jnp.concatenate(rows, axis=1)  # (4H, D + H)
     begun = valid.any(axis=1)
     first = jnp.where(begun.any(), jnp.argmax(begun), len(begun))
 
