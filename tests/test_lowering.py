@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import pytest
 
-from jaxft.models import bert_layers, encoder_layers, products, tied_softmax
+from jaxft.models import awd_lstm, bert_layers, encoder_layers, products, tied_softmax
 from tests.test_fit import CASES
 
 PLATFORMS = ("cuda", "tpu")
@@ -54,7 +54,7 @@ def test_training_evaluation_and_prediction_lower_for_accelerators(job, tmp_path
     _, data, settings = CASES[job](tmp_path, tiny_checkpoint)
     jit = LoweringJit()
     monkeypatch.setattr(jax, "jit", jit)
-    for module in (products, encoder_layers, bert_layers, tied_softmax):
+    for module in (products, encoder_layers, bert_layers, tied_softmax, awd_lstm):
         monkeypatch.setattr(module, "on_accelerator", lambda: True)
     model = importlib.import_module(f"jaxft.{job}").fit(data, precision="bf16", **settings)
     trained = len(jit.lowered)

@@ -24,7 +24,7 @@ from jaxft.models.products import matmul, on_accelerator
 from jaxft.models.tied_softmax import tied_cross_entropy
 
 MANY_TEXTS = 64
-"""from so many texts on, a CPU evaluates the layers with a text in each column"""
+"""the smallest batch, of one device, that a CPU evaluates with a text in each column"""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,10 @@ class Encoder(nnx.Module):
     def evaluate(
         self, tokens: jax.Array, carry: tuple[Carry, ...], valid: jax.Array
     ) -> tuple[jax.Array, tuple[Carry, ...]]:
-        """The last layer's output (T, B, E) and the new carry of a call without a key, without a gradient."""
+        """The last layer's output (T, B, E) and the new carry, without dropout.
+
+        The arguments are those of a call. With many texts on a CPU there is no derivative in reverse mode.
+        """
         if on_accelerator() or len(tokens) < MANY_TEXTS:
             outputs, _, carry = self(tokens, carry, valid)
             return outputs, carry
