@@ -196,7 +196,7 @@ def _padded(
     precision: Precision,
 ) -> tuple[jax.Array, jax.Array]:
     columns, rows = operand(kernel, precision), transposed(operand(recurrent, precision))
-    first, h, c = _begin(valid, h, c)
+    first, h, c = begin(valid, _chunk_steps(len(valid)), h, c)
     _, c, hidden, *_ = _read(inputs, mask, columns, rows, bias, valid, first, h, c, precision)
     return hidden, c
 
@@ -213,18 +213,22 @@ def _padded_forward(
     precision: Precision,
 ) -> tuple:
     columns, weight = operand(kernel, precision), operand(recurrent, precision)
-    first, h0, c0 = _begin(valid, h0, c0)
+    steps = _chunk_steps(len(valid))
+    first, h0, c0 = begin(valid, steps, h0, c0)
     activations = jnp.zeros((*valid.shape, 4 * h0.shape[1]), h0.dtype)
-    starts = jnp.zeros((len(valid) // _chunk_steps(len(valid)), *c0.shape), c0.dtype)
+    starts = jnp.zeros((len(valid) // steps, *c0.shape), c0.dtype)
     _, c, hidden, activations, starts = _read(
         inputs, mask, columns, transposed(weight), bias, valid, first, h0, c0, precision, activations, starts
     )
     return (hidden, c), (inputs, mask, columns, weight, first, h0, hidden, activations, starts)
 
 
-def _begin(valid: jax.Array, h: jax.Array, c: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The first chunk to read, and the state before it: a new one where a chunk of padding is skipped."""
-    first = _first_chunk(valid, _chunk_steps(len(valid)))
+def begin(valid: jax.Array, steps: int, h: jax.Array, c: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The first chunk of so many steps to read, and the state before it: a new one where a chunk is skipped.
+
+    `valid` is (T, B) bool. The number of chunks is returned where no row has a word.
+    """
+    first = _first_chunk(valid, steps)
     return first, _unless(first > 0, h), _unless(first > 0, c)
 
 

@@ -10,7 +10,7 @@ Axes: T time, D input features, H hidden, B batch; the 4H gates stand in the ord
 import jax
 import jax.numpy as jnp
 
-from jaxft.models.lstm import Carry
+from jaxft.models.lstm import Carry, begin
 from jaxft.models.options import Precision
 from jaxft.models.products import matmul_nn, operand, transposed
 
@@ -48,8 +48,7 @@ def lstm_columns(
     """
     rows = [transposed(operand(weight, precision)) for weight in (kernel, recurrent)]
     weight = jnp.concatenate(rows, axis=1)  # (4H, D + H)
-    begun = valid.any(axis=1)
-    first = jnp.where(begun.any(), jnp.argmax(begun), len(begun))
+    first, h, c = begin(valid, 1, *carry)
 
     def step(t: jax.Array, state: tuple) -> tuple:
         h, c, hidden = state
@@ -61,6 +60,6 @@ def lstm_columns(
         h = jax.nn.sigmoid(o) * jnp.tanh(c)
         return h, c, jax.lax.dynamic_update_index_in_dim(hidden, h, t, axis=0)
 
-    h, c = (jnp.where(first > 0, jnp.zeros_like(x), x) for x in carry)
-    h, c, hidden = jax.lax.fori_loop(first, len(inputs), step, (h, c, jnp.zeros((len(inputs), *h.shape), h.dtype)))
+    hidden = jnp.zeros((len(inputs), *h.shape), h.dtype)
+    h, c, hidden = jax.lax.fori_loop(first, len(inputs), step, (h, c, hidden))
     return hidden, (h, c)
