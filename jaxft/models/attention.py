@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from jaxft.base.sharding import own_rows, shards
 from jaxft.models.dropout import dropout
 from jaxft.models.encoder_layers import save_only_saved, saved
-from jaxft.models.products import float32_einsum, stored, transposed
+from jaxft.models.options import Precision
+from jaxft.models.products import batch_matmul, operand, stored, transposed
 
 
 def split_heads(projected: jax.Array, heads: int) -> list[jax.Array]:
@@ -58,6 +59,7 @@ def attention(
     mask: jax.Array,
     bias: jax.Array | None = None,
     *,
+    precision: Precision = "f32",
     p: float = 0.0,
     key: jax.Array | None = None,
 ) -> jax.Array:
@@ -68,6 +70,7 @@ def attention(
         keys, values: (K, N, D), of the same dtype.
         mask: (Q, K) or (1, K) bool, False where nothing is attended to; a row without any True weighs all keys alike.
         bias: (N, Q, K) float32, added to the scores.
+        precision: "bf16" rounds the operands of all products, as in `matmul`.
         p: probability of dropping a weight.
         key: for the dropout; None for none.
 
@@ -84,7 +87,12 @@ def attention(
         Vaswani et al., Attention Is All You Need, NeurIPS 2017, section 3.2; for the derivative Dao et al.,
         FlashAttention, NeurIPS 2022, appendix B.
     """
-    return _attention(query, keys, values, mask, bias, key, p)
+    return _attention(query, keys, values, mask, bias, key, precision, p)
+
+
+def heads_first(x: jax.Array, precision: Precision) -> jax.Array:
+    """(T, N, D) -> (N, T, D) in the dtype of a product's operands."""
+    return stored(operand(x, precision)).swapaxes(0, 1)  # to round while copying takes twice as long
 
 
 def _forward(
@@ -94,47 +102,44 @@ def _forward(
     mask: jax.Array,
     bias: jax.Array | None,
     key: jax.Array | None,
+    precision: Precision,
     p: float,
 ) -> tuple[jax.Array, tuple]:
-    scores = _scores(_heads_first(query), _heads_first(keys), mask, bias)
+    q, k, v = (heads_first(x, precision) for x in (query, keys, values))
+    scores = _scores(q, k, mask, bias)
     largest = saved(scores.max(axis=-1))
     exponentials = jnp.exp(scores - largest[:, :, None])
     total = saved(exponentials.sum(axis=-1))
-    dropped = dropout(exponentials, p, key, has_rows=False).astype(values.dtype)
-    attended = float32_einsum("nqk,nkd->nqd", dropped, _heads_first(values)) / total[:, :, None]
-    attended = saved(attended.swapaxes(0, 1).astype(values.dtype))
+    dropped = dropout(exponentials, p, key, has_rows=False)
+    attended = batch_matmul(dropped.astype(v.dtype), v) / total[:, :, None]
+    attended = saved(attended.swapaxes(0, 1).astype(query.dtype))
     return attended, (query, keys, values, mask, bias, key, largest, total, attended)
 
 
-def _backward(p: float, residuals: tuple, d_attended: jax.Array) -> tuple:
+def _backward(precision: Precision, p: float, residuals: tuple, d_attended: jax.Array) -> tuple:
     query, keys, values, mask, bias, key, largest, total, attended = residuals
     # The sum over keys of weights * d_weights, from arrays with D features where those have K keys; (N, Q).
     inner = (d_attended.astype(jnp.float32) * attended.astype(jnp.float32)).sum(axis=-1).T
-    query, keys, values, d_attended = (_heads_first(x) for x in (query, keys, values, d_attended))
-    weights = jnp.exp(_scores(query, keys, mask, bias) - largest[:, :, None]) / total[:, :, None]
-    d_weights = dropout(float32_einsum("nqd,ndk->nqk", d_attended, transposed(values)), p, key, has_rows=False)
+    q, k, v, d_result = (heads_first(x, precision) for x in (query, keys, values, d_attended))
+    weights = jnp.exp(_scores(q, k, mask, bias) - largest[:, :, None]) / total[:, :, None]
+    d_weights = dropout(batch_matmul(d_result, transposed(v)), p, key, has_rows=False)
     d_scores = jnp.where(mask[None], weights * (d_weights - inner[:, :, None]), jnp.zeros_like(weights))
-    dropped = stored(dropout(weights, p, key, has_rows=False).astype(query.dtype))
-    rounded = stored(d_scores.astype(query.dtype))  # once for the two products that read it
-    d_query = float32_einsum("nqk,nkd->nqd", rounded, keys)
+    dropped = stored(dropout(weights, p, key, has_rows=False).astype(q.dtype))
+    rounded = stored(d_scores.astype(q.dtype))  # once for the two products that read it
+    d_query = batch_matmul(rounded, k).swapaxes(0, 1)
     d_keys, d_values = (
-        float32_einsum("ndq,nqk->ndk", transposed(x), y) for x, y in ((query, rounded), (d_attended, dropped))
+        batch_matmul(transposed(x), y).transpose(2, 0, 1) for x, y in ((q, rounded), (d_result, dropped))
     )
-    parts = (d_query.swapaxes(0, 1), d_keys.transpose(2, 0, 1), d_values.transpose(2, 0, 1))
-    return *(part.astype(query.dtype) for part in parts), None, None if bias is None else d_scores, None
+    gradients = (part.astype(query.dtype) for part in (d_query, d_keys, d_values))
+    return *gradients, None, None if bias is None else d_scores, None
 
 
-_attention = jax.custom_vjp(lambda *arguments: _forward(*arguments)[0], nondiff_argnums=(6,))
+_attention = jax.custom_vjp(lambda *arguments: _forward(*arguments)[0], nondiff_argnums=(6, 7))
 _attention.defvjp(_forward, _backward)
 
 
 def _scores(query: jax.Array, keys: jax.Array, mask: jax.Array, bias: jax.Array | None) -> jax.Array:
     """(N, Q, D) and (N, K, D) -> (N, Q, K) float32, the lowest finite number where nothing is attended to."""
-    scores = float32_einsum("nqd,ndk->nqk", query, transposed(keys))
+    scores = batch_matmul(query, transposed(keys))
     scores = scores if bias is None else scores + bias
     return jnp.where(mask[None], scores, jnp.finfo(scores.dtype).min)
-
-
-def _heads_first(x: jax.Array) -> jax.Array:
-    """(T, N, D) -> (N, T, D)."""
-    return x.swapaxes(0, 1)

@@ -105,13 +105,14 @@ class Attention(nnx.Module):
 
     def __call__(self, x: jax.Array, valid: jax.Array, bias: jax.Array | None, key: jax.Array | None) -> jax.Array:
         """(B, T, H) -> (B, T, H); tokens where `valid` (B, T) is False are not attended to, `bias` is (N, T, T)."""
-        dtype, heads = activation_dtype(self.config.precision), self.config.num_heads
+        precision, p, heads = self.config.precision, self.config.attention_dropout, self.config.num_heads
+        dtype = activation_dtype(precision)
         projected = saved(linear(self.config, x, self.query, self.key, self.value, dtype=dtype))  # (B, T, 3H)
 
         def attend(projected: jax.Array, valid: jax.Array, key: jax.Array | None) -> jax.Array:
             q, k, v = split_heads(projected, heads)
             scale = q.shape[-1] ** -0.5
-            return attention(q * scale, k, v, valid[None, :], bias, p=self.config.attention_dropout, key=key)
+            return attention(q * scale, k, v, valid[None, :], bias, precision=precision, p=p, key=key)
 
         if key is None and on_accelerator():
             mask = valid[:, None, None, :]

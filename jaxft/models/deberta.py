@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxft.models.attention import attention, by_text, split_heads
+from jaxft.models.attention import attention, by_text, heads_first, split_heads
 from jaxft.models.bert_config import BertConfig
 from jaxft.models.dropout import dropout
 from jaxft.models.encoder_layers import activation_dtype, dense, linear, saved, split_key
-from jaxft.models.products import float32_einsum
+from jaxft.models.options import Precision
+from jaxft.models.products import batch_matmul, transposed
 
 
 class DisentangledAttention(nnx.Module):
@@ -37,7 +38,8 @@ class DisentangledAttention(nnx.Module):
     def __call__(self, x: jax.Array, valid: jax.Array, distances: jax.Array | None, key: jax.Array | None) -> jax.Array:
         """(B, T, H) -> (B, T, H); tokens where `valid` (B, T) is False are not attended to, `distances` is (R, H)."""
         assert distances is not None
-        keys, dtype = split_key(key, 2), activation_dtype(self.config.precision)
+        precision = self.config.precision
+        keys, dtype = split_key(key, 2), activation_dtype(precision)
         projected = saved(linear(self.config, x, self.query, self.key, self.value, dtype=dtype))  # (B, T, 3H)
         distances = dropout(distances, self.config.hidden_dropout, keys[1], has_rows=False)
         position_keys, position_queries = self._of_distances(distances, x.shape[1], dtype)
@@ -48,11 +50,12 @@ class DisentangledAttention(nnx.Module):
             scale = (q.shape[-1] * parts) ** -0.5
             q, bias = q * scale, None
             if position_keys is not None:
-                bias = _shifted(_products(q, position_keys[::-1]))
+                bias = _shifted(_products(q, position_keys[::-1], precision))
             if position_queries is not None:
-                to_content = _shifted(_products(k * scale, position_queries)).swapaxes(1, 2)
+                to_content = _shifted(_products(k * scale, position_queries, precision)).swapaxes(1, 2)
                 bias = to_content if bias is None else bias + to_content
-            return attention(q, k, v, valid[None, :], bias, p=self.config.attention_dropout, key=key)
+            options = {"precision": precision, "p": self.config.attention_dropout}
+            return attention(q, k, v, valid[None, :], bias, **options, key=key)
 
         attended = by_text(attend, projected, valid, keys[0])
         return linear(self.config, attended.reshape(x.shape), self.output, dtype=dtype)
@@ -75,9 +78,9 @@ class DisentangledAttention(nnx.Module):
         return made("c2p", self.key, "position_key"), made("p2c", self.query, "position_query")
 
 
-def _products(tokens: jax.Array, distances: jax.Array) -> jax.Array:
+def _products(tokens: jax.Array, distances: jax.Array, precision: Precision) -> jax.Array:
     """The scores of each token with each distance: (T, N, D) and (L, N, D) -> (N, T, L) float32."""
-    return float32_einsum("tnh,lnh->ntl", tokens, distances)
+    return batch_matmul(heads_first(tokens, precision), transposed(heads_first(distances, precision)))
 
 
 def _shifted(scores: jax.Array) -> jax.Array:

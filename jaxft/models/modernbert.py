@@ -19,6 +19,7 @@ from jaxft.models.attention import attention, by_text
 from jaxft.models.dropout import dropout
 from jaxft.models.encoder_layers import activation_dtype, dense, linear, norm, saved, split_key
 from jaxft.models.modernbert_config import ModernBertConfig
+from jaxft.models.options import Precision
 
 
 class Embeddings(nnx.Module):
@@ -61,9 +62,10 @@ class Attention(nnx.Module):
         parts = projected.reshape(len(projected), 3 * heads, -1)
         q, k = jnp.split(rotated(parts[:, : 2 * heads], self.theta), 2, axis=1)
         q, v = q * q.shape[-1] ** -0.5, parts[:, 2 * heads :]
+        precision, p = self.config.precision, self.config.attention_dropout
         if self.reach is not None:
-            return near_attention(q, k, v, valid, self.reach, p=self.config.attention_dropout, key=key)
-        return attention(q, k, v, valid[None, :], p=self.config.attention_dropout, key=key)
+            return near_attention(q, k, v, valid, self.reach, precision=precision, p=p, key=key)
+        return attention(q, k, v, valid[None, :], precision=precision, p=p, key=key)
 
 
 def rotated(x: jax.Array, theta: float) -> jax.Array:
@@ -82,7 +84,15 @@ def rotated(x: jax.Array, theta: float) -> jax.Array:
 
 
 def near_attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array, reach: int, *, p: float, key: jax.Array | None
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    valid: jax.Array,
+    reach: int,
+    *,
+    precision: Precision = "f32",
+    p: float,
+    key: jax.Array | None,
 ) -> jax.Array:
     """Attention of one text to the tokens at most `reach` away.
 
@@ -93,6 +103,7 @@ def near_attention(
         q, k, v: (T, N, D); see `jaxft.models.attention.attention`.
         valid: (T,) bool, which tokens are none of padding.
         reach: at least 1.
+        precision: of the products; see `attention`.
         p: probability of dropping an attention weight.
         key: for the dropout; None for none.
 
@@ -102,11 +113,11 @@ def near_attention(
     References:
         Beltagy, Peters & Cohan, Longformer: The Long-Document Transformer, 2020, section 3.
     """
-    length = len(q)
+    attend, length = partial(attention, precision=precision, p=p), len(q)
     if length <= 3 * reach:
         places = np.arange(length)
         near = np.abs(places[:, None] - places[None, :]) <= reach
-        return attention(q, k, v, valid[None, :] & near, p=p, key=key)
+        return attend(q, k, v, valid[None, :] & near, key=key)
     count = -(-length // reach)
 
     def blocks(x: jax.Array, around: int) -> jax.Array:
@@ -123,7 +134,7 @@ def near_attention(
     near = np.abs(places[None, :] - places[reach : 2 * reach, None]) <= reach  # (S, 3S)
     mask = neighbours(valid)[:, None, :] & near[None]
     keys = None if key is None else jax.random.split(key, count)
-    attended = jax.vmap(lambda q, k, v, mask, key: attention(q, k, v, mask, p=p, key=key))(
+    attended = jax.vmap(lambda q, k, v, mask, key: attend(q, k, v, mask, key=key))(
         blocks(q, 0), neighbours(k), neighbours(v), mask, keys
     )
     return attended.reshape(-1, *q.shape[1:])[:length]

@@ -1,7 +1,7 @@
 """Matrix products, whose operands may be rounded to bfloat16 for hardware that multiplies it faster.
 
 Sums are float32 either way, and so are parameters and states. What lies between two products is float32 too, except in
-encoders on an accelerator. `matmul` and `float32_einsum` have reverse-mode derivatives; LSTM and softmax, whose
+encoders on an accelerator. `matmul` and `batch_matmul` have reverse-mode derivatives; LSTM and softmax, whose
 derivatives are written by hand, use `matmul_nn`, `matmul_nt` and `matmul_tn`. On a GPU or TPU, JAX's default precision
 decides how exact a float32 product is.
 
@@ -47,21 +47,25 @@ def matmul(
     return _matmul(x, weight, precision, jnp.dtype(dtype))
 
 
-def float32_einsum(subscripts: str, x: jax.Array, y: jax.Array) -> jax.Array:
-    """`jnp.einsum` of two arrays of one dtype into float32, whose derivative multiplies arrays of this dtype too.
+def batch_matmul(x: jax.Array, y: jax.Array) -> jax.Array:
+    """`x @ y` of two stacks of matrices of one dtype, in float32, with a derivative that multiplies in this dtype too.
 
-    JAX's own derivative multiplies the float32 cotangent by the other array, as it is.
+    JAX's own derivative multiplies the float32 cotangent by the other array, as it is. XLA's product of bfloat16 on a
+    CPU reads rows; it converts both stacks to float32 where one of them is a transpose that is not copied.
 
     Args:
-        subscripts: as in `jnp.einsum`.
-        x, y: float32 or bfloat16, which their gradients will be too.
+        x: (..., M, K) float32 or bfloat16, which its gradient will be too.
+        y: (..., K, N), with the same first axes.
+
+    Returns:
+        (..., M, N) float32.
 
     Examples:
-        >>> halves = jnp.full((1, 2), 0.5, jnp.bfloat16)
-        >>> float32_einsum("ik,jk->ij", halves, halves)
-        Array([[0.5]], dtype=float32)
+        >>> halves = jnp.full((1, 1, 2), 0.5, jnp.bfloat16)
+        >>> batch_matmul(halves, transposed(halves))
+        Array([[[0.5]]], dtype=float32)
     """
-    return _einsum(subscripts, x, y)
+    return _batch_matmul(x, y)
 
 
 def on_accelerator() -> bool:
@@ -146,6 +150,11 @@ def _in_row_order(x: jax.Array) -> jax.Array:
     return jax.lax.optimization_barrier(with_layout_constraint(x, Layout(tuple(range(x.ndim)))))
 
 
+def in_row_order(x: jax.Array) -> jax.Array:
+    """`x`, on a CPU stored in row order, where it is a transpose that XLA would merge into what reads it."""
+    return jax.lax.platform_dependent(jnp.asarray(x), cpu=_in_row_order, default=lambda x: x)
+
+
 def stored(x: Any) -> Any:
     """`x`; on a CPU, XLA computes it once, and not again in every loop that reads it."""
     return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
@@ -180,18 +189,16 @@ def _rows(x: jax.Array) -> jax.Array:
 _matmul.defvjp(_forward, _backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _einsum(subscripts: str, x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.einsum(subscripts, x, y, preferred_element_type=jnp.float32)
+@jax.custom_vjp
+def _batch_matmul(x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.matmul(in_row_order(x), in_row_order(y), preferred_element_type=jnp.float32)
 
 
-def _einsum_backward(subscripts: str, operands: tuple[jax.Array, jax.Array], d_result: jax.Array) -> tuple:
+def _batch_backward(operands: tuple[jax.Array, jax.Array], d_result: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, y = operands
-    product = partial(jnp.einsum, subscripts, preferred_element_type=x.dtype)
-    d_result = d_result.astype(x.dtype)
-    (d_x,) = jax.linear_transpose(lambda x: product(x, y), x)(d_result)
-    (d_y,) = jax.linear_transpose(lambda y: product(x, y), y)(d_result)
-    return d_x, d_y
+    d_result = stored(d_result.astype(x.dtype))
+    d_x, d_y = _batch_matmul(d_result, transposed(y)), _batch_matmul(transposed(x), d_result)
+    return d_x.astype(x.dtype), d_y.astype(y.dtype)
 
 
-_einsum.defvjp(lambda subscripts, x, y: (_einsum(subscripts, x, y), (x, y)), _einsum_backward)
+_batch_matmul.defvjp(lambda x, y: (_batch_matmul(x, y), (x, y)), _batch_backward)

@@ -1,5 +1,6 @@
 """Attention with its hand-written derivative beside JAX's derivative of the plain formula."""
 
+import re
 from functools import partial
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from jaxft.models.attention import attention, by_text, split_heads
 from jaxft.models.dropout import kept
 from jaxft.models.encoder_layers import recomputed
+from jaxft.training.precision import multiplies_bfloat16
 
 QUERIES, KEYS, HEADS, FEATURES = 5, 7, 2, 4
 
@@ -69,6 +71,23 @@ def test_bfloat16_stays_bfloat16_and_rounds_little(p):
         np.testing.assert_allclose(ours.astype(jnp.float32), theirs, atol=0.01 * float(jnp.abs(theirs).max()))
 
 
+@pytest.mark.parametrize("p", [0.0, 0.4])
+def test_the_precision_bf16_rounds_operands_and_returns_float32(p):
+    mask = jnp.arange(KEYS)[None] < 5
+    direction = jnp.asarray(np.random.default_rng(1).normal(size=(1, HEADS, FEATURES)), jnp.float32)
+
+    def loss(inputs, precision):
+        attended = attention(*inputs, mask, precision=precision, p=p, key=jax.random.key(3) if p else None)
+        assert attended.dtype == jnp.float32
+        return (attended * direction).sum()
+
+    rounded, exact = (jax.grad(loss)(list(arrays()), precision) for precision in ("bf16", "f32"))
+    for ours, theirs in zip(rounded, exact, strict=True):
+        assert ours.dtype == jnp.float32
+        difference = float(jnp.abs(ours - theirs).max() / jnp.abs(theirs).max())
+        assert 0 < difference < 0.02
+
+
 def attend(projected, valid, key):
     query, keys, values = split_heads(projected, HEADS)
     return attention(query, keys, values, valid[None, :], p=0.4, key=key)
@@ -109,3 +128,20 @@ def test_the_backward_pass_of_a_layer_computes_no_row_again_that_is_saved(whole,
     branches = 2  # of a CPU and of other platforms
     assert text.count("dot_general") == branches * products
     assert text.count("reduce_max") == branches * maxima
+
+
+@pytest.mark.skipif(not multiplies_bfloat16(), reason="XLA converts bfloat16 where the processor does not multiply it")
+def test_every_product_of_bfloat16_reaches_the_processor_as_such():
+    """XLA converts both operands of a product to float32 where it finds no fast one, for example of a transpose."""
+    projected = jnp.ones((2, 64, 3 * 64), jnp.float32)
+    valid = jnp.ones((2, 64), bool)
+
+    def attend(projected, valid, key):
+        return attention(*split_heads(projected, HEADS), valid[None, :], precision="bf16", p=0.4, key=key)
+
+    total = jax.jit(jax.grad(lambda projected: by_text(attend, projected, valid, jax.random.key(3)).sum()))
+    text = total.lower(projected).compile({"xla_backend_optimization_level": 3}).as_text()
+    dtypes = dict(re.findall(r"%([\w.-]+) = (\w+)\[", text))
+    operands = [operand for pair in re.findall(r" dot\(%([\w.-]+), %([\w.-]+)\)", text) for operand in pair]
+    assert {dtypes[operand] for operand in operands} == {"bf16"}
+    assert len(operands) == 2 * 7
