@@ -77,7 +77,8 @@ def test_the_precision_bf16_rounds_operands_and_returns_float32(p):
     direction = jnp.asarray(np.random.default_rng(1).normal(size=(1, HEADS, FEATURES)), jnp.float32)
 
     def loss(inputs, precision):
-        attended = attention(*inputs, mask, precision=precision, p=p, key=jax.random.key(3) if p else None)
+        query, keys, values = inputs
+        attended = attention(query, keys, values, mask, precision=precision, p=p, key=jax.random.key(3) if p else None)
         assert attended.dtype == jnp.float32
         return (attended * direction).sum()
 
@@ -137,10 +138,11 @@ def test_every_product_of_bfloat16_reaches_the_processor_as_such():
     valid = jnp.ones((2, 64), bool)
 
     def attend(projected, valid, key):
-        return attention(*split_heads(projected, HEADS), valid[None, :], precision="bf16", p=0.4, key=key)
+        query, keys, values = split_heads(projected, HEADS)
+        return attention(query, keys, values, valid[None, :], precision="bf16", p=0.4, key=key)
 
     total = jax.jit(jax.grad(lambda projected: by_text(attend, projected, valid, jax.random.key(3)).sum()))
-    text = total.lower(projected).compile({"xla_backend_optimization_level": 3}).as_text()
+    text = str(total.lower(projected).compile().as_text())
     dtypes = dict(re.findall(r"%([\w.-]+) = (\w+)\[", text))
     operands = [operand for pair in re.findall(r" dot\(%([\w.-]+), %([\w.-]+)\)", text) for operand in pair]
     assert {dtypes[operand] for operand in operands} == {"bf16"}
