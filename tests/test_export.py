@@ -72,7 +72,7 @@ def test_biases_that_fastai_does_not_have_are_kept(tmp_path: Path):
     tokens = jax.random.randint(jax.random.key(0), (6, 20), 2, 9)
     lengths = np.array([20, 3, 7, 1, 12, 20], np.int32)
     tokens = np.where(np.arange(20)[None, :] >= 20 - lengths[:, None], tokens, 1)
-    ours = model.logits(model.params, model.statistics, {"tokens": tokens, "lengths": lengths})
+    ours = model.logits(model.params, model.statistics, None, {"tokens": tokens, "lengths": lengths})
     np.testing.assert_allclose(apply(params, tokens, lengths), ours, rtol=1e-4, atol=1e-4)
 
 

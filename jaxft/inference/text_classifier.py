@@ -1,6 +1,6 @@
 """A trained ULMFiT classifier: its predictions and its folder.
 
-The training job evaluates with `predict_logits` and `TextClassifier.scores_of_batches`; `jaxft.load` loads a saved
+The training job evaluates with `results_of_texts` and `TextClassifier.scores_of_batches`; `jaxft.load` loads a saved
 classifier.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from jaxft.base.files import write_json
-from jaxft.base.sharding import by_rows, current_mesh, replicated
+from jaxft.base.sharding import by_rows, current_mesh, mesh_size, replicated
 from jaxft.base.tensor_files import load_params, save_params
 from jaxft.data.checksums import write_checksums
 from jaxft.data.document import Direction, Task
@@ -24,7 +24,7 @@ from jaxft.data.vocabulary import Vocabulary
 from jaxft.inference import predictor
 from jaxft.inference.answers import as_answers, describe_classes, refuse_not_finite
 from jaxft.inference.batches import prediction_batch_size
-from jaxft.models.awd_lstm import AWDLSTMConfig
+from jaxft.models.awd_lstm import AWDLSTMConfig, column_weights
 from jaxft.models.heads import Classifier
 from jaxft.models.options import NO_DROPOUT
 
@@ -68,7 +68,7 @@ class TextClassifier:
 
     @cached_property
     def logits(self) -> Any:
-        """The jitted function `(params, statistics, batch) -> logits (B, C)`."""
+        """The jitted `classifier_logits_fn`."""
         return by_rows(classifier_logits_fn(self.graphdef))
 
     @cached_property
@@ -108,7 +108,7 @@ class TextClassifier:
 
     def scores_of_batches(self, batches: LengthBatches) -> np.ndarray:
         """The scores of all texts of `batches`, in their order."""
-        logits = predict_logits(self.logits, self.params, self.statistics, batches)
+        logits = results_of_texts(self.logits, self.config, self.params, self.statistics, batches)
         refuse_not_finite(logits)
         return np.asarray(jax.nn.softmax(logits, axis=1))
 
@@ -169,16 +169,30 @@ class TextClassifier:
 
 
 def classifier_logits_fn(graphdef: nnx.GraphDef) -> Any:
-    """The pure function `(params, statistics, batch) -> logits (B, C)` of a classifier, without dropout."""
+    """The pure function `(params, statistics, weights, batch) -> logits (B, C)` of a classifier, without dropout.
 
-    def logits_fn(params: Any, statistics: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
+    `weights` are the `column_weights` of its encoder, or None.
+    """
+
+    def logits_fn(params: Any, statistics: Any, weights: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
         model: Classifier = nnx.merge(graphdef, params, statistics)
-        return model.evaluate(batch["tokens"], batch["lengths"])
+        return model.evaluate(batch["tokens"], batch["lengths"], weights)
 
     return logits_fn
 
 
-def predict_logits(logits_fn: Any, params: Any, statistics: Any, batches: LengthBatches) -> np.ndarray:
-    """Logits (N, C) float32 of all texts of `batches`, in their order, by a jitted `classifier_logits_fn`."""
-    at_once = 2 if current_mesh() is None else 1  # several devices take their orders from one thread
-    return batches.map(partial(logits_fn, *replicated((params, statistics))), at_once)
+def results_of_texts(
+    function: Any, config: AWDLSTMConfig, params: Any, statistics: Any, batches: LengthBatches
+) -> np.ndarray:
+    """The results (N, ...) float32 of all texts of `batches`, in their order.
+
+    Args:
+        function: `(params, statistics, weights, batch) -> results`, such as a jitted `classifier_logits_fn`.
+        config: of the encoder.
+        params, statistics: of the classifier.
+        batches: the texts.
+    """
+    mesh = current_mesh()
+    weights = column_weights(params["encoder"], config, batches.batch_size // mesh_size(mesh))
+    at_once = 2 if mesh is None else 1  # several devices take their orders from one thread
+    return batches.map(partial(function, *replicated((params, statistics, weights))), at_once)

@@ -18,13 +18,16 @@ from flax import nnx
 
 from jaxft.models.dropout import keep_masks
 from jaxft.models.lstm import Carry, lstm
-from jaxft.models.lstm_columns import lstm_columns
+from jaxft.models.lstm_columns import joined, lstm_columns
 from jaxft.models.options import Dropouts, Precision
 from jaxft.models.products import matmul, on_accelerator
 from jaxft.models.tied_softmax import tied_cross_entropy
 
 MANY_TEXTS = 64
 """the smallest batch, of one device, that a CPU evaluates with a text in each column"""
+
+Weights = tuple[jax.Array, ...]
+"""for each layer; see `column_weights`"""
 
 
 @dataclass(frozen=True)
@@ -115,20 +118,20 @@ class Encoder(nnx.Module):
         return outputs, outputs if masks is None else outputs * masks.features[-1], tuple(carries)
 
     def evaluate(
-        self, tokens: jax.Array, carry: tuple[Carry, ...], valid: jax.Array
+        self, tokens: jax.Array, carry: tuple[Carry, ...], valid: jax.Array, weights: Weights | None = None
     ) -> tuple[jax.Array, tuple[Carry, ...]]:
         """The last layer's output (T, B, E) and the new carry, without dropout.
 
-        The arguments are those of a call. With many texts on a CPU there is no derivative in reverse mode.
+        The arguments are those of a call, and `column_weights` of this encoder, with which many texts are read in
+        columns. There is no derivative in reverse mode then.
         """
-        if on_accelerator() or len(tokens) < MANY_TEXTS:
+        if weights is None or len(tokens) < MANY_TEXTS:
             outputs, _, carry = self(tokens, carry, valid)
             return outputs, carry
         outputs, carries = self.embedding[...][tokens.T].swapaxes(1, 2), []  # (T, E, B)
-        for i, (h, c) in enumerate(carry):
+        for i, ((h, c), weight) in enumerate(zip(carry, weights, strict=True)):
             layer: LSTMLayer = getattr(self, f"lstm_{i}")
-            weights = (layer.kernel[...], layer.recurrent[...], layer.bias[...])
-            outputs, (h, c) = lstm_columns(outputs, (h.T, c.T), *weights, valid.T, self.config.precision)
+            outputs, (h, c) = lstm_columns(outputs, (h.T, c.T), weight, layer.bias[...], valid.T, self.config.precision)
             carries.append((h.T, c.T))
         return outputs.swapaxes(1, 2), tuple(carries)
 
@@ -146,6 +149,29 @@ class Encoder(nnx.Module):
             row_axes=[None, *[1] * len(widths), *[None] * layers],
         )
         return Masks(masks[0], masks[1 : layers + 2], masks[layers + 2 :])
+
+
+def column_weights(params: Mapping[str, Any], config: AWDLSTMConfig, texts: int) -> Weights | None:
+    """The weights of every layer for `Encoder.evaluate`, which all batches of a prediction share.
+
+    Shared, they are made once, and stay in the cache of the cores that compute a batch each.
+
+    Args:
+        params: of an `Encoder`.
+        config: its sizes and precision.
+        texts: of a batch on one device.
+
+    Returns:
+        (4H, D + H) for each layer, in the dtype of a product's operands; None where batches are better read in rows: on
+        an accelerator, and with fewer than `MANY_TEXTS` texts.
+    """
+    if on_accelerator() or texts < MANY_TEXTS:
+        return None
+    layers = [params[f"lstm_{i}"] for i in range(config.num_layers)]
+    return tuple(_joined(layer["kernel"], layer["recurrent"], config.precision) for layer in layers)
+
+
+_joined = jax.jit(joined, static_argnums=2)
 
 
 class Masks(NamedTuple):

@@ -128,12 +128,26 @@ def _cell(
     gate = gate + matmul_nt_few(h, rows, precision) + bias[None, :]  # (B, 4H)
     if valid is not None:
         gate = jnp.where(valid[:, None], gate, jnp.asarray(CLOSED, gate.dtype))
-    # One pass over all four gates, tanh(x) as 2 sigmoid(2x) - 1, exact to 1e-7: XLA does not vectorize over quarters.
-    slope = 1 + (jnp.arange(gate.shape[1]) // h.shape[1] == 2).astype(gate.dtype)[None, :]
-    activations = stored(slope * jax.nn.sigmoid(slope * gate) + (1 - slope))
-    i, f, g, o = jnp.split(activations, 4, axis=1)  # (B, H) each
+    activations = activated(gate, axis=1)
+    return *next_state(activations, c, axis=1), activations
+
+
+def activated(gates: jax.Array, axis: int) -> jax.Array:
+    """The gates, all four along `axis`, after sigmoid or tanh.
+
+    One pass over all of them, tanh(x) as 2 sigmoid(2x) - 1, exact to 1e-7: XLA does not vectorize over quarters.
+    """
+    size = gates.shape[axis]
+    slope = 1 + (jnp.arange(size) // (size // 4) == 2).astype(gates.dtype)
+    slope = jnp.expand_dims(slope, 1 - axis)
+    return stored(slope * jax.nn.sigmoid(slope * gates) + (1 - slope))
+
+
+def next_state(activations: jax.Array, c: jax.Array, axis: int) -> Carry:
+    """Hidden and cell state after a step, from the `activated` gates and the cell state before it."""
+    i, f, g, o = jnp.split(activations, 4, axis=axis)
     c = f * c + i * g
-    return o * jnp.tanh(c), c, activations
+    return o * jnp.tanh(c), c
 
 
 def _forward(

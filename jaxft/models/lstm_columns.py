@@ -10,16 +10,20 @@ Axes: T time, D input features, H hidden, B batch; the 4H gates stand in the ord
 import jax
 import jax.numpy as jnp
 
-from jaxft.models.lstm import Carry, begin
+from jaxft.models.lstm import CLOSED, Carry, activated, begin, next_state
 from jaxft.models.options import Precision
 from jaxft.models.products import matmul_nn, operand, transposed
+
+
+def joined(kernel: jax.Array, recurrent: jax.Array, precision: Precision) -> jax.Array:
+    """The weights of a layer, (D, 4H) and (H, 4H), as `lstm_columns` reads them: (4H, D + H)."""
+    return jnp.concatenate([transposed(operand(weight, precision)) for weight in (kernel, recurrent)], axis=1)
 
 
 def lstm_columns(
     inputs: jax.Array,
     carry: Carry,
-    kernel: jax.Array,
-    recurrent: jax.Array,
+    weight: jax.Array,
     bias: jax.Array,
     valid: jax.Array,
     precision: Precision = "f32",
@@ -29,8 +33,7 @@ def lstm_columns(
     Args:
         inputs: (T, D, B) float.
         carry: hidden and cell state, (H, B) each.
-        kernel: (D, 4H).
-        recurrent: (H, 4H).
+        weight: (4H, D + H), made by `joined` in the same precision; the batches of a prediction share it.
         bias: (4H,).
         valid: (T, B) bool; where it is False the state becomes zero. Steps before the first word are skipped.
         precision: of the matrix products; see `jaxft.models.products`.
@@ -41,23 +44,21 @@ def lstm_columns(
     Examples:
         >>> T, D, H, B = 5, 3, 4, 2
         >>> zeros = jnp.zeros((H, B))
-        >>> hidden, (h, c) = lstm_columns(jnp.ones((T, D, B)), (zeros, zeros), jnp.ones((D, 4 * H)),
-        ...                               jnp.ones((H, 4 * H)), jnp.zeros(4 * H), jnp.ones((T, B), bool))
+        >>> weight = joined(jnp.ones((D, 4 * H)), jnp.ones((H, 4 * H)), "f32")
+        >>> hidden, (h, c) = lstm_columns(jnp.ones((T, D, B)), (zeros, zeros), weight, jnp.zeros(4 * H),
+        ...                               jnp.ones((T, B), bool))
         >>> hidden.shape, bool((hidden[-1] == h).all())
         ((5, 4, 2), True)
     """
-    rows = [transposed(operand(weight, precision)) for weight in (kernel, recurrent)]
-    weight = jnp.concatenate(rows, axis=1)  # (4H, D + H)
     first, h, c = begin(valid, 1, *carry)
 
     def step(t: jax.Array, state: tuple) -> tuple:
         h, c, hidden = state
         x = jax.lax.dynamic_index_in_dim(inputs, t, keepdims=False)
         read = jnp.concatenate([operand(x, precision), operand(h, precision)])  # (D + H, B)
-        i, f, g, o = jnp.split(matmul_nn(weight, read, precision) + bias[:, None], 4)  # (H, B) each
-        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-        c = jnp.where(valid[t][None, :], c, jnp.zeros_like(c))
-        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        gates = matmul_nn(weight, read, precision) + bias[:, None]  # (4H, B)
+        activations = activated(jnp.where(valid[t][None, :], gates, jnp.asarray(CLOSED, gates.dtype)), axis=0)
+        h, c = next_state(activations, c, axis=0)
         return h, c, jax.lax.dynamic_update_index_in_dim(hidden, h, t, axis=0)
 
     hidden = jnp.zeros((len(inputs), *h.shape), h.dtype)

@@ -6,7 +6,6 @@ References:
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -16,7 +15,7 @@ from flax import nnx
 from scipy.special import softmax
 
 from jaxft.base.cores import on_cores
-from jaxft.base.sharding import by_rows, replicated
+from jaxft.base.sharding import by_rows
 from jaxft.data.carving import sample_with_folds
 from jaxft.data.columns import Columns
 from jaxft.data.document import UNLABELLED, Direction
@@ -24,7 +23,7 @@ from jaxft.data.length_batches import LengthBatches, length_widths
 from jaxft.data.splits import Texts
 from jaxft.errors import InputError
 from jaxft.inference.ensemble import Ensemble
-from jaxft.inference.text_classifier import TextClassifier, classifier_logits_fn, predict_logits
+from jaxft.inference.text_classifier import TextClassifier, classifier_logits_fn, results_of_texts
 from jaxft.language_model.stage import (
     LANGUAGE_MODEL,
     adam,
@@ -178,12 +177,12 @@ def _rows(texts: Texts, settings: Settings) -> int:
 def _evaluation(texts: Texts, settings: Settings, graphdef: nnx.GraphDef) -> Callable[[Any, Any], dict[str, float]]:
     """Makes the function that measures loss and scores on the dev texts."""
     dev = _evaluation_batches(texts, texts.dev, settings, settings.classifier.eval_batch_size)
-    logits_fn = by_rows(classifier_logits_fn(graphdef))
+    logits_fn, config = by_rows(classifier_logits_fn(graphdef)), encoder_config(texts, settings)
     labels, metric = texts.store.labels, selection_metric(texts, settings)
     score = score_name(metric)
 
     def evaluate(params: Any, statistics: Any) -> dict[str, float]:
-        logits = predict_logits(logits_fn, params, statistics, dev)
+        logits = results_of_texts(logits_fn, config, params, statistics, dev)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels[texts.dev])
         accuracy = float((logits.argmax(axis=1) == labels[texts.dev]).mean())
         scores = {"loss": float(losses.mean()), "accuracy": accuracy}
@@ -218,11 +217,11 @@ def _with_probe(
     chosen, folds = sample_with_folds(labels, PROBE_TEXTS, FOLDS, settings.seed, keys)
 
     @by_rows
-    def pool(params: Any, statistics: Any, batch: Any) -> jax.Array:
-        return nnx.merge(graphdef, params, statistics).pool(batch["tokens"], batch["lengths"])
+    def pool(params: Any, statistics: Any, weights: Any, batch: Any) -> jax.Array:
+        return nnx.merge(graphdef, params, statistics).pool(batch["tokens"], batch["lengths"], weights)
 
     batches = _evaluation_batches(texts, texts.train[chosen], settings, settings.classifier.eval_batch_size)
-    features = batches.map(partial(pool, *replicated((params, statistics))))
+    features = results_of_texts(pool, encoder_config(texts, settings), params, statistics, batches)
 
     def solve(features: np.ndarray) -> Head:
         outputs = len(texts.store.classes)

@@ -35,7 +35,7 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
     from jaxft.base.cores import make_devices_of_cores, on_cores
     from jaxft.base.sharding import mesh_for, place
     from jaxft.data.length_batches import LengthBatches, length_widths
-    from jaxft.inference.text_classifier import classifier_logits_fn, predict_logits
+    from jaxft.inference.text_classifier import classifier_logits_fn, results_of_texts
     from jaxft.language_model.estimate import flops_per_token, product_speed
     from jaxft.models.awd_lstm import AWDLSTMConfig
     from jaxft.models.heads import Classifier, classification_loss, classifier_rules
@@ -105,7 +105,7 @@ def measure(name: str, path: str, work: str, precision: str) -> dict[str, float]
 
         def run(numbers: Sequence[int]) -> int:
             chosen = np.concatenate([groups[number] for number in numbers])
-            predict_logits(logits, params, statistics, replace(batches, documents=chosen))
+            results_of_texts(logits, config, params, statistics, replace(batches, documents=chosen))
             return int(lengths[chosen].sum())
 
         longest = [int(lengths[group].max()) for group in groups]

@@ -38,7 +38,7 @@ def main(run: Path, folder: Path) -> None:
     documents = [rng.integers(2, words, n) for n in (31, 24, 17, 8, 5, 3)]
     tokens = np.stack([np.pad(document, (32 - len(document), 0), constant_values=1) for document in documents])
     batch = {"tokens": tokens, "lengths": np.array([len(document) for document in documents])}
-    answers = classifier.logits(classifier.params, classifier.statistics, batch)
+    answers = classifier.logits(classifier.params, classifier.statistics, None, batch)
     expected = {
         "embedding_size": language_model.config.embedding_size,
         "hidden_size": language_model.config.hidden_size,

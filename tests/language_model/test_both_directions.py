@@ -52,8 +52,7 @@ def test_a_backward_model_reads_from_the_last_word(job: Job):
     model = jaxft.load(run)
     assert isinstance(model, TextClassifier)
     tokens = model.vocabulary.encode(["xxbos", "a", "b", "e"])[::-1]
-    logits = model.logits(
-        model.params, model.statistics, {"tokens": jnp.array(tokens)[None, :], "lengths": jnp.array([4])}
-    )
+    batch = {"tokens": jnp.array(tokens)[None, :], "lengths": jnp.array([4])}
+    logits = model.logits(model.params, model.statistics, None, batch)
     wanted = np.exp(logits) / np.exp(logits).sum()
     np.testing.assert_allclose(model.scores(["a b e"]), wanted, rtol=1e-5)

@@ -245,7 +245,9 @@ def test_evaluation_in_chunks_equals_a_call_without_a_key(max_length, width, man
     monkeypatch.setattr(awd_lstm, "MANY_TEXTS", many_texts)
     (graphdef, params, statistics), texts = classifier(max_length=max_length), documents(0, [30, 1, 5, 17, 6, 7])
     model = nnx.merge(graphdef, params, statistics)
-    chunked, whole = jax.jit(model.evaluate)(*padded(texts, width)), jax.jit(model)(*padded(texts, width))
+    weights = awd_lstm.column_weights(params["encoder"], CONFIG, len(texts))
+    assert (weights is not None) == (len(texts) >= many_texts)
+    chunked, whole = jax.jit(model.evaluate)(*padded(texts, width), weights), jax.jit(model)(*padded(texts, width))
     np.testing.assert_allclose(chunked, whole, rtol=1e-5, atol=1e-6)
 
 

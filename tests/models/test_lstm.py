@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jaxft.models.lstm import lstm
-from jaxft.models.lstm_columns import lstm_columns
+from jaxft.models.lstm_columns import joined, lstm_columns
 from jaxft.models.tied_softmax import tied_cross_entropy
 
 
@@ -107,7 +107,8 @@ def test_columns_equal_rows(lengths, precision):
     expected = jax.jit(partial(lstm, precision=precision))(inputs, carry, *weights, valid)
     inputs = inputs.at[: 9 - max(lengths)].set(jnp.nan)  # which are skipped
     transpose = partial(jax.tree.map, lambda x: x.swapaxes(-1, -2))
-    arguments = (transpose(inputs), transpose(carry), *weights, valid)
+    kernel, recurrent, bias = weights
+    arguments = (transpose(inputs), transpose(carry), joined(kernel, recurrent, precision), bias, valid)
     columns = transpose(jax.jit(partial(lstm_columns, precision=precision))(*arguments))
     jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), columns, expected)
 
