@@ -8,7 +8,7 @@ References:
     Merity, Keskar & Socher, Regularizing and Optimizing LSTM Language Models, ICLR 2018.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,9 +18,9 @@ from flax import nnx
 
 from jaxft.models.dropout import keep_masks
 from jaxft.models.lstm import Carry, lstm
-from jaxft.models.lstm_columns import joined, lstm_columns
+from jaxft.models.lstm_columns import joined, step_columns
 from jaxft.models.options import Dropouts, Precision
-from jaxft.models.products import matmul, on_accelerator
+from jaxft.models.products import matmul, on_accelerator, operand, stored
 from jaxft.models.tied_softmax import tied_cross_entropy
 
 MANY_TEXTS = 64
@@ -117,23 +117,27 @@ class Encoder(nnx.Module):
             carries.append(state)
         return outputs, outputs if masks is None else outputs * masks.features[-1], tuple(carries)
 
-    def evaluate(
-        self, tokens: jax.Array, carry: tuple[Carry, ...], valid: jax.Array, weights: Weights | None = None
-    ) -> tuple[jax.Array, tuple[Carry, ...]]:
-        """The last layer's output (T, B, E) and the new carry, without dropout.
+    def step_columns(
+        self, tokens: jax.Array, carry: Sequence[Carry], valid: jax.Array, weights: Weights
+    ) -> tuple[Carry, ...]:
+        """One step of all layers with a text in each column, without dropout and a derivative in reverse mode.
 
-        The arguments are those of a call, and `column_weights` of this encoder, with which many texts are read in
-        columns. There is no derivative in reverse mode then.
+        Args:
+            tokens: (B,) int.
+            carry: one (hidden, cell) pair per layer, (H, B) each.
+            valid: (B,) bool, False on padding.
+            weights: the `column_weights` of this encoder.
+
+        Returns:
+            The new carry, whose last hidden state is the output.
         """
-        if weights is None or len(tokens) < MANY_TEXTS:
-            outputs, _, carry = self(tokens, carry, valid)
-            return outputs, carry
-        outputs, carries = self.embedding[...][tokens.T].swapaxes(1, 2), []  # (T, E, B)
-        for i, ((h, c), weight) in enumerate(zip(carry, weights, strict=True)):
+        precision, carries = self.config.precision, []
+        x = stored(operand(self.embedding[...][tokens], precision)).T
+        for i, (state, weight) in enumerate(zip(carry, weights, strict=True)):
             layer: LSTMLayer = getattr(self, f"lstm_{i}")
-            outputs, (h, c) = lstm_columns(outputs, (h.T, c.T), weight, layer.bias[...], valid.T, self.config.precision)
-            carries.append((h.T, c.T))
-        return outputs.swapaxes(1, 2), tuple(carries)
+            carries.append(step_columns(x, state, weight, layer.bias[...], valid, precision))
+            x = carries[-1][0]
+        return tuple(carries)
 
     def masks(self, key: jax.Array, batch: int) -> "Masks":
         """The dropout masks of a window with `batch` rows."""
@@ -152,7 +156,7 @@ class Encoder(nnx.Module):
 
 
 def column_weights(params: Mapping[str, Any], config: AWDLSTMConfig, texts: int) -> Weights | None:
-    """The weights of every layer for `Encoder.evaluate`, which all batches of a prediction share.
+    """The weights of every layer for `Encoder.step_columns`, which all batches of a prediction share.
 
     Shared, they are made once, and stay in the cache of the cores that compute a batch each.
 

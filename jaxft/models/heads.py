@@ -17,10 +17,10 @@ import optax
 from flax import nnx
 
 from jaxft.base.sharding import axis_name, shards, sum_over_shards
-from jaxft.models.awd_lstm import AWDLSTMConfig, Encoder, Weights, initial_carry, layer_rules
+from jaxft.models.awd_lstm import MANY_TEXTS, AWDLSTMConfig, Encoder, Weights, initial_carry, layer_rules
 from jaxft.models.dropout import keep_masks
 from jaxft.models.options import Dropouts
-from jaxft.models.pooling import concat_pool, concatenated, pools
+from jaxft.models.pooling import concat_pool, concatenated, pools, pools_with
 
 LONG_CHUNKS = 192
 """above so many chunks, only the rows of a batch that have begun are read"""
@@ -138,15 +138,17 @@ class Classifier(nnx.Module):
     def pool(self, tokens: jax.Array, lengths: jax.Array, weights: Weights | None = None) -> jax.Array:
         """The pooled outputs (B, 3E) of the encoder, without dropout and gradient.
 
-        With `column_weights` of the encoder, a CPU reads many texts faster.
+        With the `column_weights` of the encoder, many texts are read with one in each column.
 
         The whole document is read and pooled in chunks of `bptt`, from the chunk where the batch's longest document
         starts, so that only the token ids take memory in proportion to T.
         """
 
         def read(encoder: Encoder, tokens: jax.Array, valid: jax.Array, tail: jax.Array, state: Any) -> Any:
+            if weights is not None and len(tokens) >= MANY_TEXTS:
+                return _pool_columns(encoder, weights, tokens.T, valid.T, tail.T, state)
             carry, _, largest, total = state
-            outputs, carry = encoder.evaluate(tokens, carry, valid, weights)
+            outputs, _, carry = encoder(tokens, carry, valid)
             last, new_largest, new_total = pools(outputs, tail.T)
             return carry, last, jnp.maximum(largest, new_largest), total + new_total
 
@@ -185,6 +187,22 @@ class Classifier(nnx.Module):
             part = jax.lax.fori_loop(start, end, chunk, jax.tree.map(lambda x, count=count: x[:count], state))
             state = jax.tree.map(lambda x, part, count=count: x.at[:count].set(part), state, part)
         return state
+
+
+def _pool_columns(
+    encoder: Encoder, weights: Weights, tokens: jax.Array, valid: jax.Array, tail: jax.Array, state: Any
+) -> Any:
+    """The state that `Classifier.pool` has after a chunk, whose words, (T, B), are read with a text in each column."""
+
+    def step(t: jax.Array, columns: tuple) -> tuple:
+        carry, _, largest, total = columns
+        carry = encoder.step_columns(tokens[t], carry, valid[t], weights)
+        last, _ = carry[-1]
+        return carry, last, *pools_with(largest, total, last, tail[t][None, :])
+
+    first = jnp.argmax(valid.any(axis=1))
+    turned = jax.tree.map(jnp.transpose, state)
+    return jax.tree.map(jnp.transpose, jax.lax.fori_loop(first, len(tokens), step, turned))
 
 
 def _words(tokens: jax.Array, lengths: jax.Array) -> jax.Array:

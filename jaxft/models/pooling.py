@@ -36,6 +36,19 @@ def pools(outputs: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array, j
     return outputs[-1], *_largest_and_total(outputs, valid)
 
 
+def pools_with(
+    largest: jax.Array, total: jax.Array, output: jax.Array, words: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The largest and the sum of the outputs of some steps and of one more.
+
+    Args:
+        largest, total, output: (B, E) or (E, B) float.
+        words: (B, 1) or (1, B) bool, False where the step is padding.
+    """
+    largest = jnp.maximum(largest, jnp.where(words, output, jnp.full_like(output, -jnp.inf)))
+    return largest, total + jnp.where(words, output, jnp.zeros_like(output))
+
+
 def concatenated(last: jax.Array, largest: jax.Array, total: jax.Array, words: jax.Array) -> jax.Array:
     """What `concat_pool` returns, of what `pools` returns and the number of words (B,)."""
     return jnp.concatenate([last, largest, total / words[:, None].astype(total.dtype)], axis=1)
@@ -46,11 +59,7 @@ def _largest_and_total(outputs: jax.Array, valid: jax.Array) -> tuple[jax.Array,
     lowest = jnp.full(outputs.shape[1:], -jnp.inf, outputs.dtype)
 
     def add(sofar: tuple[jax.Array, jax.Array], output: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
-        words = valid[..., None]
-        return (
-            jnp.maximum(sofar[0], jnp.where(words, output, lowest)),
-            sofar[1] + jnp.where(words, output, jnp.zeros_like(output)),
-        )
+        return pools_with(*sofar, output, valid[:, None])
 
     def at_once(outputs: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
         words = valid[:, :, None]

@@ -242,12 +242,21 @@ def test_chunks_before_the_end_change_nothing_but_the_gradient():
 @pytest.mark.parametrize("width", [30, 31, 45])
 @pytest.mark.parametrize("many_texts", [6, 7])  # in columns, in rows
 def test_evaluation_in_chunks_equals_a_call_without_a_key(max_length, width, many_texts, monkeypatch):
-    monkeypatch.setattr(awd_lstm, "MANY_TEXTS", many_texts)
+    for module in (awd_lstm, heads):
+        monkeypatch.setattr(module, "MANY_TEXTS", many_texts)
     (graphdef, params, statistics), texts = classifier(max_length=max_length), documents(0, [30, 1, 5, 17, 6, 7])
     model = nnx.merge(graphdef, params, statistics)
     weights = awd_lstm.column_weights(params["encoder"], CONFIG, len(texts))
     assert (weights is not None) == (len(texts) >= many_texts)
-    chunked, whole = jax.jit(model.evaluate)(*padded(texts, width), weights), jax.jit(model)(*padded(texts, width))
+    taken, step_columns, batch = [], awd_lstm.Encoder.step_columns, padded(texts, width)
+
+    def counted(*arguments):
+        taken.append(1)
+        return step_columns(*arguments)
+
+    monkeypatch.setattr(awd_lstm.Encoder, "step_columns", counted)
+    chunked, whole = jax.jit(model.evaluate)(*batch, weights), jax.jit(model)(*batch)
+    assert bool(taken) == (weights is not None)
     np.testing.assert_allclose(chunked, whole, rtol=1e-5, atol=1e-6)
 
 

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jaxft.models.lstm import lstm
-from jaxft.models.lstm_columns import joined, lstm_columns
+from jaxft.models.lstm_columns import joined, step_columns
 from jaxft.models.tied_softmax import tied_cross_entropy
 
 
@@ -102,15 +102,17 @@ def test_reading_in_chunks_equals_the_equations(steps, lengths, side, masked, fe
 @pytest.mark.parametrize("lengths", [(9, 2, 4), (6, 1, 3), (0, 0, 0)])
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
 def test_columns_equal_rows(lengths, precision):
-    inputs, carry, *weights = random_layer(1, 9, len(lengths), 4, 5)
+    inputs, carry, kernel, recurrent, bias = random_layer(1, 9, len(lengths), 4, 5)
     valid = jnp.asarray(np.arange(9)[:, None] >= 9 - np.asarray(lengths)[None, :])
-    expected = jax.jit(partial(lstm, precision=precision))(inputs, carry, *weights, valid)
-    inputs = inputs.at[: 9 - max(lengths)].set(jnp.nan)  # which are skipped
-    transpose = partial(jax.tree.map, lambda x: x.swapaxes(-1, -2))
-    kernel, recurrent, bias = weights
-    arguments = (transpose(inputs), transpose(carry), joined(kernel, recurrent, precision), bias, valid)
-    columns = transpose(jax.jit(partial(lstm_columns, precision=precision))(*arguments))
-    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), columns, expected)
+    hidden, last = jax.jit(partial(lstm, precision=precision))(inputs, carry, kernel, recurrent, bias, valid)
+    weight, step = joined(kernel, recurrent, precision), jax.jit(partial(step_columns, precision=precision))
+    transpose = partial(jax.tree.map, jnp.transpose)
+    columns, state = [], transpose(carry)
+    for x, words in zip(inputs, valid, strict=True):
+        state = step(x.T, state, weight, bias, words)
+        columns.append(state[0].T)
+    expected = (hidden, last)
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), (jnp.stack(columns), transpose(state)), expected)
 
 
 def test_nothing_is_computed_where_no_document_has_begun():
