@@ -184,10 +184,10 @@ def classifier_logits_fn(graphdef: nnx.GraphDef) -> Any:
 def results_of_texts(
     function: Any, config: AWDLSTMConfig, params: Any, statistics: Any, batches: LengthBatches
 ) -> np.ndarray:
-    """The results (N, ...) float32 of all texts of `batches`, in their order.
+    """The results (N, C) float32 of all texts of `batches`, in their order.
 
     Args:
-        function: `(params, statistics, weights, batch) -> results`, such as a jitted `classifier_logits_fn`.
+        function: `(params, statistics, weights, batch) -> (B, C)`, such as a jitted `classifier_logits_fn`.
         config: of the encoder.
         params, statistics: of the classifier.
         batches: the texts.

@@ -17,7 +17,7 @@ from jaxft.base.sharding import own_rows, shards
 from jaxft.models.dropout import dropout
 from jaxft.models.encoder_layers import save_only_saved, saved
 from jaxft.models.options import Precision
-from jaxft.models.products import batch_matmul, operand, stored, transposed
+from jaxft.models.products import batch_matmul, operand, transposed
 
 
 def split_heads(projected: jax.Array, heads: int) -> list[jax.Array]:
@@ -92,7 +92,7 @@ def attention(
 
 def heads_first(x: jax.Array, precision: Precision) -> jax.Array:
     """(T, N, D) -> (N, T, D) in the dtype of a product's operands."""
-    return stored(operand(x, precision)).swapaxes(0, 1)  # to round while copying takes twice as long
+    return operand(x, precision).swapaxes(0, 1)
 
 
 def _forward(
@@ -124,8 +124,7 @@ def _backward(precision: Precision, p: float, residuals: tuple, d_attended: jax.
     weights = jnp.exp(_scores(q, k, mask, bias) - largest[:, :, None]) / total[:, :, None]
     d_weights = dropout(batch_matmul(d_result, transposed(v)), p, key, has_rows=False)
     d_scores = jnp.where(mask[None], weights * (d_weights - inner[:, :, None]), jnp.zeros_like(weights))
-    dropped = stored(dropout(weights, p, key, has_rows=False).astype(q.dtype))
-    rounded = stored(d_scores.astype(q.dtype))  # once for the two products that read it
+    dropped, rounded = dropout(weights, p, key, has_rows=False).astype(q.dtype), d_scores.astype(q.dtype)
     d_query = batch_matmul(rounded, k).swapaxes(0, 1)
     d_keys, d_values = (
         batch_matmul(transposed(x), y).transpose(2, 0, 1) for x, y in ((q, rounded), (d_result, dropped))

@@ -20,13 +20,13 @@ from jaxft.models.dropout import keep_masks
 from jaxft.models.lstm import Carry, lstm
 from jaxft.models.lstm_columns import joined, step_columns
 from jaxft.models.options import Dropouts, Precision
-from jaxft.models.products import matmul, on_accelerator, operand, stored
+from jaxft.models.products import matmul, on_accelerator
 from jaxft.models.tied_softmax import tied_cross_entropy
 
 MANY_TEXTS = 64
 """the smallest batch, of one device, that a CPU evaluates with a text in each column"""
 
-Weights = tuple[jax.Array, ...]
+ColumnWeights = tuple[jax.Array, ...]
 """for each layer; see `column_weights`"""
 
 
@@ -118,9 +118,11 @@ class Encoder(nnx.Module):
         return outputs, outputs if masks is None else outputs * masks.features[-1], tuple(carries)
 
     def step_columns(
-        self, tokens: jax.Array, carry: Sequence[Carry], valid: jax.Array, weights: Weights
+        self, tokens: jax.Array, carry: Sequence[Carry], valid: jax.Array, weights: ColumnWeights
     ) -> tuple[Carry, ...]:
-        """One step of all layers with a text in each column, without dropout and a derivative in reverse mode.
+        """One step of all layers with a text in each column, without dropout.
+
+        Nothing has to be stored of a step but the states after it.
 
         Args:
             tokens: (B,) int.
@@ -132,7 +134,7 @@ class Encoder(nnx.Module):
             The new carry, whose last hidden state is the output.
         """
         precision, carries = self.config.precision, []
-        x = stored(operand(self.embedding[...][tokens], precision)).T
+        x = self.embedding[...][tokens].T
         for i, (state, weight) in enumerate(zip(carry, weights, strict=True)):
             layer: LSTMLayer = getattr(self, f"lstm_{i}")
             carries.append(step_columns(x, state, weight, layer.bias[...], valid, precision))
@@ -155,7 +157,7 @@ class Encoder(nnx.Module):
         return Masks(masks[0], masks[1 : layers + 2], masks[layers + 2 :])
 
 
-def column_weights(params: Mapping[str, Any], config: AWDLSTMConfig, texts: int) -> Weights | None:
+def column_weights(params: Mapping[str, Any], config: AWDLSTMConfig, texts: int) -> ColumnWeights | None:
     """The weights of every layer for `Encoder.step_columns`, which all batches of a prediction share.
 
     Shared, they are made once, and stay in the cache of the cores that compute a batch each.
@@ -163,7 +165,7 @@ def column_weights(params: Mapping[str, Any], config: AWDLSTMConfig, texts: int)
     Args:
         params: of an `Encoder`.
         config: its sizes and precision.
-        texts: of a batch on one device.
+        texts: how many a batch has on one device.
 
     Returns:
         (4H, D + H) for each layer, in the dtype of a product's operands; None where batches are better read in rows: on
@@ -172,10 +174,7 @@ def column_weights(params: Mapping[str, Any], config: AWDLSTMConfig, texts: int)
     if on_accelerator() or texts < MANY_TEXTS:
         return None
     layers = [params[f"lstm_{i}"] for i in range(config.num_layers)]
-    return tuple(_joined(layer["kernel"], layer["recurrent"], config.precision) for layer in layers)
-
-
-_joined = jax.jit(joined, static_argnums=2)
+    return tuple(joined(layer["kernel"], layer["recurrent"], config.precision) for layer in layers)
 
 
 class Masks(NamedTuple):

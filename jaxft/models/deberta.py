@@ -38,7 +38,7 @@ class DisentangledAttention(nnx.Module):
     def __call__(self, x: jax.Array, valid: jax.Array, distances: jax.Array | None, key: jax.Array | None) -> jax.Array:
         """(B, T, H) -> (B, T, H); tokens where `valid` (B, T) is False are not attended to, `distances` is (R, H)."""
         assert distances is not None
-        precision = self.config.precision
+        precision, p = self.config.precision, self.config.attention_dropout
         keys, dtype = split_key(key, 2), activation_dtype(precision)
         projected = saved(linear(self.config, x, self.query, self.key, self.value, dtype=dtype))  # (B, T, 3H)
         distances = dropout(distances, self.config.hidden_dropout, keys[1], has_rows=False)
@@ -54,8 +54,7 @@ class DisentangledAttention(nnx.Module):
             if position_queries is not None:
                 to_content = _shifted(_products(k * scale, position_queries, precision)).swapaxes(1, 2)
                 bias = to_content if bias is None else bias + to_content
-            options = {"precision": precision, "p": self.config.attention_dropout}
-            return attention(q, k, v, valid[None, :], bias, **options, key=key)
+            return attention(q, k, v, valid[None, :], bias, precision=precision, p=p, key=key)
 
         attended = by_text(attend, projected, valid, keys[0])
         return linear(self.config, attended.reshape(x.shape), self.output, dtype=dtype)

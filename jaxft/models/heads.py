@@ -17,7 +17,7 @@ import optax
 from flax import nnx
 
 from jaxft.base.sharding import axis_name, shards, sum_over_shards
-from jaxft.models.awd_lstm import MANY_TEXTS, AWDLSTMConfig, Encoder, Weights, initial_carry, layer_rules
+from jaxft.models.awd_lstm import MANY_TEXTS, AWDLSTMConfig, ColumnWeights, Encoder, initial_carry, layer_rules
 from jaxft.models.dropout import keep_masks
 from jaxft.models.options import Dropouts
 from jaxft.models.pooling import concat_pool, concatenated, pools, pools_with
@@ -131,11 +131,11 @@ class Classifier(nnx.Module):
         outputs, _, _ = self.encoder(tokens[:, before:], carry, valid, masks=masks)
         return self.head(concat_pool(outputs, valid.T), head_key)
 
-    def evaluate(self, tokens: jax.Array, lengths: jax.Array, weights: Weights | None = None) -> jax.Array:
+    def evaluate(self, tokens: jax.Array, lengths: jax.Array, weights: ColumnWeights | None = None) -> jax.Array:
         """The logits (B, C) of a call without a key, without a gradient; see `pool`."""
         return jax.lax.stop_gradient(self.head(self.pool(tokens, lengths, weights)))
 
-    def pool(self, tokens: jax.Array, lengths: jax.Array, weights: Weights | None = None) -> jax.Array:
+    def pool(self, tokens: jax.Array, lengths: jax.Array, weights: ColumnWeights | None = None) -> jax.Array:
         """The pooled outputs (B, 3E) of the encoder, without dropout and gradient.
 
         With the `column_weights` of the encoder, many texts are read with one in each column.
@@ -145,6 +145,7 @@ class Classifier(nnx.Module):
         """
 
         def read(encoder: Encoder, tokens: jax.Array, valid: jax.Array, tail: jax.Array, state: Any) -> Any:
+            # `_in_chunks` also gives the few rows alone that have begun.
             if weights is not None and len(tokens) >= MANY_TEXTS:
                 return _pool_columns(encoder, weights, tokens.T, valid.T, tail.T, state)
             carry, _, largest, total = state
@@ -190,7 +191,7 @@ class Classifier(nnx.Module):
 
 
 def _pool_columns(
-    encoder: Encoder, weights: Weights, tokens: jax.Array, valid: jax.Array, tail: jax.Array, state: Any
+    encoder: Encoder, weights: ColumnWeights, tokens: jax.Array, valid: jax.Array, tail: jax.Array, state: Any
 ) -> Any:
     """The state that `Classifier.pool` has after a chunk, whose words, (T, B), are read with a text in each column."""
 

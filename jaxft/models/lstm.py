@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxft.models.options import Precision
-from jaxft.models.products import matmul, matmul_nt, matmul_nt_few, matmul_tn, operand, stored, transposed
+from jaxft.models.products import matmul, matmul_nt, matmul_nt_few, matmul_tn, operand, transposed
 
 Carry = tuple[jax.Array, jax.Array]
 
@@ -133,18 +133,24 @@ def _cell(
 
 
 def activated(gates: jax.Array, axis: int) -> jax.Array:
-    """The gates, all four along `axis`, after sigmoid or tanh.
+    """The gates, (B, 4H) with axis 1 or (4H, B) with axis 0, after sigmoid or tanh.
 
     One pass over all of them, tanh(x) as 2 sigmoid(2x) - 1, exact to 1e-7: XLA does not vectorize over quarters.
     """
     size = gates.shape[axis]
     slope = 1 + (jnp.arange(size) // (size // 4) == 2).astype(gates.dtype)
     slope = jnp.expand_dims(slope, 1 - axis)
-    return stored(slope * jax.nn.sigmoid(slope * gates) + (1 - slope))
+    return slope * jax.nn.sigmoid(slope * gates) + (1 - slope)
 
 
 def next_state(activations: jax.Array, c: jax.Array, axis: int) -> Carry:
-    """Hidden and cell state after a step, from the `activated` gates and the cell state before it."""
+    """Hidden and cell state after a step, (B, H) with axis 1 or (H, B) with axis 0.
+
+    Args:
+        activations: the `activated` gates, with the same axis.
+        c: the cell state before the step.
+        axis: that of the features.
+    """
     i, f, g, o = jnp.split(activations, 4, axis=axis)
     c = f * c + i * g
     return o * jnp.tanh(c), c
@@ -179,7 +185,7 @@ def _backward(precision: Precision, residuals: tuple, cotangents: tuple[jax.Arra
         # A closed gate is exactly at an end of its range, where its derivative is 0: padding needs no mask here.
         d_i, d_f = dc * g * i * (1 - i), dc * previous * f * (1 - f)
         d_g, d_o = dc * i * (1 - g * g), dh * tanh_cell * o * (1 - o)
-        d_gate = jnp.concatenate(stored([d_i, d_f, d_g, d_o]), axis=1)
+        d_gate = jnp.concatenate([d_i, d_f, d_g, d_o], axis=1)
         return (matmul_nt_few(d_gate, recurrent, precision), dc * f, d_bias + d_gate.sum(axis=0)), d_gate
 
     start = (jnp.zeros_like(h0), d_cell, jnp.zeros(recurrent.shape[1], d_cell.dtype))
@@ -210,7 +216,7 @@ def _padded(
     precision: Precision,
 ) -> tuple[jax.Array, jax.Array]:
     columns, rows = operand(kernel, precision), transposed(operand(recurrent, precision))
-    first, h, c = begin(valid, _chunk_steps(len(valid)), h, c)
+    first, h, c = _begin(valid, _chunk_steps(len(valid)), h, c)
     _, c, hidden, *_ = _read(inputs, mask, columns, rows, bias, valid, first, h, c, precision)
     return hidden, c
 
@@ -228,7 +234,7 @@ def _padded_forward(
 ) -> tuple:
     columns, weight = operand(kernel, precision), operand(recurrent, precision)
     steps = _chunk_steps(len(valid))
-    first, h0, c0 = begin(valid, steps, h0, c0)
+    first, h0, c0 = _begin(valid, steps, h0, c0)
     activations = jnp.zeros((*valid.shape, 4 * h0.shape[1]), h0.dtype)
     starts = jnp.zeros((len(valid) // steps, *c0.shape), c0.dtype)
     _, c, hidden, activations, starts = _read(
@@ -237,7 +243,7 @@ def _padded_forward(
     return (hidden, c), (inputs, mask, columns, weight, first, h0, hidden, activations, starts)
 
 
-def begin(valid: jax.Array, steps: int, h: jax.Array, c: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _begin(valid: jax.Array, steps: int, h: jax.Array, c: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The first chunk of so many steps to read, and the state before it: a new one where a chunk is skipped.
 
     `valid` is (T, B) bool. The number of chunks is returned where no row has a word.

@@ -1,11 +1,12 @@
 """One step of an LSTM layer that is only evaluated, with a text in each column.
 
-A CPU reads many texts faster this way than by `jaxft.models.lstm`, and few texts more slowly: no product has to copy
-the state, and one product serves input and state. Layers take a step one after another, so that nothing has to be
-stored of a step but the states after it.
+A CPU reads many texts faster this way than by `jaxft.models.lstm`, and few texts more slowly: no product has to
+transpose the state, and one product serves input and state.
 
 Axes: D input features, H hidden, B batch; the 4H gates stand in the order input, forget, cell, output.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from jaxft.models.options import Precision
 from jaxft.models.products import matmul_nn, operand, transposed
 
 
+@partial(jax.jit, static_argnums=2)
 def joined(kernel: jax.Array, recurrent: jax.Array, precision: Precision) -> jax.Array:
     """The weights of a layer, (D, 4H) and (H, 4H), as `step_columns` reads them: (4H, D + H)."""
     return jnp.concatenate([transposed(operand(weight, precision)) for weight in (kernel, recurrent)], axis=1)
@@ -30,7 +32,7 @@ def step_columns(
         carry: hidden and cell state before the step, (H, B) each.
         weight: (4H, D + H), made by `joined` in the same precision; all steps and batches share it.
         bias: (4H,).
-        valid: (B,) bool; where it is False the state becomes zero.
+        valid: (B,) bool; where it is False a finite state becomes zero.
         precision: of the matrix product; see `jaxft.models.products`.
 
     Returns:

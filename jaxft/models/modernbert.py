@@ -90,7 +90,7 @@ def near_attention(
     valid: jax.Array,
     reach: int,
     *,
-    precision: Precision = "f32",
+    precision: Precision,
     p: float,
     key: jax.Array | None,
 ) -> jax.Array:

@@ -150,16 +150,6 @@ def _in_row_order(x: jax.Array) -> jax.Array:
     return jax.lax.optimization_barrier(with_layout_constraint(x, Layout(tuple(range(x.ndim)))))
 
 
-def in_row_order(x: jax.Array) -> jax.Array:
-    """`x`, on a CPU stored in row order, where it is a transpose that XLA would merge into what reads it."""
-    return jax.lax.platform_dependent(jnp.asarray(x), cpu=_in_row_order, default=lambda x: x)
-
-
-def stored(x: Any) -> Any:
-    """`x`; on a CPU, XLA computes it once, and not again in every loop that reads it."""
-    return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
-
-
 def _dot(x: jax.Array, y: jax.Array, x_axis: int, y_axis: int, dtype: Any = jnp.float32) -> jax.Array:
     return jax.lax.dot_general(x, y, (((x_axis,), (y_axis,)), ((), ())), preferred_element_type=dtype)
 
@@ -191,12 +181,14 @@ _matmul.defvjp(_forward, _backward)
 
 @jax.custom_vjp
 def _batch_matmul(x: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.matmul(in_row_order(x), in_row_order(y), preferred_element_type=jnp.float32)
+    # where they are transposes, XLA would merge them into the product
+    rows = partial(jax.lax.platform_dependent, cpu=_in_row_order, default=lambda x: x)
+    return jnp.matmul(rows(x), rows(y), preferred_element_type=jnp.float32)
 
 
 def _batch_backward(operands: tuple[jax.Array, jax.Array], d_result: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, y = operands
-    d_result = stored(d_result.astype(x.dtype))
+    d_result = d_result.astype(x.dtype)
     d_x, d_y = _batch_matmul(d_result, transposed(y)), _batch_matmul(transposed(x), d_result)
     return d_x.astype(x.dtype), d_y.astype(y.dtype)
 

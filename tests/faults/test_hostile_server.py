@@ -174,7 +174,7 @@ class Handler(socketserver.StreamRequestHandler):
 
 @pytest.fixture(autouse=True)
 def sockets_left_open() -> Iterator[None]:
-    """Are freed while their warning is ignored, and not in a later test of the same process, where it is an error."""
+    """Frees them while their warning is ignored, and not in a later test of the same process, where it is an error."""
     yield
     gc.collect()
 

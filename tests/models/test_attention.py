@@ -89,9 +89,9 @@ def test_the_precision_bf16_rounds_operands_and_returns_float32(p):
         assert 0 < difference < 0.02
 
 
-def attend(projected, valid, key):
+def attend(projected, valid, key, precision="f32"):
     query, keys, values = split_heads(projected, HEADS)
-    return attention(query, keys, values, valid[None, :], p=0.4, key=key)
+    return attention(query, keys, values, valid[None, :], precision=precision, p=0.4, key=key)
 
 
 def texts():
@@ -131,17 +131,16 @@ def test_the_backward_pass_of_a_layer_computes_no_row_again_that_is_saved(whole,
     assert text.count("reduce_max") == branches * maxima
 
 
-@pytest.mark.skipif(not multiplies_bfloat16(), reason="XLA converts bfloat16 where the processor does not multiply it")
+@pytest.mark.skipif(
+    jax.default_backend() != "cpu" or not multiplies_bfloat16(),
+    reason="XLA converts bfloat16 where a processor does not multiply it",
+)
 def test_every_product_of_bfloat16_reaches_the_processor_as_such():
     """XLA converts both operands of a product to float32 where it finds no fast one, for example of a transpose."""
     projected = jnp.ones((2, 64, 3 * 64), jnp.float32)
     valid = jnp.ones((2, 64), bool)
-
-    def attend(projected, valid, key):
-        query, keys, values = split_heads(projected, HEADS)
-        return attention(query, keys, values, valid[None, :], precision="bf16", p=0.4, key=key)
-
-    total = jax.jit(jax.grad(lambda projected: by_text(attend, projected, valid, jax.random.key(3)).sum()))
+    rounding = partial(attend, precision="bf16")
+    total = jax.jit(jax.grad(lambda projected: by_text(rounding, projected, valid, jax.random.key(3)).sum()))
     text = str(total.lower(projected).compile().as_text())
     dtypes = dict(re.findall(r"%([\w.-]+) = (\w+)\[", text))
     operands = [operand for pair in re.findall(r" dot\(%([\w.-]+), %([\w.-]+)\)", text) for operand in pair]

@@ -251,27 +251,33 @@ def test_evaluation_in_chunks_equals_a_call_without_a_key(max_length, width, man
     taken, step_columns, batch = [], awd_lstm.Encoder.step_columns, padded(texts, width)
 
     def counted(*arguments):
-        taken.append(1)
+        jax.debug.callback(partial(taken.append, 1))
         return step_columns(*arguments)
 
     monkeypatch.setattr(awd_lstm.Encoder, "step_columns", counted)
     chunked, whole = jax.jit(model.evaluate)(*batch, weights), jax.jit(model)(*batch)
-    assert bool(taken) == (weights is not None)
+    jax.effects_barrier()
+    assert len(taken) == (0 if weights is None else 30)  # and none of the padding that all texts have
     np.testing.assert_allclose(chunked, whole, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lengths", [[30, 5, 4, 4, 3, 2, 2, 1, 1] * 2, [1, 4, 30, 2, 7, 25, 3, 30, 2] * 2])
-def test_documents_that_have_not_begun_are_left_out_and_change_nothing(lengths, monkeypatch):
+@pytest.mark.parametrize("many_texts", [18, 19])  # all in columns and fewer in rows, or all in rows
+def test_documents_that_have_not_begun_are_left_out_and_change_nothing(lengths, many_texts, monkeypatch):
+    for module in (awd_lstm, heads):
+        monkeypatch.setattr(module, "MANY_TEXTS", many_texts)
     parts, texts = classifier(max_length=6), documents(0, lengths)
     model, loops, answers = nnx.merge(*parts), [], []
+    weights = awd_lstm.column_weights(parts[1]["encoder"], CONFIG, len(texts))
     for chunks in (1000, 0):
         monkeypatch.setattr(heads, "LONG_CHUNKS", chunks)
-        evaluate = jax.jit(lambda arguments: model.evaluate(*arguments))
+        evaluate = jax.jit(lambda arguments: model.evaluate(*arguments, weights))
         loops.append(str(jax.make_jaxpr(evaluate)(padded(texts, 30))).count("while["))
         with_dropout = logits(parts, texts, 30, jax.random.key(0))
         answers.append((evaluate(padded(texts, 30)), logits(parts, texts, 30), with_dropout))
-    assert loops == [1, 3]  # for all rows, and for one, two and all
+    steps = 0 if weights is None else 1  # of all texts in columns
+    assert loops == [1 + steps, 3 + steps]  # for all rows, and for one, two and all
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), *answers)
 
 

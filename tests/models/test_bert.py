@@ -288,7 +288,7 @@ def test_frozen_layers_change_no_output_and_no_gradient_of_the_others():
 def test_a_text_costs_near_attention_as_many_blocks_as_it_has():
     def cost(length: int) -> int:
         q = jnp.zeros((length, 2, 4))
-        attend = partial(near_attention, reach=8, p=0.1, key=jax.random.key(0))
+        attend = partial(near_attention, reach=8, precision="f32", p=0.1, key=jax.random.key(0))
         return matmul_flops(jax.make_jaxpr(attend)(q, q, q, jnp.ones(length, bool)).jaxpr)
 
     assert cost(256) == 8 * cost(32)
@@ -301,7 +301,7 @@ def test_near_attention_in_blocks_is_attention_to_all_with_a_mask(length):
     q, k, v = jax.random.normal(jax.random.key(0), (3, length, 2, 4))
     valid, places = jnp.arange(length) < length - 3, np.arange(length)
     mask = valid[None, :] & (abs(places[:, None] - places[None, :]) <= 4)
-    near = near_attention(q, k, v, valid, 4, p=0.0, key=None)
+    near = near_attention(q, k, v, valid, 4, precision="f32", p=0.0, key=None)
     np.testing.assert_allclose(near[: length - 3], attention(q, k, v, mask)[: length - 3], rtol=1e-5, atol=1e-6)
     assert bool(jnp.isfinite(near).all())
 
