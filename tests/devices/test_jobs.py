@@ -14,6 +14,9 @@ from jaxft.training.metrics_log import read_metrics
 from tests.devices.small_jobs import LARGE, SMALL, assert_close, differences, flags_of
 from tests.devices.virtual import command, result_of
 
+MANY_DEV = "--classifier.dev-fraction 0.1 --classifier.eval-batch-size 256".split()  # noqa: SIM905
+"""dev texts, as many in a batch of each of four devices as are evaluated with one in each column"""
+
 
 def assert_equal_on(counts: list[int], job: str, flags: list[str], folder: Path) -> None:
     summaries = result_of("jobs", str(folder), ",".join(map(str, counts)), job, *flags, devices=max(counts))
@@ -31,9 +34,7 @@ def assert_equal_on(counts: list[int], job: str, flags: list[str], folder: Path)
     ("job", "more"),
     [
         pytest.param(
-            "ulmfit",  # with as many texts a device as are evaluated with one in each column
-            ["--class-weights", '{"pos": 3}', "--classifier.plan", "full", "--classifier.eval-batch-size", "256"],
-            marks=pytest.mark.slow,
+            "ulmfit", ["--class-weights", '{"pos": 3}', "--classifier.plan", "full", *MANY_DEV], marks=pytest.mark.slow
         ),
         pytest.param(
             "finetune", ["--train.accumulation", "2", "--train.peak-rate", "0.001"], marks=pytest.mark.exhaustive
