@@ -11,6 +11,7 @@ import pytest
 from jaxft.models.attention import attention, by_text, split_heads
 from jaxft.models.dropout import kept
 from jaxft.models.encoder_layers import recomputed
+from jaxft.models.options import Precision
 from jaxft.training.precision import multiplies_bfloat16
 
 QUERIES, KEYS, HEADS, FEATURES = 5, 7, 2, 4
@@ -89,7 +90,7 @@ def test_the_precision_bf16_rounds_operands_and_returns_float32(p):
         assert 0 < difference < 0.02
 
 
-def attend(projected, valid, key, precision="f32"):
+def attend(projected, valid, key, precision: Precision = "f32"):
     query, keys, values = split_heads(projected, HEADS)
     return attention(query, keys, values, valid[None, :], precision=precision, p=0.4, key=key)
 

@@ -272,7 +272,7 @@ def test_documents_that_have_not_begun_are_left_out_and_change_nothing(lengths, 
     weights = awd_lstm.column_weights(parts[1]["encoder"], CONFIG, len(texts))
     for chunks in (1000, 0):
         monkeypatch.setattr(heads, "LONG_CHUNKS", chunks)
-        evaluate = jax.jit(lambda arguments: model.evaluate(*arguments, weights))
+        evaluate = jax.jit(lambda batch: model.evaluate(*batch, weights=weights))
         loops.append(str(jax.make_jaxpr(evaluate)(padded(texts, 30))).count("while["))
         with_dropout = logits(parts, texts, 30, jax.random.key(0))
         answers.append((evaluate(padded(texts, 30)), logits(parts, texts, 30), with_dropout))
