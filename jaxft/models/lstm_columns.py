@@ -11,7 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxft.models.lstm import CLOSED, Carry, activated, next_state
+from jaxft.models.lstm import Carry, activated, next_state
 from jaxft.models.options import Precision
 from jaxft.models.products import matmul_nn, operand, transposed
 
@@ -49,4 +49,4 @@ def step_columns(
     h, c = carry
     read = jnp.concatenate([operand(x, precision), operand(h, precision)])  # (D + H, B)
     gates = matmul_nn(weight, read, precision) + bias[:, None]  # (4H, B)
-    return next_state(activated(jnp.where(valid[None, :], gates, jnp.asarray(CLOSED, gates.dtype)), axis=0), c, axis=0)
+    return next_state(activated(gates, valid, axis=0), c, axis=0)

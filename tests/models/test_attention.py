@@ -134,7 +134,7 @@ def test_the_backward_pass_of_a_layer_computes_no_row_again_that_is_saved(whole,
 
 @pytest.mark.skipif(
     jax.default_backend() != "cpu" or not multiplies_bfloat16(),
-    reason="XLA converts bfloat16 where a processor does not multiply it",
+    reason="reads the program of a CPU that multiplies bfloat16",
 )
 def test_every_product_of_bfloat16_reaches_the_processor_as_such():
     """XLA converts both operands of a product to float32 where it finds no fast one, for example of a transpose."""
